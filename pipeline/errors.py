@@ -1,0 +1,61 @@
+"""What can go wrong, as one small tree.
+
+Every error derives from `PipelineError` and from the built-in that people already catch, and
+carries the exit code that `run_stream.py` documents.
+"""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """Anything boxstream reports to its user; the message says what, and what to do about it."""
+
+    exit_code = 1
+
+
+class ConfigError(PipelineError, ValueError):
+    """An argument, a key or a value of the configuration is wrong."""
+
+    exit_code = 2
+
+
+class SourceError(PipelineError, OSError):
+    """A source cannot be opened or read."""
+
+    exit_code = 3
+
+
+class SourceNotFound(SourceError, FileNotFoundError):
+    """The file, folder or device does not exist."""
+
+
+class NoVideo(SourceError):
+    """The source opens, but holds no picture that can be shown."""
+
+
+class UnsupportedCodec(SourceError):
+    """The source holds video for which this FFmpeg has no decoder."""
+
+
+class EngineError(PipelineError, RuntimeError):
+    """A model file or an engine cannot be used."""
+
+    exit_code = 4
+
+
+class ModelNotFound(EngineError, FileNotFoundError):
+    """There is no such model name or file."""
+
+
+class ModelMismatch(EngineError):
+    """The file is not a model file of ours, or is broken, or does not fit what was asked."""
+
+
+class EngineUnavailable(EngineError):
+    """The engine asked for is not installed or has no device here."""
+
+
+class SinkError(PipelineError, OSError):
+    """An output cannot be created or written."""
+
+    exit_code = 5

@@ -1,0 +1,205 @@
+"""What travels down the line: a frame, a batch of them, and what was found.
+
+Boxes are ``x1, y1, x2, y2`` with continuous edges: a box that covers the whole picture is
+``0, 0, width, height``. See `Detections`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+Boxes = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What is really there; known for synthetic sources only.
+
+    Attributes:
+        boxes: (T, 4) float32 xyxy in pixels of the frame.
+        class_ids: (T,) int64, index into `class_names`.
+        ignored: (I, 4) float32 boxes that count neither as hits nor as misses.
+        class_names: What the ids mean.
+    """
+
+    boxes: Boxes
+    class_ids: npt.NDArray[np.int64]
+    ignored: Boxes
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One decoded picture, still in the decoder's own pixel format.
+
+    Attributes:
+        picture: The decoder's buffer, upright. The decoder may still need it: never write to it.
+        source: Name of the source it came from.
+        index: 0-based count of frames that this source delivered.
+        pts: Presentation time in units of `time_base`; rises strictly within a source.
+        time_base: Seconds per unit of `pts`.
+        arrival: `time.monotonic()` when the decoder handed it over.
+        generation: Which connection of the source it came from (0 for a recording).
+        file: The picture's file name, for a folder of images.
+        truth: The true boxes, for a synthetic source.
+    """
+
+    picture: av.VideoFrame
+    source: str
+    index: int
+    pts: int
+    time_base: Fraction
+    arrival: float
+    generation: int = 0
+    file: str | None = None
+    truth: Truth | None = None
+
+    @property
+    def pts_seconds(self) -> float:
+        """Presentation time in seconds on the source's own clock."""
+        return float(self.pts * self.time_base)
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.picture.height, self.picture.width
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a frame lies in the network's input; one object maps forth and back.
+
+    ``x_input = x_frame * scaled_w / frame_w + left`` and likewise for y.
+
+    Attributes:
+        frame_hw: Size of the frame in pixels.
+        input_hw: Size of the network's input in pixels.
+        scaled_hw: Size of the frame's picture inside the input, in whole pixels.
+        top_left: Row and column of the picture's corner inside the input.
+    """
+
+    frame_hw: tuple[int, int]
+    input_hw: tuple[int, int]
+    scaled_hw: tuple[int, int]
+    top_left: tuple[int, int]
+
+    @classmethod
+    def letterbox(cls, frame_hw: tuple[int, int], input_hw: tuple[int, int]) -> Placement:
+        """Keep the aspect ratio, centre the picture, leave bars."""
+        ratio = min(input_hw[0] / frame_hw[0], input_hw[1] / frame_hw[1])
+        scaled = tuple(
+            min(limit, max(1, round(side * ratio)))
+            for side, limit in zip(frame_hw, input_hw, strict=True)
+        )
+        top, left = ((limit - side) // 2 for side, limit in zip(scaled, input_hw, strict=True))
+        return cls(frame_hw, input_hw, (scaled[0], scaled[1]), (top, left))
+
+    @classmethod
+    def stretch(cls, frame_hw: tuple[int, int], input_hw: tuple[int, int]) -> Placement:
+        """Fill the whole input, whatever becomes of the aspect ratio."""
+        return cls(frame_hw, input_hw, input_hw, (0, 0))
+
+    def to_input(self, boxes: Boxes) -> Boxes:
+        """(N, 4) boxes in frame pixels -> (N, 4) in input pixels."""
+        return (boxes * self._scale + self._shift).astype(np.float32)
+
+    def to_frame(self, boxes: Boxes) -> Boxes:
+        """(N, 4) boxes in input pixels -> (N, 4) in frame pixels, clipped to the frame."""
+        height, width = self.frame_hw
+        placed = (boxes - self._shift) / self._scale
+        limit = np.array([width, height, width, height], np.float32)
+        return np.clip(placed, 0, limit).astype(np.float32)
+
+    @property
+    def _scale(self) -> npt.NDArray[np.float64]:
+        y, x = (s / f for s, f in zip(self.scaled_hw, self.frame_hw, strict=True))
+        return np.array([x, y, x, y])
+
+    @property
+    def _shift(self) -> npt.NDArray[np.float64]:
+        top, left = self.top_left
+        return np.array([left, top, left, top], np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Frames of one or several sources, made ready for one call of the engine.
+
+    Attributes:
+        frames: N frames, in order of arrival.
+        images: (N, H, W, 3) uint8 RGB, contiguous, at the model's input size.
+        placements: N placements; ``placements[i]`` maps boxes of ``images[i]`` home.
+    """
+
+    frames: tuple[Frame, ...]
+    images: npt.NDArray[np.uint8]
+    placements: tuple[Placement, ...]
+
+    def __post_init__(self) -> None:
+        n = len(self.frames)
+        if self.images.ndim != 4 or self.images.shape[0] != n or self.images.shape[3] != 3:
+            raise ValueError(f"images must be ({n}, H, W, 3), got {self.images.shape}")
+        if self.images.dtype != np.uint8:
+            raise ValueError(f"images must be uint8, got {self.images.dtype}")
+        if len(self.placements) != n:
+            raise ValueError(f"{n} frames need {n} placements, got {len(self.placements)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Objects found in one frame; every array has the same length N.
+
+    Attributes:
+        boxes: (N, 4) float32 xyxy in pixels of the original frame; x1 <= x2, y1 <= y2.
+        scores: (N,) float32 in [0, 1].
+        class_ids: (N,) int64 index into the model's class names.
+    """
+
+    boxes: Boxes
+    scores: npt.NDArray[np.float32]
+    class_ids: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        n = len(self.boxes)
+        if self.boxes.shape != (n, 4):
+            raise ValueError(f"boxes must be (N, 4), got {self.boxes.shape}")
+        if self.scores.shape != (n,) or self.class_ids.shape != (n,):
+            raise ValueError(
+                f"scores and class_ids must be ({n},), "
+                f"got {self.scores.shape} and {self.class_ids.shape}"
+            )
+
+    @classmethod
+    def none(cls) -> Detections:
+        """Nothing found."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, keep: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Detections:
+        return Detections(self.boxes[keep], self.scores[keep], self.class_ids[keep])
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A frame and what was found in it.
+
+    Attributes:
+        frame: The frame as decoded.
+        detections: What was found, in pixels of the frame.
+        annotated: The picture with the detections drawn on it, or None when nothing was drawn.
+    """
+
+    frame: Frame
+    detections: Detections
+    annotated: av.VideoFrame | None = None
+
+    def with_annotated(self, picture: av.VideoFrame) -> Result:
+        """The same result with its drawing."""
+        return replace(self, annotated=picture)
