@@ -45,7 +45,7 @@ class LatencyHistogram:
         for bucket, count in enumerate(self._buckets):
             seen += count
             if seen >= wanted:
-                return min(self.max_ms, self._FIRST_MS * self._STEP ** (bucket + 0.5))
+                return min(self.max_ms, self._FIRST_MS * math.pow(self._STEP, bucket + 0.5))
         return self.max_ms
 
     def report(self) -> dict[str, float | None]:
