@@ -1,56 +1,82 @@
 """The settings of a run: one frozen value, made once, handed to whoever needs a part of it.
 
-`pipeline.config` reads them from a YAML file and the command line. The comments beside the
-fields are what `--print-config` and the documentation show.
+`pipeline.config` reads them from a YAML file and the command line, checks every value against
+the types written here, and shows the comments beside the fields with ``--print-config``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from pipeline.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Within:
+    """The values that a number may take, both ends included."""
+
+    low: float
+    high: float
+
+
+Share = Annotated[float, Within(0, 1)]
+Cores = Annotated[int, Within(0, 1024)]
+Preset = Literal[
+    "auto",
+    "ultrafast",
+    "superfast",
+    "veryfast",
+    "faster",
+    "fast",
+    "medium",
+    "slow",
+    "slower",
+    "veryslow",
+]
 
 
 @dataclass(frozen=True)
 class EngineSettings:
     """How the model file is run."""
 
-    name: Literal["auto", "openvino", "onnxruntime"] = "auto"
-    precision: Literal["auto", "f32", "bf16"] = "auto"
-    batch: int = 0  # images per call; 0: chosen for this machine
-    threads: int = 0  # CPU threads of the engine; 0: all cores
-    batch_wait_seconds: float = 0.02  # most time a batch waits for its last image
+    name: Literal["auto", "openvino", "onnxruntime"] = "auto"  # what runs it
+    precision: Literal["auto", "f32", "bf16"] = "auto"  # auto: the fastest known to be accurate
+    batch: Annotated[int, Within(0, 256)] = 0  # images per call; 0: chosen for this machine
+    threads: Cores = 0  # CPU threads of the engine; 0: all cores
+    batch_wait_seconds: Annotated[float, Within(0, 60)] = 0.02  # a batch waits for its last image
 
 
 @dataclass(frozen=True)
 class DetectionSettings:
     """What becomes of the engine's boxes."""
 
-    threshold: float | None = None  # lowest score shown; none: what the model file recommends
-    class_thresholds: dict[str, float] = field(default_factory=dict)  # e.g. {person: 0.6}
-    nms: Literal["class_aware", "class_agnostic", "soft"] = "class_aware"
-    nms_iou: float | None = None  # overlap from which a box is a duplicate; none: the file's
-    max_detections: int = 100
+    threshold: Share | None = None  # lowest score shown; null: what the model file recommends
+    class_thresholds: dict[str, Share] = field(default_factory=dict)  # such as {person: 0.6}
+    nms: Literal["class_aware", "class_agnostic", "soft"] = "class_aware"  # removes duplicates
+    nms_iou: Share | None = None  # overlap from which a box is a duplicate; null: the file's
+    max_detections: Annotated[int, Within(1, 10_000)] = 100  # per frame
 
 
 @dataclass(frozen=True)
 class RenderSettings:
     """What is drawn on the picture."""
 
-    enabled: bool = True
-    labels: bool = True
-    scores: bool = True
+    enabled: bool = True  # false: the video is written as it came
+    labels: bool = True  # class names
+    scores: bool = True  # beside the class names
     hud: bool = False  # fps, latency and drops in a corner
-    line_width: int = 0  # pixels; 0: chosen for the picture's size
+    line_width: Annotated[int, Within(0, 100)] = 0  # pixels; 0: chosen for the picture's size
 
 
 @dataclass(frozen=True)
 class VideoSettings:
     """How annotated video is encoded."""
 
-    encoder: Literal["auto", "libx264", "mpeg4"] = "auto"
-    preset: str = "auto"  # of x264; auto: what this machine can carry
-    crf: int = 23  # quality of x264, 0 (lossless) to 51
-    keyframe_seconds: float = 2.0  # a killed run loses at most this much
+    encoder: Literal["auto", "libx264", "mpeg4"] = "auto"  # auto: H.264 where there is an encoder
+    preset: Preset = "auto"  # of x264; auto: what this machine can carry
+    crf: Annotated[int, Within(0, 51)] = 23  # quality of x264, 0 (lossless) to 51
+    keyframe_seconds: Annotated[float, Within(0.1, 60)] = 2.0  # a killed run loses at most this
     audio: bool = True  # copy the source's audio stream
 
 
@@ -60,12 +86,16 @@ class Settings:
 
     sources: tuple[str, ...] = ("synthetic://street?seed=7&size=640x360&fps=25&seconds=20",)
     model: str = "street"  # a name or a model file
-    out: tuple[str, ...] = ("out/{source}.mp4", "out/{source}.jsonl")
-    report: str | None = "out/report.json"
-    max_frames: int | None = None  # per source
-    duration: float | None = None  # seconds of each source's own time
-    decoder_threads: int = 0  # 0: chosen for this machine
+    out: tuple[str, ...] = ("out/{source}.mp4", "out/{source}.jsonl")  # the ending picks the sink
+    report: str | None = "out/report.json"  # null: no report
+    max_frames: Annotated[int, Within(1, 10**12)] | None = None  # per source
+    duration: Annotated[float, Within(0.001, 1e9)] | None = None  # seconds of a source's own time
+    decoder_threads: Cores = 0  # 0: chosen for this machine
     engine: EngineSettings = field(default_factory=EngineSettings)
     detection: DetectionSettings = field(default_factory=DetectionSettings)
     render: RenderSettings = field(default_factory=RenderSettings)
     video: VideoSettings = field(default_factory=VideoSettings)
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ConfigError("sources: expected at least one file, folder or URL, found none")
