@@ -1,0 +1,82 @@
+"""Greedy non-maximum suppression with static shapes, in two exact forms.
+
+Both take K boxes *in order of rank* (best first) per group and return which stay. A rank instead
+of a score makes the two forms equal to the last bit: neither has ties to break.
+
+``fixpoint``  K x K overlaps and a few matrix-vector products: nothing in it depends on the data,
+              so it runs inside TensorRT and CUDA graphs (Cluster-NMS, arXiv:2005.03572, proves
+              that the fixpoint is greedy NMS). A certificate says whether it was reached.
+``greedy``    one operator: a loop in torch, ``NonMaxSuppression`` in ONNX. For CPUs, where K x K
+              work costs more than a loop once K reaches the thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torchvision
+from torch import Tensor
+
+from models.boxes import overlap_more_than
+
+Suppress = Callable[[Tensor, Tensor, Tensor | None, int, float], tuple[Tensor, Tensor]]
+"""(boxes (G, K, 4) by rank, valid (G, K) bool, labels (G, K) int64 or None, number of labels,
+IoU above which the lower rank goes) -> (keep (G, K) bool, exact (G,) bool).
+
+Boxes of different labels never touch each other; None means one label.
+"""
+
+
+def fixpoint_nms(iterations: int) -> Suppress:
+    """The static form. Box chains longer than ``iterations`` links come out with exact = False.
+
+    Iterate t is right for every box whose chain of suppressors is shorter than t, so two equal
+    iterates are the answer. Clustered boxes need about a dozen; K always suffices.
+    """
+
+    def suppress(
+        boxes: Tensor, valid: Tensor, labels: Tensor | None, num_labels: int, iou: float
+    ) -> tuple[Tensor, Tensor]:
+        rivals = overlap_more_than(boxes, iou)
+        if labels is not None:
+            rivals = rivals & (labels[:, :, None] == labels[:, None, :])
+        count = boxes.shape[1]
+        better = torch.ones(count, count, dtype=torch.bool, device=boxes.device).tril(-1)
+        blocks = (rivals & better).float()  # blocks[g, i, j] = 1: j would suppress i
+        alive = valid.float()[..., None]
+        previous = keep = alive
+        for _ in range(iterations):
+            previous, keep = keep, alive * (torch.matmul(blocks, keep) < 0.5).float()
+        return keep[..., 0] > 0.5, (keep == previous).all(1)[:, 0]
+
+    return suppress
+
+
+def greedy_nms(
+    boxes: Tensor, valid: Tensor, labels: Tensor | None, num_labels: int, iou: float
+) -> tuple[Tensor, Tensor]:
+    """The one-operator form; always exact."""
+    if labels is None:
+        labels = torch.zeros_like(valid, dtype=torch.int64)
+    keep = ranked_nms(boxes, valid, labels, num_labels, iou)
+    return keep, torch.ones_like(valid[:, 0])
+
+
+@torch.library.custom_op("boxstream::ranked_nms", mutates_args=())
+def ranked_nms(boxes: Tensor, valid: Tensor, labels: Tensor, num_labels: int, iou: float) -> Tensor:
+    """Greedy NMS per group and label -> keep (G, K) bool. ``models.export`` knows its ONNX form."""
+    keep = torch.zeros_like(valid)
+    rank_score = -torch.arange(boxes.shape[1], dtype=torch.float32, device=boxes.device)
+    for group in range(boxes.shape[0]):
+        for label in range(num_labels):
+            chosen = torch.nonzero(valid[group] & (labels[group] == label))[:, 0]
+            if chosen.numel():
+                kept = torchvision.ops.nms(boxes[group, chosen], rank_score[chosen], iou)
+                keep[group, chosen[kept]] = True
+    return keep
+
+
+@ranked_nms.register_fake
+def _(boxes: Tensor, valid: Tensor, labels: Tensor, num_labels: int, iou: float) -> Tensor:
+    return torch.empty_like(valid)
