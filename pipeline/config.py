@@ -1,0 +1,210 @@
+"""Read the settings of a run from a YAML file and the command line; show them again.
+
+Strict on purpose: a word that is not a setting is an error that names the nearest one, and every
+value is checked against the type written in `pipeline.settings`. Layers are laid over each other
+key by key: the defaults, the file, each ``--set``, the command line's own options.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from pipeline import strict_yaml
+from pipeline.errors import ConfigError
+from pipeline.settings import Settings, Within
+
+S = TypeVar("S")
+
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_FOUND = {bool: "", int: "", float: "", str: "text ", list: "a list ", dict: "a map "}
+
+
+def load_settings(
+    path: str | None = None,
+    overrides: Sequence[str] = (),
+    options: Mapping[str, object] | None = None,
+) -> Settings:
+    """The settings from a YAML file, ``KEY=VALUE`` words and the command line's own options.
+
+    Args:
+        path: A YAML file; None takes the defaults.
+        overrides: Words such as ``engine.batch=4``; the value is read as YAML.
+        options: Values by dotted key, already typed; they win over everything.
+
+    Raises:
+        ConfigError: A key is unknown, or a value of the wrong type or out of range.
+    """
+    settings = Settings()
+    if path is not None:
+        settings = _laid_over(settings, strict_yaml.read(Path(path)), str(path))
+    for word in overrides:
+        settings = _laid_over(settings, _read_override(word), f"--set {word}")
+    for key, value in (options or {}).items():
+        settings = _laid_over(settings, _nested(key, value), "command line")
+    return settings
+
+
+def dump_settings(settings: Settings) -> str:
+    """The settings as YAML with a comment on every line; `load_settings` reads it back."""
+    return "\n".join(_lines(settings, "")) + "\n"
+
+
+def _read_override(word: str) -> Any:
+    key, equals, value = word.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {word}: expected KEY=VALUE, such as engine.batch=4")
+    return _nested(key.strip(), strict_yaml.parse(value, f"--set {word}"))
+
+
+def _nested(dotted: str, value: object) -> dict[str, Any]:
+    """``a.b`` and ``c`` -> ``{"a": {"b": "c"}}``."""
+    for key in reversed(dotted.split(".")):
+        value = {key: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def _laid_over(settings: Settings, changes: object, origin: str) -> Settings:
+    try:
+        return _merged(settings, changes, "")
+    except ValueError as error:  # a ConfigError, or a number with too many digits to be shown
+        raise ConfigError(f"{origin}: {error}") from None
+
+
+def _merged(section: S, changes: object, at: str) -> S:
+    """`section` (a dataclass) with `changes` (a map) laid over it."""
+    if changes is None:  # a section of which every line is commented out
+        return section
+    hints = get_type_hints(type(section), include_extras=True)
+    if not isinstance(changes, Mapping):
+        where = f"{at!r} is a section" if at else "the top level"
+        raise ConfigError(f"{where}: expected a map of {', '.join(hints)}; found {_found(changes)}")
+    new = {}
+    for key, value in changes.items():
+        dotted = f"{at}.{key}" if at else str(key)
+        if key not in hints:
+            raise ConfigError(_unknown(dotted, list(hints)))
+        new[key] = _checked(hints[key], value, dotted, getattr(section, key))
+    return replace(section, **new)  # type: ignore[type-var]  # a dataclass: it has hints
+
+
+def _checked(kind: Any, value: Any, at: str, current: Any = None) -> Any:
+    """`value` as a `kind`, the type of the setting `at`; lists and maps are checked within."""
+    origin, args = get_origin(kind), get_args(kind)
+    if is_dataclass(kind):
+        return _merged(current, value, at)
+    if origin is Annotated:
+        return _in_range(_checked(args[0], value, at), args[1], args[0], at)
+    if origin in (Union, UnionType):
+        inner = next(arg for arg in args if arg is not type(None))
+        return None if value is None else _checked(inner, value, at)
+    if origin is Literal:
+        return _one_of(args, value, at)
+    if origin is tuple:
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, list | tuple):
+            raise ConfigError(f"{at}: expected a list of {_WORDS[args[0]]}, found {_found(value)}")
+        return tuple(_checked(args[0], item, f"{at}[{i}]") for i, item in enumerate(items))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{at}: expected a map, found {_found(value)}")
+        entries = {
+            _checked(str, k, at): _checked(args[1], v, f"{at}.{k}") for k, v in value.items()
+        }
+        return {**(current or {}), **entries}
+    if kind is float and type(value) is int:
+        value = float(value) if abs(value) < 1 << 1000 else float("inf")
+    if type(value) is not kind:
+        raise ConfigError(f"{at}: expected {_WORDS[kind]}, found {_found(value)}")
+    return value
+
+
+def _in_range(value: Any, limits: Within, kind: type, at: str) -> Any:
+    if not limits.low <= value <= limits.high:
+        bounds = f"from {limits.low:,} to {limits.high:,}"
+        raise ConfigError(f"{at}: expected {_WORDS[kind]} {bounds}, found {_found(value)}")
+    return value
+
+
+def _one_of(choices: tuple[Any, ...], value: object, at: str) -> Any:
+    if value in choices:
+        return value
+    meant = get_close_matches(str(value), choices, n=1)
+    hint = f"; did you mean {meant[0]!r}?" if meant else ""
+    raise ConfigError(f"{at}: expected one of {', '.join(choices)}; found {_found(value)}{hint}")
+
+
+def _found(value: object) -> str:
+    """How a wrong value is named: its kind and the start of what it says."""
+    if value is None:
+        return "nothing (null)"
+    shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
+    return _FOUND.get(type(value), f"a {type(value).__name__} ") + shown
+
+
+def _unknown(dotted: str, siblings: list[str]) -> str:
+    """The message for a key that does not exist, with the nearest that does."""
+    every = list(_dotted_keys(Settings()))
+    by_leaf = {key.rpartition(".")[2]: key for key in reversed(every)}
+    parent, _, leaf = dotted.rpartition(".")
+    near_siblings = get_close_matches(leaf, siblings, n=1)
+    if near_siblings:
+        meant = [f"{parent}.{near_siblings[0]}" if parent else near_siblings[0]]
+    else:
+        meant = [by_leaf[near] for near in get_close_matches(leaf, by_leaf, n=1)]
+    hint = f"did you mean {meant[0]!r}? " if meant else ""
+    where = f" in {parent!r}" if parent else ""
+    return f"unknown key {dotted!r}; {hint}known{where}: {', '.join(sorted(siblings))}"
+
+
+def _dotted_keys(section: Any, at: str = "") -> Iterator[str]:
+    for field in fields(section):
+        yield at + field.name
+        value = getattr(section, field.name)
+        if is_dataclass(value):
+            yield from _dotted_keys(value, f"{at}{field.name}.")
+
+
+def _lines(section: Any, indent: str) -> Iterator[str]:
+    """YAML of a dataclass, with the comments that its source has beside the fields."""
+    comments = _comments(type(section))
+    for field in fields(section):
+        value = getattr(section, field.name)
+        if is_dataclass(value):
+            yield ""
+            yield f"{indent}{field.name}:  # {(type(value).__doc__ or '').lower().rstrip('.')}"
+            yield from _lines(value, indent + "  ")
+            continue
+        comment = comments.get(field.name)
+        yield f"{indent}{field.name}: {_flow(value)}" + (f"  # {comment}" if comment else "")
+
+
+def _flow(value: object) -> str:
+    """`value` as YAML on one line."""
+    plain = list(value) if isinstance(value, tuple) else value
+    text = yaml.safe_dump(plain, default_flow_style=True, width=float("inf"), allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _comments(section: type) -> dict[str, str]:
+    """Comment of each field, and the words it may take."""
+    try:
+        source = inspect.getsource(section)
+    except OSError:  # installed without its source
+        return {}
+    found = dict(re.findall(r"^    (\w+): .*?  # (.+)$", source, re.MULTILINE))
+    for name, kind in get_type_hints(section).items():
+        if get_origin(kind) is Literal:
+            choices = " | ".join(get_args(kind))
+            if len(choices) < 60:
+                found[name] = f"{choices} ({found[name]})"
+    return found
