@@ -1,5 +1,1 @@
-"""Detectors of boxes."""
-
-from models.detection.faster_rcnn import ARCHITECTURES, FasterRCNN, faster_rcnn
-
-__all__ = ["ARCHITECTURES", "FasterRCNN", "faster_rcnn"]
+"""Detectors of boxes. ``architectures.faster_rcnn(name)`` builds one."""

@@ -10,31 +10,19 @@ it can be exported, batched and captured, and its ``exact`` output says when a b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.anchors import AnchorGrid
-from models.backbones.mobilenet import mobilenet_v2_fpn, mobilenet_v3_large_fpn
 from models.backbones.pyramid import PyramidBackbone
-from models.backbones.resnet import resnet50_fpn
 from models.boxes import SizeHW
-from models.detection.pooling import PyramidRoIAlign
-from models.detection.roi import (
-    BoxPredictor,
-    Candidates,
-    DetectionSettings,
-    RoIHeads,
-    TwoLayerHead,
-    conv_head,
-)
-from models.detection.rpn import ProposalSettings, RegionProposalNetwork, RPNHead
-from models.detection.suppression import fixpoint_nms, greedy_nms
+from models.detection.frame_size import FrameSize, Resize
+from models.detection.roi import Candidates, RoIHeads
+from models.detection.rpn import RegionProposalNetwork
+from models.detection.suppression import Suppress, fixpoint_nms, greedy_nms
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
@@ -43,82 +31,23 @@ OutputForm = Literal["candidates", "detections"]
 NMSBody = Literal["fixpoint", "nonmaxsuppression"]
 
 
-class CandidateOutput(NamedTuple):
-    """What the graph returns before the last NMS; boxes in pixels of the frame."""
+OUTPUTS: dict[OutputForm, tuple[str, ...]] = {
+    "candidates": ("boxes", "scores", "labels", "exact"),
+    "detections": ("boxes", "scores", "labels", "count", "exact"),
+}
+"""What the graph returns, before and after the last NMS, S slots per frame, best first:
 
-    boxes: Tensor
-    """(N, M, 4) float32."""
-    scores: Tensor
-    """(N, M) float32, descending; 0 in an empty slot."""
-    labels: Tensor
-    """(N, M) int64, 0 for the first class."""
-    exact: Tensor
-    """(N,) bool: no bound of the graph was too tight for this frame."""
-
-
-class DetectionOutput(NamedTuple):
-    """What the graph returns after the last NMS; as above, with K slots."""
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-    count: Tensor
-    """(N,) int64 filled slots."""
-    exact: Tensor
-
-
-@dataclass(frozen=True)
-class Resize:
-    """The largest size whose sides stay below these, at the frame's aspect (torchvision's rule)."""
-
-    short_pixels: int
-    long_pixels: int
-
-    def __call__(self, frame_hw: SizeHW) -> SizeHW:
-        """(height, width) of the network's image for this frame, without padding."""
-        scale = min(self.short_pixels / min(frame_hw), self.long_pixels / max(frame_hw))
-        return int(frame_hw[0] * scale), int(frame_hw[1] * scale)
-
-
-class FrameSize(nn.Module):
-    """All that depends on the frames' size only: how to fit them, and the anchors."""
-
-    def __init__(self, frame_hw: SizeHW, image_hw: SizeHW, padded_hw: SizeHW) -> None:
-        super().__init__()
-        self.frame_hw = frame_hw
-        self.image_hw = image_hw
-        self.padded_hw = padded_hw
-        self.num_levels = 0
-
-    def set_anchors(self, anchors: Sequence[Tensor]) -> None:
-        """Keeps them as constants of the graph that are no weights."""
-        self.num_levels = len(anchors)
-        for level, boxes in enumerate(anchors):
-            self.register_buffer(f"anchors{level}", boxes, persistent=False)
-
-    @property
-    def anchors(self) -> list[Tensor]:
-        """Per level (n_l, 4)."""
-        return [getattr(self, f"anchors{level}") for level in range(self.num_levels)]
-
-    def fit(self, images: Tensor) -> Tensor:
-        """(N, 3, *frame_hw) -> (N, 3, *padded_hw): resized, zeros on the right and below."""
-        if self.image_hw != self.frame_hw:
-            images = F.interpolate(images, size=self.image_hw, mode="bilinear", align_corners=False)
-        below = self.padded_hw[0] - self.image_hw[0]
-        right = self.padded_hw[1] - self.image_hw[1]
-        return F.pad(images, (0, right, 0, below)) if below or right else images
-
-    def to_frame(self, boxes: Tensor) -> Tensor:
-        """(..., 4) in pixels of the image -> pixels of the frame."""
-        if self.image_hw == self.frame_hw:
-            return boxes
-        (frame_h, frame_w), (image_h, image_w) = self.frame_hw, self.image_hw
-        return boxes * boxes.new_tensor([frame_w / image_w, frame_h / image_h] * 2)
+boxes (N, S, 4) float32 in pixels of the frame; scores (N, S) float32, 0 in an empty slot;
+labels (N, S) int64, 0 for the first class; count (N,) int64 filled slots;
+exact (N,) bool: no bound of the graph was too tight for this frame.
+"""
 
 
 class FasterRCNN(nn.Module):
     """The parts by name, for training; and their static composition, for everything else."""
+
+    pixel_mean: Tensor
+    pixel_scale: Tensor
 
     def __init__(
         self,
@@ -139,13 +68,13 @@ class FasterRCNN(nn.Module):
         self.resize = resize
         self.size: FrameSize | None = None
         self.output_form: OutputForm = "detections"
-        self.nms = greedy_nms
+        self.nms: Suppress = greedy_nms
         scale = 255.0 * torch.tensor(IMAGENET_DEVIATION)[:, None, None]
         mean = 255.0 * torch.tensor(IMAGENET_MEAN)[:, None, None]
         self.register_buffer("pixel_mean", mean, persistent=False)
         self.register_buffer("pixel_scale", scale, persistent=False)
 
-    def forward(self, frames: Tensor) -> CandidateOutput | DetectionOutput:
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """(N, H, W, 3) uint8 RGB of the size given to :meth:`prepare` -> fixed slots per frame."""
         size = self._prepared(frames)
         images = size.fit(self.normalise(frames))
@@ -157,12 +86,12 @@ class FasterRCNN(nn.Module):
             return self._as_candidates(found, above, proposals.exact)
         return self._as_detections(found, above, proposals.exact)
 
-    def _as_candidates(self, found: Candidates, above: Tensor, exact: Tensor) -> CandidateOutput:
+    def _as_candidates(self, found: Candidates, above: Tensor, exact: Tensor) -> tuple[Tensor, ...]:
         assert self.size is not None
         exact = exact & (above <= found.scores.shape[1])
-        return CandidateOutput(self.size.to_frame(found.boxes), found.scores, found.labels, exact)
+        return self.size.to_frame(found.boxes), found.scores, found.labels, exact
 
-    def _as_detections(self, found: Candidates, above: Tensor, exact: Tensor) -> DetectionOutput:
+    def _as_detections(self, found: Candidates, above: Tensor, exact: Tensor) -> tuple[Tensor, ...]:
         assert self.size is not None
         slots = found.scores.shape[1]
         found, nms_exact = self.roi_heads.detections(found, self.num_classes, self.nms)
@@ -170,9 +99,7 @@ class FasterRCNN(nn.Module):
         # Full slots need nothing from the pairs left out; they could only have come later.
         complete = (above <= slots) | (count >= found.scores.shape[1])
         boxes = self.size.to_frame(found.boxes)
-        return DetectionOutput(
-            boxes, found.scores, found.labels, count, exact & nms_exact & complete
-        )
+        return boxes, found.scores, found.labels, count, exact & nms_exact & complete
 
     def prepare(
         self,
@@ -218,109 +145,7 @@ class FasterRCNN(nn.Module):
         return self.size
 
 
-NMS_BODIES = {"fixpoint": fixpoint_nms, "nonmaxsuppression": lambda iterations: greedy_nms}
-
-COCO_CLASSES = 90
-"""As torchvision counts them: the numbers of the COCO categories, ten of them unused."""
-
-
-def _resnet50_fpn(num_classes: int | None, eps: float) -> FasterRCNN:
-    return _assemble(
-        resnet50_fpn(batch_norm_eps=eps),
-        AnchorGrid(((32,), (64,), (128,), (256,), (512,))),
-        PyramidRoIAlign(strides=(4, 8, 16, 32)),
-        num_classes=num_classes or COCO_CLASSES,
-        resize=Resize(800, 1333),
-    )
-
-
-def _resnet50_fpn_v2(num_classes: int | None, eps: float) -> FasterRCNN:
-    norm = partial(nn.BatchNorm2d, eps=eps)
-    return _assemble(
-        resnet50_fpn(batch_norm_eps=eps, pyramid_norm=norm),
-        AnchorGrid(((32,), (64,), (128,), (256,), (512,))),
-        PyramidRoIAlign(strides=(4, 8, 16, 32)),
-        rpn_depth=2,
-        box_head=conv_head(256, 7, depth=4, hidden=1024, norm=norm),
-        num_classes=num_classes or COCO_CLASSES,
-        resize=Resize(800, 1333),
-    )
-
-
-def _mobilenet_v3_large_fpn(num_classes: int | None, eps: float) -> FasterRCNN:
-    return _assemble(
-        mobilenet_v3_large_fpn(batch_norm_eps=eps),
-        AnchorGrid(((32, 64, 128, 256, 512),) * 3),
-        # The second map has the first one's stride, and FPN's rule never chooses it.
-        PyramidRoIAlign(strides=(32,)),
-        proposals=ProposalSettings(min_score=0.05),
-        num_classes=num_classes or COCO_CLASSES,
-        resize=Resize(800, 1333),
-    )
-
-
-def _mobilenet_v3_large_320_fpn(num_classes: int | None, eps: float) -> FasterRCNN:
-    model = _mobilenet_v3_large_fpn(num_classes, eps)
-    model.rpn.settings = ProposalSettings(pre_nms=150, post_nms=150, min_score=0.05)
-    model.resize = Resize(320, 640)
-    return model
-
-
-def _mobilenet_v2_fpn(num_classes: int | None, eps: float) -> FasterRCNN:
-    """Ours, for street scenes at 576 pixels: small boxes, few of them, no resize."""
-    return _assemble(
-        mobilenet_v2_fpn(channels=128, batch_norm_eps=eps),
-        AnchorGrid(((12, 20), (32, 48), (72, 112), (160, 240))),
-        # A box of 56 pixels spans the 7 bins with 7 cells of stride 8.
-        PyramidRoIAlign(strides=(8, 16, 32), canonical_pixels=56, canonical_level=4),
-        box_head=TwoLayerHead(128 * 7 * 7, 512),
-        hidden=512,
-        proposals=ProposalSettings(pre_nms=250, post_nms=100),
-        detections=DetectionSettings(candidates=300),
-        num_classes=num_classes or 6,
-        resize=None,
-    )
-
-
-def _assemble(
-    backbone: PyramidBackbone,
-    anchor_grid: AnchorGrid,
-    pool: PyramidRoIAlign,
-    *,
-    num_classes: int,
-    resize: Resize | None,
-    rpn_depth: int = 1,
-    box_head: nn.Module | None = None,
-    hidden: int = 1024,
-    proposals: ProposalSettings = ProposalSettings(),  # noqa: B008 (frozen)
-    detections: DetectionSettings = DetectionSettings(),  # noqa: B008 (frozen)
-) -> FasterRCNN:
-    head = RPNHead(backbone.out_channels, anchor_grid.per_cell, rpn_depth)
-    box_head = box_head or TwoLayerHead(backbone.out_channels * pool.output**2, hidden)
-    roi_heads = RoIHeads(pool, box_head, BoxPredictor(hidden, num_classes), detections)
-    rpn = RegionProposalNetwork(head, proposals)
-    return FasterRCNN(backbone, anchor_grid, rpn, roi_heads, num_classes=num_classes, resize=resize)
-
-
-ARCHITECTURES = {
-    "resnet50_fpn": _resnet50_fpn,
-    "resnet50_fpn_v2": _resnet50_fpn_v2,
-    "mobilenet_v3_large_fpn": _mobilenet_v3_large_fpn,
-    "mobilenet_v3_large_320_fpn": _mobilenet_v3_large_320_fpn,
-    "mobilenet_v2_fpn": _mobilenet_v2_fpn,
+NMS_BODIES: dict[NMSBody, Callable[[int], Suppress]] = {
+    "fixpoint": fixpoint_nms,
+    "nonmaxsuppression": lambda iterations: greedy_nms,
 }
-"""By torchvision's names without ``fasterrcnn_``; the last one is ours."""
-
-
-def faster_rcnn(
-    architecture: str, num_classes: int | None = None, *, batch_norm_eps: float = 1e-5
-) -> FasterRCNN:
-    """A Faster R-CNN with random weights, in training mode.
-
-    num_classes: without the background; None means 90 (COCO), for ``mobilenet_v2_fpn`` 6.
-    batch_norm_eps: torchvision's ``resnet50_fpn`` weights for COCO were made with 0.
-    """
-    if architecture not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise ValueError(f"unknown architecture {architecture!r}; known: {known}")
-    return ARCHITECTURES[architecture](num_classes, batch_norm_eps)

@@ -1,4 +1,4 @@
-"""The second stage of Fast R-CNN (Girshick, ICCV 2015, arXiv:1504.08083): pool, classify, refine."""
+"""The second stage of Fast R-CNN (Girshick, ICCV 2015, arXiv:1504.08083): pool, score, refine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class DetectionSettings:
 
 
 class Candidates(NamedTuple):
-    """(proposal, class) pairs, best first. An empty slot has score 0, label 0 and box 0, 0, 0, 0."""
+    """(proposal, class) pairs, best first. An empty slot has score, label and box 0."""
 
     boxes: Tensor
     """(N, M, 4) float32, pixels of the padded image, clipped to the image."""
@@ -59,9 +59,9 @@ class TwoLayerHead(nn.Module):
 
 def conv_head(channels: int, bins: int, depth: int, hidden: int, norm: Norm) -> nn.Sequential:
     """``depth`` 3x3 convolutions and one fully connected layer (arXiv:1803.08494, sec. 5)."""
-    layers: list[nn.Module] = [conv(channels, channels, 3, norm, relu=True) for _ in range(depth)]
+    layers = [conv(channels, channels, 3, norm, relu=True) for _ in range(depth)]
     for layer in layers:
-        nn.init.kaiming_normal_(layer[0].weight, mode="fan_out", nonlinearity="relu")
+        nn.init.kaiming_normal_(layer.get_parameter("0.weight"), mode="fan_out")
     fully_connected = nn.Linear(channels * bins * bins, hidden)
     return nn.Sequential(*layers, nn.Flatten(), fully_connected, nn.ReLU(inplace=True))
 
@@ -110,7 +110,7 @@ class RoIHeads(nn.Module):
         Only these are decoded. NMS in the order of scores never looks back, so what is left out
         could only have come after all of them.
         """
-        batch, count, outputs = logits.shape
+        _, count, outputs = logits.shape
         classes = outputs - 1
         scores = F.softmax(logits, -1)[..., 1:]
         scores = torch.where(proposals.valid[..., None], scores, 0.0).flatten(1)
@@ -138,7 +138,7 @@ class RoIHeads(nn.Module):
 
 
 def keep_best(candidates: Candidates, keep: Tensor, slots: int) -> Candidates:
-    """The first ``slots`` of those with ``keep`` (N, M), moved to the front; the rest is emptied."""
+    """The first ``slots`` of those with ``keep`` (N, M) to the front; the rest is emptied."""
     scores, order = torch.where(keep, candidates.scores, 0.0).topk(slots, 1)
     filled = scores > 0
     boxes = candidates.boxes.gather(1, order[..., None].expand(-1, -1, 4))

@@ -1,4 +1,4 @@
-"""Region proposal network (Ren et al., NeurIPS 2015, arXiv:1506.01497, sec. 3.1), over a pyramid."""
+"""Region proposal network (Ren et al., NeurIPS 2015, arXiv:1506.01497, sec. 3.1) on a pyramid."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ class RPNHead(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.normal_(layer.weight, std=0.01)
-                nn.init.zeros_(layer.bias)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Per level: logits (N, A, h, w) and deltas (N, A * 4, h, w)."""
@@ -137,7 +138,7 @@ def select_proposals(
 def _best_of_level(
     logits: Tensor, deltas: Tensor, anchors: Tensor, slots: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Logits (N, K), deltas (N, K, 4), anchors (N, K, 4), real (N, K) of the K = slots best anchors.
+    """Logits, deltas, anchors and real, (N, K) or (N, K, 4), of the K = ``slots`` best anchors.
 
     A level with fewer anchors fills up with slots that are not real.
     """
