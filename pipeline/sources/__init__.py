@@ -1,1 +1,178 @@
-"""Where frames come from."""
+"""Where frames come from: recorded files, folders and globs of them, and a drawn street."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from functools import partial
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from pipeline.errors import ConfigError, NoVideo, SourceNotFound
+from pipeline.frame import Frame
+from pipeline.metrics import SourceStats
+from pipeline.sources.delivery import Limits
+from pipeline.sources.folder import (
+    PICTURE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    FolderSource,
+    natural_order,
+)
+from pipeline.sources.opening import without_secret
+from pipeline.sources.recorded import RecordedSource
+from pipeline.sources.synthetic import EXAMPLE, StreetSource
+
+__all__ = ["Source", "open_sources"]
+
+
+class Source(Protocol):
+    """Something that delivers frames, once.
+
+    Attributes:
+        name: Unique within a run; a file's stem, a folder's name, or ``street``.
+        url: As the user gave it.
+        live: Whether frames come at their own pace and must be dropped if nobody takes them.
+        size_hw: Height and width of the first picture, upright; later ones may differ.
+        rate: Declared frames/s, None if unknown.
+        frame_count: About how many frames there will be, for a progress bar; None if unknown.
+        media_path: The file that holds the sound, None if there can be none.
+        is_images: Whether it is a set of pictures, without a time of their own.
+        stats: What became of its frames; `frames` writes what the source knows.
+    """
+
+    name: str
+    url: str
+    live: bool
+    size_hw: tuple[int, int] | None
+    rate: Fraction | None
+    frame_count: int | None
+    media_path: Path | None
+    is_images: bool
+    stats: SourceStats
+
+    def frames(self) -> Iterator[Frame]:
+        """Deliver the frames in order; `Frame.pts` rises strictly."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files; harmless when done twice."""
+        ...
+
+
+Opener = Callable[..., Source]  # called with the source's name
+
+
+def open_sources(
+    urls: Sequence[str],
+    *,
+    max_frames: int | None = None,
+    duration: float | None = None,
+    decoder_threads: int = 0,
+) -> list[Source]:
+    """Open and check everything that `urls` name, in order.
+
+    Args:
+        urls: Video files, pictures, folders, globs, or ``synthetic://street?...``. A folder or
+            glob of videos gives one source for each, one of pictures a single source. A mixture
+            is refused, because nobody can know what was meant.
+        max_frames: Most frames that each source delivers.
+        duration: Seconds of its own time after which each source ends.
+        decoder_threads: For each source; 0 chooses for this machine.
+
+    Raises:
+        ConfigError: A URL cannot mean anything.
+        SourceError: What it names cannot be shown; see the errors derived from it.
+    """
+    if not urls:
+        raise ConfigError(f"no source given; name a video, a folder, or {EXAMPLE}")
+    limits = Limits(max_frames, duration)
+    planned = [plan for url in urls for plan in _plan(url, limits, decoder_threads)]
+    names = _unique([name for name, _ in planned])
+    sources: list[Source] = []
+    try:
+        for name, (_, opener) in zip(names, planned, strict=True):
+            sources.append(opener(name=name))
+    except BaseException:
+        for source in sources:
+            source.close()
+        raise
+    return sources
+
+
+def _plan(url: str, limits: Limits, decoder_threads: int) -> list[tuple[str, Opener]]:
+    """Each source that `url` stands for: its wished name and what opens it."""
+    if url.startswith("synthetic:"):
+        return [("street", partial(StreetSource, url=url, limits=limits))]
+    videos, pictures, name = _media(_as_path(url), url)
+    if pictures:
+        return [(_printable(name), partial(FolderSource, pictures, url=url, limits=limits))]
+    open_video = partial(RecordedSource, url=url, limits=limits, decoder_threads=decoder_threads)
+    return [(_printable(path.stem), partial(open_video, path)) for path in videos]
+
+
+def _as_path(url: str) -> Path:
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", url)
+    if scheme is None:
+        return Path(url).expanduser()
+    if scheme[1].lower() == "file":
+        return Path(unquote(urlsplit(url).path))
+    raise ConfigError(  # the rest of the URL may hold a password
+        f"{scheme[1]}:// sources are not supported; "
+        f"name a video file, a folder, a glob, or {EXAMPLE}"
+    )
+
+
+def _media(path: Path, url: str) -> tuple[list[Path], list[Path], str]:
+    """The videos and the pictures that `path` stands for, and the name of the latter."""
+    if path.is_dir():
+        found, folder = [path / name for name in os.listdir(path)], path.resolve().name
+        where = f"folder {url!r}"
+    elif has_magic(str(path)) and not path.exists():
+        found, folder = [Path(name) for name in glob(str(path), recursive=True)], _glob_name(path)
+        where = f"glob {url!r}"
+        if not found:
+            raise SourceNotFound(f"nothing matches {without_secret(url)!r}; check the path")
+    elif path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
+        return [], [path], path.stem
+    else:
+        return [path], [], ""
+    files = natural_order(f for f in found if not f.name.startswith(".") and f.is_file())
+    videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
+    pictures = [file for file in files if file.suffix.lower() in PICTURE_SUFFIXES]
+    if videos and pictures:
+        raise ConfigError(
+            f"{where} holds {len(videos)} videos and {len(pictures)} pictures; name one kind, "
+            f"such as '*{videos[0].suffix}' or '*{pictures[0].suffix}'"
+        )
+    if not videos and not pictures:
+        raise NoVideo(
+            f"{where} holds no video and no picture, among {len(files)} files; "
+            "folders inside it are not searched, '**/*.mp4' would"
+        )
+    return videos, pictures, folder or "pictures"
+
+
+def _glob_name(path: Path) -> str:
+    """The name of the last folder before a glob's first wildcard."""
+    plain = [part for part in path.parent.parts if not has_magic(part)]
+    return Path(*plain).resolve().name
+
+
+def _printable(name: str) -> str:
+    """`name` without the bytes that are not UTF-8, which JSON could not hold."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _unique(wished: Sequence[str]) -> list[str]:
+    """``a, a, b`` -> ``a, a-2, b``."""
+    names: list[str] = []
+    for wish in wished:
+        name, number = wish, 2
+        while name in names or (name != wish and name in wished):
+            name, number = f"{wish}-{number}", number + 1
+        names.append(name)
+    return names

@@ -1,0 +1,165 @@
+"""From a file to good pictures: read, decode, leave out what is damaged, count it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+from av.codec.context import Flags
+from av.video.stream import VideoStream
+
+from pipeline.sources.opening import choose_video, open_container
+
+_HIGHEST_RATE = 1000  # frames/s; above this a declared rate is a time base in disguise
+_GENERATE_PTS = 1  # FFmpeg's AVFMT_FLAG_GENPTS, which PyAV sets
+_TS_DISCONT = 0x0200  # FFmpeg's AVFMT_TS_DISCONT: timestamps may jump in this kind of file
+_READ_FAILURES = 10  # in a row, before a file counts as cut off
+_PACKET_SIZES = (188, 192, 204)  # of MPEG transport streams, in bytes
+
+
+class Decoding:
+    """One pass over the video of one file.
+
+    Damage is counted, never shown: a packet that cannot be decoded is ``corrupt_packet`` in
+    `anomalies`; a picture that the decoder marks as damaged, or that comes before the first
+    keyframe, is left out and counted in `damaged_pictures`; a file that ends before it said it
+    would is ``truncated``. Decoding always goes on behind the damage.
+
+    FFmpeg's own guess at missing timestamps (GENPTS) is off, because it mixes up reordered
+    pictures in containers that hold decoding times only (H.264 in AVI).
+
+    Attributes:
+        time_base: Seconds per unit of the pictures' timestamps.
+        rate: Declared frames/s, None if unknown.
+        begin: Seconds; the first timestamp of any stream of the file, sound included.
+        may_jump: Whether jumping timestamps are normal for this kind of file.
+    """
+
+    def __init__(self, path: Path, decoder_threads: int) -> None:
+        """Open the file.
+
+        Raises:
+            SourceNotFound, NoVideo, UnsupportedCodec, SourceError: See `open_container` and
+                `choose_video`.
+        """
+        self.path = path
+        self.anomalies: Counter[str] = Counter()
+        self.damaged_pictures = 0
+        self._container = open_container(path)
+        try:
+            self._stream = choose_video(self._container, path)
+            self._prepare(decoder_threads)
+        except BaseException:
+            self._container.close()
+            raise
+
+    @property
+    def picture_count(self) -> int | None:
+        """About how many pictures there are, by what the file says."""
+        if self._stream.duration and self.rate:
+            return round(self._stream.duration * self.time_base * self.rate)
+        return self._stream.frames or None
+
+    def pictures(self) -> Iterator[av.VideoFrame]:
+        """The good pictures, in the order in which they are shown."""
+        for packet in self._packets():
+            try:
+                pictures = packet.decode()
+            except av.FFmpegError:
+                self.anomalies["corrupt_packet"] += 1
+                continue
+            for picture in pictures:
+                if picture.is_corrupt:
+                    self.damaged_pictures += 1
+                else:
+                    yield picture
+        if self._ended_early():
+            self.anomalies["truncated"] += 1
+
+    def close(self) -> None:
+        """Close the file; harmless when done twice. Pictures stay valid."""
+        self._container.close()
+
+    def _prepare(self, decoder_threads: int) -> None:
+        container, stream = self._container, self._stream
+        container.flags &= ~_GENERATE_PTS
+        decoder = stream.codec_context
+        decoder.thread_type = "AUTO"
+        decoder.thread_count = decoder_threads
+        decoder.flags |= Flags.output_corrupt  # hand damaged pictures over, so they are counted
+        self.time_base = stream.time_base or Fraction(1, 90_000)
+        self.rate = _sane_rate(stream)
+        self.begin = Fraction(container.start_time or 0, av.time_base)
+        self.may_jump = bool(container.format.flags & _TS_DISCONT)
+        self._end = Fraction(0)  # seconds; where the packets read so far end
+        self._was_cut_off = False
+
+    def _packets(self) -> Iterator[av.Packet[VideoStream]]:
+        """All packets of the stream and one that flushes the decoder, whatever lies between."""
+        failures = 0
+        while failures < _READ_FAILURES:
+            try:
+                for packet in self._container.demux(self._stream):
+                    failures = 0
+                    self._note(packet)
+                    yield packet
+                return
+            except (av.FFmpegError, IndexError):
+                # The demuxer stumbled, and may find its feet again. (IndexError is how PyAV
+                # reports a stream that appears only now, from a damaged stream table.)
+                failures += 1
+        self._was_cut_off = True
+        flush = cast("av.Packet[VideoStream]", av.Packet())
+        flush.stream, flush.time_base = self._stream, self.time_base
+        yield flush
+
+    def _note(self, packet: av.Packet[VideoStream]) -> None:
+        if packet.size:
+            self._was_cut_off = packet.is_corrupt
+            begin = packet.pts if packet.pts is not None else packet.dts
+            if begin is not None:
+                self._end = max(self._end, (begin + (packet.duration or 0)) * self.time_base)
+
+    def _ended_early(self) -> bool:
+        if self._was_cut_off or self._has_a_part_packet():
+            return True
+        declared = self._declared_end()
+        slack = 0.1 + 3 / float(self.rate or 25)
+        return declared is not None and declared - self._end > slack
+
+    def _declared_end(self) -> Fraction | None:
+        """Where the video ends by what the file says, in seconds on the file's clock."""
+        container, stream = self._container, self._stream
+        if stream.duration is not None:
+            return ((stream.start_time or 0) + stream.duration) * self.time_base
+        if tag := stream.metadata.get("DURATION"):  # Matroska, written as 00:00:03.520000000
+            return _clock_time(tag)
+        if len(container.streams) == 1 and container.duration is not None:
+            return Fraction((container.start_time or 0) + container.duration, av.time_base)
+        return None
+
+    def _has_a_part_packet(self) -> bool:
+        """A transport stream declares no length; but it comes in packets of one size."""
+        if self._container.format.name != "mpegts":
+            return False
+        bytes_in_file = self.path.stat().st_size
+        return all(bytes_in_file % size for size in _PACKET_SIZES)
+
+
+def _sane_rate(stream: VideoStream) -> Fraction | None:
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate and 0 < rate <= _HIGHEST_RATE:
+            return Fraction(rate)
+    return None
+
+
+def _clock_time(text: str) -> Fraction | None:
+    try:
+        hours, minutes, seconds = map(Fraction, text.split(":"))
+    except ValueError:
+        return None
+    return (hours * 60 + minutes) * 60 + seconds

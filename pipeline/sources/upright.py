@@ -1,0 +1,99 @@
+"""Turn pictures the way their display matrix says, as phones and dash cameras write it."""
+
+from __future__ import annotations
+
+import struct
+from typing import cast
+
+import av
+from av.buffer import Buffer
+from av.filter import Graph
+
+# From the signs of a display matrix to one libavfilter step. The matrix maps x' = a x + c y and
+# y' = b x + d y, with y downwards.
+_STRAIGHT = {(1, 1): (), (-1, 1): ("hflip",), (1, -1): ("vflip",), (-1, -1): ("hflip", "vflip")}
+_CROSSED = {(1, -1): "clock", (-1, 1): "cclock", (1, 1): "cclock_flip", (-1, -1): "clock_flip"}
+
+Steps = tuple[str, ...]
+
+
+class Upright:
+    """Deliver the pictures of one stream upright; those that are already pass untouched.
+
+    Whether a stream is turned is read from its first picture; later ones cost one look at
+    their rotation. The filter works in the picture's own pixel format (4:2:2 becomes 4:4:4
+    when it is turned by a quarter, because its chroma cannot be kept otherwise).
+    """
+
+    def __init__(self) -> None:
+        self._rotation: int | None = None
+        self._steps: Steps = ()
+        self._graph: Graph | None = None
+        self._shape: tuple[int, int, str] | None = None
+
+    def __call__(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """`picture` itself, or a turned copy of it."""
+        if picture.rotation != self._rotation:
+            self._rotation, self._steps = picture.rotation, steps_upright(picture)
+            self._shape = None
+        return self._turn(picture) if self._steps else picture
+
+    def _turn(self, picture: av.VideoFrame) -> av.VideoFrame:
+        shape = (picture.width, picture.height, picture.format.name)
+        if self._graph is None or shape != self._shape:
+            self._graph, self._shape = _build(picture, self._steps), shape
+        self._graph.vpush(picture)
+        turned = self._graph.vpull()
+        # A format that had to change loses them on the way.
+        turned.colorspace, turned.color_range = picture.colorspace, picture.color_range
+        return turned
+
+
+def steps_upright(picture: av.VideoFrame) -> Steps:
+    """The libavfilter steps that turn `picture` upright, each ``name`` or ``name=argument``."""
+    matrix = _display_matrix(picture)
+    if matrix is None:
+        return ()
+    a, b, c, d = matrix
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return _STRAIGHT[_sign(a), _sign(d)]
+    return (f"transpose={_CROSSED[_sign(b), _sign(c)]}",)
+
+
+def _display_matrix(picture: av.VideoFrame) -> tuple[int, int, int, int] | None:
+    """``a, b, c, d`` in 16.16 fixed point."""
+    try:
+        matrix = cast(Buffer | None, picture.side_data.get("DISPLAYMATRIX"))
+    except ValueError:  # PyAV lists all side data at once, and stumbles over kinds it is not told
+        return _QUARTERS[round(picture.rotation / 90) % 4]
+    if matrix is None:
+        return None
+    a, b, _, c, d, _, _, _, _ = struct.unpack("=9i", bytes(matrix))
+    return a, b, c, d
+
+
+# By counter-clockwise quarters.
+_QUARTERS = ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
+
+
+def _sign(value: int) -> int:
+    return -1 if value < 0 else 1
+
+
+def _build(picture: av.VideoFrame, steps: Steps) -> Graph:
+    graph = Graph()
+    graph.threads = 1
+    nodes = [
+        graph.add_buffer(
+            width=picture.width,
+            height=picture.height,
+            format=picture.format,
+            time_base=picture.time_base,
+        )
+    ]
+    for step in steps:
+        name, _, argument = step.partition("=")
+        nodes.append(graph.add(name, argument or None))
+    nodes.append(graph.add("buffersink"))
+    graph.link_nodes(*nodes).configure()
+    return graph
