@@ -182,7 +182,7 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def __getitem__(self, keep: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Detections:
+    def __getitem__(self, keep: npt.NDArray[np.intp] | npt.NDArray[np.bool_] | slice) -> Detections:
         return Detections(self.boxes[keep], self.scores[keep], self.class_ids[keep])
 
 

@@ -1,0 +1,138 @@
+"""Turn the engine's arrays into detections: threshold, map home, suppress, cap.
+
+Suppression is a stage of the line and not of the graph, so that thresholds can be changed
+without another model file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.engines import Outputs, Pending
+from pipeline.errors import ConfigError, ModelMismatch
+from pipeline.frame import Batch, Detections, Frame, Placement, Result
+from pipeline.model_file import ModelFile
+from pipeline.nms import class_agnostic, class_aware, soft
+from pipeline.settings import DetectionSettings
+
+Suppress = Callable[[Detections, float, int], Detections]
+Thresholds = npt.NDArray[np.float32]
+
+SUPPRESS: dict[Literal["class_aware", "class_agnostic", "soft"], Suppress] = {
+    "class_aware": class_aware,
+    "class_agnostic": class_agnostic,
+    "soft": soft,
+}
+LOW = 0.01  # detections below this score change no average precision worth reporting
+
+
+def detect(
+    answers: Iterable[tuple[Batch, Pending]],
+    model: ModelFile,
+    settings: DetectionSettings,
+    on_inexact: Callable[[Frame], None] | None = None,
+) -> Iterator[Result]:
+    """Wait for each batch's answer and yield one result a frame, in order.
+
+    Args:
+        answers: Batches and what the engine will say about them.
+        model: Class names, output form and recommended thresholds.
+        settings: What the user wants instead.
+        on_inexact: Called with each frame for which the graph could not certify its own
+            shortcuts (its output ``exact`` is false); its detections are yielded all the same.
+
+    Raises:
+        ConfigError: A threshold is given for a class that the model does not know; raised at
+            the call, not with the first frame.
+    """
+    thresholds = thresholds_by_class(model, settings)
+    return _detect(answers, model, settings, thresholds, on_inexact)
+
+
+def low_threshold(settings: DetectionSettings) -> DetectionSettings:
+    """The same settings with a score threshold so low that an average precision can be taken."""
+    wanted = [*settings.class_thresholds.values(), settings.threshold or LOW, LOW]
+    return replace(settings, threshold=min(wanted), class_thresholds={})
+
+
+def show(
+    results: Iterable[Result], model: ModelFile, settings: DetectionSettings
+) -> Iterator[Result]:
+    """Keep of each result what reaches the thresholds; `ConfigError` as in `detect`."""
+    thresholds = thresholds_by_class(model, settings)
+
+    def shown(result: Result) -> Result:
+        found = result.detections
+        keep = found.scores >= thresholds[found.class_ids]
+        return result if keep.all() else replace(result, detections=found[keep])
+
+    return map(shown, results)
+
+
+def thresholds_by_class(model: ModelFile, settings: DetectionSettings) -> Thresholds:
+    """(C,) lowest score of each class; `ConfigError` for a class the model does not know."""
+    common = model.score_threshold if settings.threshold is None else settings.threshold
+    thresholds = np.full(len(model.class_names), common, np.float32)
+    for name, threshold in settings.class_thresholds.items():
+        if name not in model.class_names:
+            raise ConfigError(_unknown_class(name, model))
+        thresholds[model.class_names.index(name)] = threshold
+    return thresholds
+
+
+def _unknown_class(name: str, model: ModelFile) -> str:
+    near = get_close_matches(name, model.class_names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return (
+        f"unknown class {name!r} in detection.class_thresholds; {hint}"
+        f"{model.path.name} knows {', '.join(model.class_names)}"
+    )
+
+
+def _detect(
+    answers: Iterable[tuple[Batch, Pending]],
+    model: ModelFile,
+    settings: DetectionSettings,
+    thresholds: Thresholds,
+    on_inexact: Callable[[Frame], None] | None,
+) -> Iterator[Result]:
+    iou = model.nms_iou if settings.nms_iou is None else settings.nms_iou
+    suppress, limit = SUPPRESS[settings.nms], settings.max_detections
+    for batch, pending in answers:
+        outputs = pending.result()
+        for row, (frame, placement) in enumerate(zip(batch.frames, batch.placements, strict=True)):
+            if on_inexact and "exact" in outputs and not outputs["exact"][row]:
+                on_inexact(frame)
+            found = _at_home(_above(outputs, row, thresholds, model), placement)
+            if model.output_form == "candidates":
+                found = suppress(found, iou, limit)
+                found = found[found.scores >= thresholds[found.class_ids]]  # soft lowers scores
+            yield Result(frame, found[:limit])
+
+
+def _above(outputs: Outputs, row: int, thresholds: Thresholds, model: ModelFile) -> Detections:
+    """What reaches its class's threshold, in pixels of the input; empty slots have score 0."""
+    count = int(outputs["count"][row]) if "count" in outputs else None
+    boxes, scores, labels = (outputs[name][row][:count] for name in ("boxes", "scores", "labels"))
+    keep = (scores >= thresholds.min()) & (scores > 0) & np.isfinite(boxes).all(axis=1)
+    boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(thresholds):
+        raise ModelMismatch(
+            f"{model.path} says class {labels.max()}, but names {len(thresholds)} classes; "
+            "export it again"
+        )
+    keep = scores >= thresholds[labels]
+    return Detections(boxes, scores, labels.astype(np.int64, copy=False))[keep]
+
+
+def _at_home(detections: Detections, placement: Placement) -> Detections:
+    """The same boxes in pixels of the frame, clipped to it; what lies outside is left out."""
+    boxes = placement.to_frame(detections.boxes)
+    inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    return Detections(boxes, detections.scores, detections.class_ids)[inside]

@@ -1,0 +1,74 @@
+"""Engines run a model file; the line sees only `Engine`.
+
+An engine's package is imported when it is asked for, not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from pipeline.engines.contract import Engine, Outputs, Pending
+from pipeline.errors import EngineError, EngineUnavailable
+from pipeline.frame import Batch
+from pipeline.model_file import ModelFile
+from pipeline.settings import EngineSettings
+
+__all__ = ["Engine", "Outputs", "Pending", "infer", "load_engine"]
+
+
+def infer(batches: Iterable[Batch], engine: Engine) -> Iterator[tuple[Batch, Pending]]:
+    """Start the engine on each batch and yield at once, without waiting for the answer.
+
+    The capacity of the channel behind this stage bounds how many calls are under way.
+    """
+    for batch in batches:
+        yield batch, engine.submit(batch.images)
+
+
+def load_engine(model: ModelFile, settings: EngineSettings, *, latency: bool = False) -> Engine:
+    """Load the model into the engine asked for; ``auto`` takes the fastest that works here.
+
+    Args:
+        model: What to run.
+        settings: Engine, precision, batch and threads.
+        latency: Answer each frame soon (cameras) rather than many frames a second (recordings).
+
+    Raises:
+        EngineUnavailable: The engine is not installed, or the CPU lacks the precision.
+        ModelMismatch: The engine cannot read the file, or its graph is not what it says.
+        ConfigError: The engine does not have the precision asked for.
+    """
+    if settings.name == "openvino":
+        return _openvino(model, settings, latency, "OpenVINO as asked")
+    if settings.name == "onnxruntime":
+        return _onnxruntime(model, settings, "ONNX Runtime as asked")
+    try:
+        because = "OpenVINO, the faster engine on a CPU"
+        return _openvino(model, settings, latency, because)
+    except EngineError as refused:
+        if settings.precision == "bf16":
+            raise
+        try:
+            return _onnxruntime(model, settings, f"ONNX Runtime because {refused}")
+        except EngineUnavailable as absent:
+            raise EngineUnavailable(f"no engine can be used: {refused}; {absent}") from refused
+
+
+def _openvino(model: ModelFile, settings: EngineSettings, latency: bool, because: str) -> Engine:
+    try:
+        from pipeline.engines.ov import OpenVinoEngine
+    except ImportError as error:
+        raise EngineUnavailable(_missing("OpenVINO", "openvino", error)) from error
+    return OpenVinoEngine(model, settings, latency=latency, because=because)
+
+
+def _onnxruntime(model: ModelFile, settings: EngineSettings, because: str) -> Engine:
+    try:
+        from pipeline.engines.ort import OnnxRuntimeEngine
+    except ImportError as error:
+        raise EngineUnavailable(_missing("ONNX Runtime", "onnxruntime", error)) from error
+    return OnnxRuntimeEngine(model, settings, because=because)
+
+
+def _missing(name: str, package: str, error: ImportError) -> str:
+    return f"{name} is not installed or cannot be loaded ({error}); run `pip install {package}`"

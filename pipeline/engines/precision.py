@@ -1,0 +1,38 @@
+"""Which precision a model may be run in."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pipeline.errors import EngineUnavailable
+from pipeline.model_file import ModelFile
+
+Precision = Literal["f32", "bf16"]
+MOST_LOSS = 0.005  # average precision that may be given up for speed: half a point
+
+
+def choose_precision(
+    model: ModelFile, asked: Literal["auto", "f32", "bf16"], cpu_has_bf16: bool
+) -> tuple[Precision, str]:
+    """The precision to run in, and why; bf16 only where it is fast *and* known to be accurate.
+
+    Raises:
+        EngineUnavailable: bf16 is asked for on a CPU that does not have it.
+    """
+    if asked == "bf16" and not cpu_has_bf16:
+        raise EngineUnavailable(
+            "this CPU has no bf16 instructions, so precision bf16 would only cost accuracy; "
+            "use precision f32 or auto"
+        )
+    if asked != "auto":
+        return asked, f"{asked} as asked"
+    if not cpu_has_bf16:
+        return "f32", "f32 because this CPU has no bf16 instructions"
+    check = model.precision_check or {}
+    if "f32" not in check or "bf16" not in check:
+        return "f32", "f32 because the model file says nothing about its accuracy with bf16"
+    compared = f"AP {check['bf16']:.3f} against {check['f32']:.3f}"
+    # Rounded: 0.700 - 0.695 is a little over 0.005 in binary.
+    if round(check["f32"] - check["bf16"], 9) > MOST_LOSS:
+        return "f32", f"f32 because bf16 loses too much by the model file's own check ({compared})"
+    return "bf16", f"bf16 because the model file's own check shows {compared} with f32"

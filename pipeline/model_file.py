@@ -1,0 +1,234 @@
+"""The model file: an ONNX graph that says itself what it is.
+
+One entry of the ONNX metadata, key ``boxstream``, holds a JSON object with the task, the class
+names, how frames are fitted and where the weights come from. No second file can get lost, and any
+engine that loads ONNX loads it. The entry is read here straight from the protobuf bytes, so that
+a wrong file is refused before an engine is even imported.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple, cast
+
+from pipeline.errors import EngineError, ModelMismatch, ModelNotFound
+
+Fit = Literal["letterbox", "stretch"]
+OutputForm = Literal["candidates", "detections"]
+
+METADATA_KEY = "boxstream"
+SCHEMA = 1
+OUTPUTS: dict[OutputForm, tuple[str, ...]] = {
+    "candidates": ("boxes", "scores", "labels"),
+    "detections": ("boxes", "scores", "labels", "count"),
+}
+
+_METADATA_FIELD = 14  # ModelProto.metadata_props in onnx.proto
+_MOST_FIELDS = 10_000  # a model has dozens; a hostile file may have a hundred million
+_MOST_METADATA_BYTES = 1 << 20
+_VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5  # protobuf wire types
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """What a model file says about itself.
+
+    Attributes:
+        path: The ONNX file.
+        task: What it does; only ``"detection"`` so far.
+        output_form: ``"candidates"`` leaves suppression to the line, ``"detections"`` has done it.
+        class_names: Name of each class id, without background.
+        input_size_hw: Height and width in pixels of the uint8 RGB frames it takes.
+        fit: How a frame is brought to that size.
+        outputs: Names of the outputs.
+        score_threshold: Recommended lowest score of a detection.
+        nms_iou: Recommended overlap from which a box is a duplicate.
+        max_detections: Most detections of a frame.
+        nms_body: How suppression is written inside the graph.
+        provenance: Architecture, training data, date, score.
+        precision_check: Average precision by precision (``{"f32": 0.71, "bf16": 0.71}``), as
+            measured when the file was made; None when it was not.
+    """
+
+    path: Path
+    task: str
+    output_form: OutputForm
+    class_names: tuple[str, ...]
+    input_size_hw: tuple[int, int]
+    fit: Fit
+    outputs: tuple[str, ...]
+    score_threshold: float
+    nms_iou: float
+    max_detections: int
+    nms_body: str
+    provenance: dict[str, Any]
+    precision_check: dict[str, float] | None
+
+    def __post_init__(self) -> None:
+        missing = [name for name in OUTPUTS[self.output_form] if name not in self.outputs]
+        if missing:
+            raise ModelMismatch(f"{self.path}: the {self.output_form} form needs outputs {missing}")
+        if not self.class_names or min(self.input_size_hw) < 1 or self.max_detections < 1:
+            raise ModelMismatch(
+                f"{self.path}: class names, input size and max_detections cannot be empty or zero"
+            )
+        for key in ("score_threshold", "nms_iou"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise ModelMismatch(f"{self.path}: {key} must lie between 0 and 1")
+
+
+def read_model_file(path: str | Path) -> ModelFile:
+    """Read what `path` says about itself; touches a few kilobytes, whatever the file's size.
+
+    Raises:
+        ModelNotFound: There is no such file.
+        ModelMismatch: It is no ONNX file, is cut short, or was not made by our exporter.
+        EngineError: It may not be read.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            text = _find_metadata(file, path.stat().st_size)
+    except FileNotFoundError:
+        raise ModelNotFound(
+            f"there is no model file {str(path)!r}; give the name of a bundled model "
+            "or the path of an ONNX file made by `python -m models.export`"
+        ) from None
+    except IsADirectoryError:
+        raise ModelMismatch(f"{str(path)!r} is a folder; name the model file inside it") from None
+    except OSError as error:
+        raise EngineError(
+            f"cannot read the model file {str(path)!r}: {error.strerror or error}"
+        ) from error
+    except _Malformed as error:
+        raise ModelMismatch(
+            f"{str(path)!r} is not a complete ONNX file ({error}); copy or export it again"
+        ) from None
+    if text is None:
+        raise ModelMismatch(
+            f"{str(path)!r} is not one of our model files: its ONNX metadata has no "
+            f"{METADATA_KEY!r} entry; make it with `python -m models.export`"
+        )
+    return _parse(path, text)
+
+
+def _parse(path: Path, text: bytes) -> ModelFile:
+    try:
+        entry = json.loads(text)
+        if entry["schema"] != SCHEMA:
+            raise ModelMismatch(
+                f"{str(path)!r} has schema {entry['schema']!r}, this program reads {SCHEMA}; "
+                "export the model again with the same version"
+            )
+        height, width = (int(side) for side in entry["input_size_hw"])
+        check = entry.get("precision_check")
+        return ModelFile(
+            path=path,
+            task=_one_of(entry, "task", ("detection",)),
+            output_form=cast(OutputForm, _one_of(entry, "output_form", tuple(OUTPUTS))),
+            class_names=tuple(str(name) for name in entry["class_names"]),
+            input_size_hw=(height, width),
+            fit=cast(Fit, _one_of(entry, "fit", ("letterbox", "stretch"))),
+            outputs=tuple(str(name) for name in entry["outputs"]),
+            score_threshold=float(entry["score_threshold"]),
+            nms_iou=float(entry["nms_iou"]),
+            max_detections=int(entry["max_detections"]),
+            nms_body=str(entry.get("nms_body", "none")),
+            provenance=dict(entry.get("provenance", {})),
+            precision_check=check and {str(key): float(ap) for key, ap in check.items()},
+        )
+    except KeyError as error:
+        raise ModelMismatch(
+            f"{str(path)!r}: its {METADATA_KEY!r} entry lacks {error}; export the model again"
+        ) from None
+    except (TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, ModelMismatch):
+            raise
+        raise ModelMismatch(
+            f"{str(path)!r}: its {METADATA_KEY!r} entry cannot be read ({error}); "
+            "export the model again"
+        ) from None
+
+
+def _one_of(entry: dict[str, Any], key: str, known: tuple[str, ...]) -> str:
+    if entry[key] not in known:
+        raise ValueError(f"{key} is {entry[key]!r}, known are {', '.join(known)}")
+    return cast(str, entry[key])
+
+
+class _Malformed(Exception):
+    """These bytes are no protobuf message."""
+
+
+class _Field(NamedTuple):
+    number: int
+    wire_type: int
+    length: int  # bytes of the payload, which starts at the file's position
+
+
+def _find_metadata(file: BinaryIO, size: int) -> bytes | None:
+    """Value of our metadata entry in an ONNX file; None if it has no such entry."""
+    if size == 0:
+        raise _Malformed("it is empty")
+    found = None
+    for field in _fields(file, size):
+        if field.number == _METADATA_FIELD and field.wire_type == _LENGTH:
+            if field.length > _MOST_METADATA_BYTES:
+                continue
+            key, value = _key_and_value(file, file.tell() + field.length)
+            if key == METADATA_KEY.encode():
+                found = value  # walk on: a file that is cut short must not pass
+    return found
+
+
+def _key_and_value(file: BinaryIO, end: int) -> tuple[bytes, bytes]:
+    """A StringStringEntryProto: key is its field 1, value its field 2."""
+    parts = {1: b"", 2: b""}
+    for field in _fields(file, end):
+        if field.wire_type == _LENGTH:
+            parts[field.number] = file.read(field.length)
+    return parts[1], parts[2]
+
+
+def _fields(file: BinaryIO, end: int) -> Iterator[_Field]:
+    """Walk over one protobuf message; the file stands at each field's payload in turn."""
+    for _ in range(_MOST_FIELDS):
+        if file.tell() == end:
+            return
+        key = _varint(file)
+        number, wire_type = key >> 3, key & 7
+        start = file.tell()
+        if wire_type == _VARINT:
+            _varint(file)
+            length = file.tell() - start
+        elif wire_type == _LENGTH:
+            length = _varint(file)
+            start = file.tell()
+        elif wire_type in (_EIGHT_BYTES, _FOUR_BYTES):
+            length = 8 if wire_type == _EIGHT_BYTES else 4
+        else:
+            raise _Malformed("it does not look like ONNX at all")
+        if number == 0:
+            raise _Malformed("it does not look like ONNX at all")
+        if start + length > end:
+            raise _Malformed("it is cut short, or no ONNX")
+        file.seek(start)
+        yield _Field(number, wire_type, length)
+        file.seek(start + length)
+    raise _Malformed("it does not look like ONNX at all")
+
+
+def _varint(file: BinaryIO) -> int:
+    """Base-128 number, least significant group first, at most 64 bits."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = file.read(1)
+        if not byte:
+            raise _Malformed("it is cut short, or no ONNX")
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+    raise _Malformed("it does not look like ONNX at all")
