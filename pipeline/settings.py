@@ -44,7 +44,7 @@ class EngineSettings:
     precision: Literal["auto", "f32", "bf16"] = "auto"  # auto: the fastest known to be accurate
     batch: Annotated[int, Within(0, 256)] = 0  # images per call; 0: chosen for this machine
     threads: Cores = 0  # CPU threads of the engine; 0: all cores
-    batch_wait_seconds: Annotated[float, Within(0, 60)] = 0.02  # a batch waits for its last image
+    batch_wait_seconds: Annotated[float, Within(0, 60)] = 0.5  # a batch waits for its last image
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,12 @@ class Settings:
 
     sources: tuple[str, ...] = ("synthetic://street?seed=7&size=640x360&fps=25&seconds=20",)
     model: str = "street"  # a name or a model file
-    out: tuple[str, ...] = ("out/{source}.mp4", "out/{source}.jsonl")  # the ending picks the sink
+    out: tuple[str, ...] = ()  # none: out/{source}.mp4 (or a folder of pictures) and .jsonl
     report: str | None = "out/report.json"  # null: no report
     max_frames: Annotated[int, Within(1, 10**12)] | None = None  # per source
     duration: Annotated[float, Within(0.001, 1e9)] | None = None  # seconds of a source's own time
     decoder_threads: Cores = 0  # 0: chosen for this machine
+    concurrent: Annotated[int, Within(1, 1024)] = 8  # sources read side by side; others follow
     engine: EngineSettings = field(default_factory=EngineSettings)
     detection: DetectionSettings = field(default_factory=DetectionSettings)
     render: RenderSettings = field(default_factory=RenderSettings)

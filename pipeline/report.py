@@ -1,0 +1,202 @@
+"""The report of a run: what was done, how fast, on what; as JSON and as a table.
+
+The layout is versioned (``schema``) and documented in the README.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.errors import SinkError
+from pipeline.graph import StageStats
+from pipeline.metrics import SourceStats
+
+SCHEMA = "boxstream.report/1"
+PACKAGES = ("numpy", "av", "opencv-python-headless", "openvino", "onnxruntime")
+
+
+class Reporting(Protocol):
+    """A sink that can say what became of its output."""
+
+    def report(self) -> dict[str, Any]:
+        """Path, frames, bytes and whatever else is worth knowing."""
+        ...
+
+
+def source_report(stats: SourceStats) -> dict[str, Any]:
+    """One source's entry; rates are null when there was too little to measure."""
+    return {
+        "state": stats.state,
+        "error": stats.error,
+        "frames_decoded": stats.frames_decoded,
+        "frames_inferred": stats.frames_inferred,
+        "frames_dropped": dict(stats.frames_dropped),
+        "frames_in_flight": stats.in_flight,
+        "anomalies": dict(stats.anomalies),
+        "fps": _rounded(stats.fps, 2),
+        "offered_fps": _rounded(stats.offered_fps, 3),
+        "realtime_factor": _rounded(stats.realtime_factor, 3),
+        "latency_ms": stats.latency.report(),
+    }
+
+
+def stage_reports(stages: Iterable[StageStats]) -> dict[str, Any]:
+    """Entries by stage name; stages of one name (one for each source) are added up."""
+    entries: dict[str, Any] = {}
+    for stage in stages:
+        entry = entries.setdefault(stage.name, {"items": 0, "busy_seconds": 0.0, "queue_mean": 0.0})
+        entry["items"] += stage.items
+        entry["busy_seconds"] = round(entry["busy_seconds"] + stage.busy_seconds, 4)
+        entry["queue_mean"] = round(max(entry["queue_mean"], stage.queue_mean), 2)
+    return entries
+
+
+def build_report(
+    *,
+    wall_seconds: float,
+    engine: Mapping[str, Any],
+    sources: Sequence[SourceStats],
+    sinks: Mapping[str, Any],
+    stages: Mapping[str, Any],
+    truth: Mapping[str, Any] | None,
+    interrupted: str | None,
+) -> dict[str, Any]:
+    """Put the parts together; ``truth`` is the AP against known boxes, when there are any."""
+    frames = sum(stats.frames_inferred for stats in sources)
+    return {
+        "schema": SCHEMA,
+        "wall_seconds": round(wall_seconds, 4),
+        "interrupted": interrupted,
+        "engine": dict(engine),
+        "sources": {stats.name: source_report(stats) for stats in sources},
+        "sinks": dict(sinks),
+        "stages": dict(stages),
+        "totals": {
+            "frames": frames,
+            "fps": round(frames / wall_seconds, 2) if wall_seconds > 0 else None,
+        },
+        "truth": None if truth is None else dict(truth),
+        "machine": machine(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, memory and the versions that the figures depend on."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "cores_usable": usable_cores(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+    }
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def write_report(report: Mapping[str, Any], path: str) -> None:
+    """Write the report as JSON, creating the folder; `SinkError` when that fails."""
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(json.dumps(report, indent=2) + "\n")
+    except OSError as error:
+        raise SinkError(
+            f"cannot write the report to {path}: {error.strerror}; choose another --report"
+        ) from error
+
+
+def print_summary(report: Mapping[str, Any], console: Console) -> None:
+    """The table at the end of a run, one row for each source."""
+    engine = report["engine"]
+    height, width = engine["input_size_hw"]
+    console.print(
+        f"[bold]{engine['model']}[/] at {width}x{height} on {engine['name']} "
+        f"({engine['precision']}, batch {engine['batch']}): {engine['reason']}",
+        highlight=False,
+    )
+    table = Table(box=None, pad_edge=False)
+    for heading in ("source", "state"):
+        table.add_column(heading)
+    for heading in ("frames", "dropped", "fps", "x real time", "p50 ms", "p95 ms", "p99 ms"):
+        table.add_column(heading, justify="right")
+    for name, source in report["sources"].items():
+        latency = source["latency_ms"]
+        table.add_row(
+            name,
+            source["state"],
+            str(source["frames_inferred"]),
+            _dropped(source["frames_dropped"]),
+            _cell(source["fps"], 1),
+            _cell(source["realtime_factor"], 2),
+            *(_cell(latency[p], 0) for p in ("p50", "p95", "p99")),
+        )
+    console.print(table)
+    _print_truth(report["truth"], console)
+    for name, sink in report["sinks"].items():
+        console.print(_sink_line(name, sink), highlight=False, soft_wrap=True)
+
+
+def _print_truth(truth: Mapping[str, Any] | None, console: Console) -> None:
+    if truth is None:
+        return
+    classes = ", ".join(
+        f"{name} {ap:.2f}" for name, ap in truth["per_class"].items() if ap is not None
+    )
+    overall = "-" if truth["ap50"] is None else f"{truth['ap50']:.3f}"
+    console.print(f"AP50 against the known truth: [bold]{overall}[/] ({classes})", highlight=False)
+
+
+def _sink_line(name: str, sink: Mapping[str, Any]) -> str:
+    if sink.get("error"):
+        return f"[red]failed[/] {name}: {sink['error']}"
+    details = [f"{sink.get('frames', 0)} frames"]
+    if sink.get("bytes") is not None:
+        details.append(f"{sink['bytes'] / 1e6:.1f} MB")
+    if sink.get("encoder"):
+        details.append(" ".join(filter(None, (sink["encoder"], sink.get("preset")))))
+    return f"wrote {name} ({', '.join(details)})"
+
+
+def _dropped(causes: Mapping[str, int]) -> str:
+    if not causes:
+        return "0"
+    return f"{sum(causes.values())} ({', '.join(f'{n} {c}' for c, n in causes.items())})"
+
+
+def _cell(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -1,0 +1,113 @@
+"""Keep the books of a run: count frames as they pass, and remember what failed.
+
+The line's generators are wrapped in `Tally` where something is to be counted; nothing here
+changes what flows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Protocol
+
+from pipeline.errors import PipelineError
+from pipeline.frame import Result
+from pipeline.metrics import SourceStats
+from pipeline.score import TruthScore
+
+
+class WritableSink(Protocol):
+    """A sink, as far as the tally needs to know it."""
+
+    name: str
+
+    def __enter__(self) -> object: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+    def write(self, result: Result) -> None: ...
+
+
+class Tally:
+    """The books of one run.
+
+    Args:
+        sources: Counters of every source, by name.
+        class_names: The model's, for the comparison with a known truth.
+        complain: Called with one sentence when a source or a sink fails.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[SourceStats],
+        class_names: Sequence[str],
+        complain: Callable[[str], None],
+    ) -> None:
+        self.sources = {stats.name: stats for stats in sources}
+        self.failed_sources: dict[str, BaseException] = {}
+        self.failed_sinks: dict[str, BaseException] = {}
+        self.score: TruthScore | None = None
+        self._class_names = tuple(class_names)
+        self._complain = complain
+
+    def found(self, results: Iterable[Result]) -> Iterator[Result]:
+        """Count inferred frames, and judge their detections where the truth is known."""
+        for result in results:
+            self.sources[result.frame.source].frames_inferred += 1
+            if result.frame.truth is not None:
+                self.score = self.score or TruthScore()
+                self.score.add(result.detections, result.frame.truth, self._class_names)
+            yield result
+
+    def sunk(self, results: Iterable[Result], sink: WritableSink, first: bool) -> Iterator[Result]:
+        """Write every result; the `first` sink of a source also clocks its frames out."""
+        with sink:
+            for result in results:
+                sink.write(result)
+                if first:
+                    self._clock_out(result)
+                yield result
+
+    def source_failed(self, name: str, error: BaseException) -> None:
+        """Remember that a source ended early, and say so."""
+        stats = self.sources[name]
+        stats.state, stats.error = "FAILED", describe(error)
+        self.failed_sources[name] = error
+        self._complain(f"source {name}: {stats.error}")
+
+    def sink_failed(self, name: str, error: BaseException) -> None:
+        """Remember that a sink ended early, and say so."""
+        self.failed_sinks[name] = error
+        self._complain(f"output {name}: {describe(error)}")
+
+    def close(self) -> None:
+        """Account for frames that an interrupted run decoded, but did not infer."""
+        for stats in self.sources.values():
+            if stats.in_flight:
+                stats.frames_dropped["cut_short"] += stats.in_flight
+
+    def hud(self, result: Result) -> list[str]:
+        """Lines of live figures for a corner of the picture."""
+        stats = self.sources[result.frame.source]
+        latency, dropped = stats.latency.percentile_ms(50), sum(stats.frames_dropped.values())
+        return [
+            f"{stats.fps:.1f} fps" if stats.fps else "- fps",
+            f"{latency:.0f} ms" if latency is not None else "- ms",
+            f"{dropped} dropped",
+        ]
+
+    def _clock_out(self, result: Result) -> None:
+        stats, now = self.sources[result.frame.source], time.monotonic()
+        stats.last_sunk = now
+        stats.latency.add(now - result.frame.arrival)
+
+
+def describe(error: BaseException) -> str:
+    """One sentence: our own errors speak for themselves, others are named by their type."""
+    if isinstance(error, PipelineError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

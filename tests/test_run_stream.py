@@ -1,0 +1,285 @@
+"""The whole line through its command line, on the bundled model and the synthetic street."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+import run_stream
+from pipeline.sources.street import STREET_CLASSES, Street, read_frame_counter
+
+REPOSITORY = Path(__file__).parent.parent
+SHORT = "synthetic://street?seed={seed}&size=320x180&fps=25&seconds={seconds}"
+
+
+def short(seed: int = 3, seconds: float = 0.8) -> str:
+    return SHORT.format(seed=seed, seconds=seconds)
+
+
+def stream(tmp_path: Path, *arguments: str) -> tuple[int, dict]:
+    """Run the command line in this process; return its exit code and its report."""
+    report = tmp_path / "report.json"
+    code = run_stream.main([*arguments, "--report", str(report), "--quiet"])
+    return code, json.loads(report.read_text()) if report.exists() else {}
+
+
+def pictures(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def records(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_run_leaves_video_records_and_a_report_that_agree(tmp_path: Path) -> None:
+    video, lines = tmp_path / "a.mp4", tmp_path / "a.jsonl"
+    code, report = stream(tmp_path, short(), "--out", str(video), str(lines))
+    assert code == 0
+    assert len(pictures(video)) == len(records(lines)) == 20
+    source = report["sources"]["street"]
+    assert source["state"] == "ENDED"
+    assert source["frames_decoded"] == source["frames_inferred"] == 20
+    assert source["frames_dropped"] == {} and source["frames_in_flight"] == 0
+    assert source["fps"] > 0 and source["latency_ms"]["p99"] >= source["latency_ms"]["p50"] > 0
+    assert report["schema"] == "boxstream.report/1"
+    assert report["totals"]["frames"] == 20
+    assert report["engine"]["model"] == "street" and report["engine"]["reason"]
+    assert report["truth"]["ap50"] is not None
+    assert {"preprocess", "infer", "detect", "draw"} <= set(report["stages"])
+    assert report["stages"]["detect"]["items"] == 20
+
+
+def test_every_frame_comes_out_once_and_in_order(tmp_path: Path) -> None:
+    video = tmp_path / "a.mkv"
+    code, _ = stream(tmp_path, short(), "--out", str(video), "--no-draw")
+    assert code == 0
+    assert [read_frame_counter(picture) for picture in pictures(video)] == list(range(20))
+
+
+def test_records_hold_what_the_readme_says(tmp_path: Path) -> None:
+    lines = tmp_path / "a.jsonl"
+    stream(tmp_path, short(), "--out", str(lines), "--threshold", "0.3")
+    found = records(lines)
+    assert [line["frame"] for line in found] == list(range(20))
+    assert found[5]["pts_seconds"] == pytest.approx(0.2)
+    assert all((line["width"], line["height"]) == (320, 180) for line in found)
+    detections = [detection for line in found for detection in line["detections"]]
+    assert detections, "the bundled model sees nothing in its own street"
+    for detection in detections:
+        assert detection["label"] == STREET_CLASSES[detection["class_id"]]
+        assert 0.3 <= detection["score"] <= 1
+        x1, y1, x2, y2 = detection["box"]
+        assert 0 <= x1 < x2 <= 320 and 0 <= y1 < y2 <= 180
+
+
+def test_drawing_changes_the_picture_only_where_there_are_detections(tmp_path: Path) -> None:
+    plain, drawn, lines = (tmp_path / name for name in ("plain.mkv", "drawn.mkv", "a.jsonl"))
+    stream(tmp_path, short(), "--out", str(plain), "--no-draw", "--set", "video.crf=10")
+    stream(tmp_path, short(), "--out", str(drawn), str(lines), "--set", "video.crf=10")
+    assert any(line["detections"] for line in records(lines))
+    for before, after, line in zip(pictures(plain), pictures(drawn), records(lines), strict=True):
+        change = np.abs(before.astype(int) - after).max()
+        assert (change > 60) == bool(line["detections"])
+
+
+def test_sources_of_one_run_are_never_mixed(tmp_path: Path) -> None:
+    out = tmp_path / "{source}.mkv"
+    code, report = stream(
+        tmp_path, short(1, 0.8), short(2, 0.4), "--out", str(out), "--no-draw", "--batch", "3"
+    )
+    assert code == 0
+    for name, seed, count in (("street", 1, 20), ("street-2", 2, 10)):
+        assert report["sources"][name]["frames_inferred"] == count
+        written = pictures(tmp_path / f"{name}.mkv")
+        street = Street(seed=seed, size_hw=(180, 320), fps=25, seconds=count / 25)
+        for index, picture in enumerate(written):
+            assert read_frame_counter(picture) == index
+            difference = np.abs(picture.astype(int) - street.frame(index).image).mean()
+            assert difference < 12, f"{name} frame {index} is somebody else's"
+        assert len(written) == count
+
+
+def test_one_out_for_several_sources_becomes_one_file_each(tmp_path: Path) -> None:
+    code, report = stream(tmp_path, short(1), short(2), "--out", str(tmp_path / "all.jsonl"))
+    assert code == 0
+    assert len(report["sinks"]) == 2
+    for name in ("street", "street-2"):
+        assert {line["source"] for line in records(tmp_path / f"all-{name}.jsonl")} == {name}
+
+
+def test_a_failing_source_ends_alone(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.mp4", tmp_path / "bad.mp4"
+    stream(tmp_path, short(), "--out", str(good))
+    data = bytearray(good.read_bytes())
+    half = len(data) // 3
+    data[half:] = os.urandom(len(data) - half)
+    bad.write_bytes(data)
+    code, report = stream(tmp_path, str(good), str(bad), "--out", str(tmp_path / "{source}.jsonl"))
+    assert report["sources"]["good"]["frames_inferred"] == 20
+    damaged = report["sources"]["bad"]
+    assert damaged["frames_decoded"] < 20
+    assert (code, damaged["state"]) == (3, "FAILED") or damaged["anomalies"]
+
+
+def test_a_failing_sink_ends_alone(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    full = tmp_path / "full.jsonl"
+    full.symlink_to("/dev/full")
+    video = tmp_path / "a.mp4"
+    code, report = stream(tmp_path, short(seconds=4), "--out", str(video), str(full))
+    assert code == 5
+    assert len(pictures(video)) == 100
+    assert report["sinks"][str(full)]["error"]
+    assert report["sinks"][str(video)]["error"] is None
+
+
+def test_a_run_whose_only_sink_fails_stops_early(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    full = tmp_path / "full.jsonl"
+    full.symlink_to("/dev/full")
+    code, report = stream(tmp_path, short(seconds=600), "--out", str(full))
+    assert code == 5
+    source = report["sources"]["street"]
+    assert source["frames_inferred"] < 15000
+    lost = source["frames_decoded"] - source["frames_inferred"]
+    assert lost == sum(source["frames_dropped"].values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["no/such/file.mp4"], 3, "no/such/file.mp4"),
+        (["--model", "no/such/model.onnx"], 4, "no/such/model.onnx"),
+        (["--model", __file__], 4, "test_run_stream.py"),
+        (["--engine", "warp"], 2, "openvino"),
+        (["--set", "engine.presicion=f32"], 2, "engine.precision"),
+        (["--threshold", "1.5"], 2, "threshold"),
+        (["--config", "no/such.yaml"], 2, "no/such.yaml"),
+        (["--out", "/proc/nowhere/a.mp4"], 5, "/proc/nowhere"),
+        (["--out", "a.docx"], 2, ".mp4"),
+        (["synthetic://street?sede=1"], 2, "seed"),
+        (["teleport://camera"], 2, "teleport"),
+    ],
+)
+def test_bad_input_ends_with_its_documented_code_and_a_remedy(
+    arguments: list[str],
+    code: int,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_stream.main(arguments) == code
+    assert says in capsys.readouterr().err.replace("\n", "")
+    assert not list(tmp_path.rglob("*.mp4")), "a failed start left an output behind"
+
+
+def test_an_existing_file_behind_out_without_a_source_is_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.mp4"
+    mine.write_bytes(b"precious")
+    assert run_stream.main(["--out", str(tmp_path / "out.mp4"), str(mine)]) == 2
+    assert mine.read_bytes() == b"precious"
+    assert "SOURCE" in capsys.readouterr().err
+
+
+def test_max_frames_and_duration_end_a_source_normally(tmp_path: Path) -> None:
+    _, report = stream(tmp_path, short(), "--out", "null:", "--max-frames", "7")
+    assert report["sources"]["street"]["frames_inferred"] == 7
+    _, report = stream(tmp_path, short(), "--out", "null:", "--duration", "0.4")
+    assert report["sources"]["street"]["frames_inferred"] == 10
+    assert report["sources"]["street"]["state"] == "ENDED"
+
+
+def test_more_sources_than_may_run_at_once_follow_each_other(tmp_path: Path) -> None:
+    sources = [short(seed, 0.2) for seed in range(5)]
+    code, report = stream(tmp_path, *sources, "--out", "null:", "--set", "concurrent=2")
+    assert code == 0
+    assert [s["frames_inferred"] for s in report["sources"].values()] == [5] * 5
+
+
+def test_a_folder_of_pictures_gives_records_with_file_names(tmp_path: Path) -> None:
+    folder = tmp_path / "shots"
+    folder.mkdir()
+    for index in range(3):
+        image = Street(seed=index, size_hw=(180, 320 + 32 * index)).frame(0).image
+        cv2.imwrite(str(folder / f"shot{index}.png"), image[..., ::-1])
+    lines, out = tmp_path / "a.jsonl", tmp_path / "annotated"
+    code, _ = stream(tmp_path, str(folder), "--out", str(lines), f"{out}/")
+    assert code == 0
+    assert [line["file"] for line in records(lines)] == [f"shot{i}.png" for i in range(3)]
+    assert [line["width"] for line in records(lines)] == [320, 352, 384]
+    assert len(list(out.rglob("shot*"))) == 3
+
+
+def test_the_printed_configuration_is_a_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_stream.main(["--print-config", "--threshold", "0.25", "clip.mp4"]) == 0
+    text = capsys.readouterr().out
+    assert yaml.safe_load(text)["detection"]["threshold"] == 0.25
+    path = tmp_path / "again.yaml"
+    path.write_text(text)
+    assert run_stream.main(["--print-config", "--config", str(path)]) == 0
+    assert capsys.readouterr().out == text
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["int", "term"]
+)
+def test_a_signal_ends_the_run_with_everything_finished(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    video, lines, process = start_long_run(tmp_path)
+    process.send_signal(number)
+    assert process.wait(timeout=20) == code, process.stderr.read() if process.stderr else ""
+    report = json.loads((tmp_path / "report.json").read_text())
+    source = report["sources"]["street"]
+    assert report["interrupted"] == number.name
+    assert source["frames_decoded"] == source["frames_inferred"] + sum(
+        source["frames_dropped"].values()
+    )
+    assert len(records(lines)) == source["frames_inferred"] == len(pictures(video))
+
+
+def test_after_a_kill_the_video_still_plays(tmp_path: Path) -> None:
+    video, lines, process = start_long_run(tmp_path, "--set", "video.keyframe_seconds=0.4")
+    wait_for(lambda: lines.exists() and lines.stat().st_size > 0 and video.stat().st_size > 60_000)
+    process.kill()
+    process.wait(timeout=20)
+    assert len(pictures(video)) >= 10
+
+
+def start_long_run(tmp_path: Path, *extra: str) -> tuple[Path, Path, subprocess.Popen[str]]:
+    """Start a run of ten minutes in a process of its own; return once it has written something."""
+    video, lines = tmp_path / "a.mp4", tmp_path / "a.jsonl"
+    command = [sys.executable, str(REPOSITORY / "run_stream.py"), short(seconds=600), "--quiet"]
+    command += ["--out", str(video), str(lines), "--report", str(tmp_path / "report.json"), *extra]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    wait_for(lambda: lines.exists() and lines.stat().st_size > 0)
+    return video, lines, process
+
+
+def wait_for(condition: object, seconds: float = 30.0) -> None:
+    """Wait until another process has done something; fail when it takes too long."""
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the run did not get going"
+        time.sleep(0.05)
