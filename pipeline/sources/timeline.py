@@ -10,6 +10,7 @@ from collections import Counter, deque
 from fractions import Fraction
 
 _FALLBACK_RATE = 25  # frames/s, for a stream that says nothing about its time
+_SLACK_SECONDS = 0.5  # what can be made up; a clock that is farther behind was set back
 _RECENT = 32  # timestamps that the measured frame distance is taken from
 
 
@@ -19,7 +20,8 @@ class Timeline:
     A timestamp is *sane* when it lies after the last one, by no more than the longest gap. A
     jump (in either direction) shifts the clock so that the stream goes on one frame later; as
     soon as a timestamp makes sense on the original clock again, that one is used, so a stray
-    timestamp leaves no lasting shift between picture and sound.
+    timestamp leaves no lasting shift between picture and sound. Where pictures were put in
+    for which the file has no room, the next ones follow a tick apart until it is made up.
 
     Args:
         time_base: Seconds per unit of the timestamps.
@@ -41,6 +43,7 @@ class Timeline:
         self.anomalies: Counter[str] = Counter() if anomalies is None else anomalies
         self._nominal_step = max(1, round(1 / ((rate or _FALLBACK_RATE) * time_base)))
         self._longest_gap = max(int(longest_gap / time_base), 10 * self._nominal_step)
+        self._slack = max(int(_SLACK_SECONDS / time_base), 3 * self._nominal_step)
         self._home = -origin  # what to add to a timestamp, on the original clock
         self._shift = -origin  # the same, since the last jump
         self._last: int | None = None
@@ -87,19 +90,20 @@ class Timeline:
         if given == self._last_given:
             self.anomalies["pts_repeated"] += 1
             return last + self.step
-        for shift in (self._home, self._shift):
+        clocks = (self._home, self._shift)
+        for shift in clocks:
             if last < given + shift <= last + self._longest_gap:
                 self._shift = shift
                 return given + shift
-        if self._ran_ahead(given, last):
+        rises = self._last_given is None or given > self._last_given
+        nearly = next((c for c in clocks if last - self._slack <= given + c <= last), None)
+        if rises and nearly is not None:  # it is us who are early
+            self._shift = nearly
             return last + 1
         self.anomalies["pts_jump"] += 1
         landing = last + self.step
-        self._shift = landing - given
-        self._recent.clear()
+        if nearly is None:
+            self._recent.clear()
+            nearly = landing - given
+        self._shift = nearly
         return landing
-
-    def _ran_ahead(self, given: int, last: int) -> bool:
-        """Whether it is us who are early, after pictures for which the file left no room."""
-        rises = self._last_given is None or given > self._last_given
-        return rises and last - self._longest_gap <= given + self._shift <= last
