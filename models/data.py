@@ -1,0 +1,186 @@
+"""Labelled pictures in COCO format, and the endless, repeatable stream of training batches drawn
+from them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from models.augment import Labelled, collage, vary
+from models.class_names import class_of
+from models.detection.losses import Truth
+
+
+class DataError(ValueError):
+    """A data set is not there, not COCO, or shares no class with the model."""
+
+
+def read_picture(file: Path) -> np.ndarray:
+    """A picture file as (H, W, 3) uint8 RGB.
+
+    Raises:
+        DataError: the file is missing or no picture.
+    """
+    image = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError(f"cannot read picture {file}; is the picture folder right?")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One labelled picture, not yet read."""
+
+    file: Path
+    boxes: np.ndarray
+    class_ids: np.ndarray
+    ignored: np.ndarray
+
+    def read(self) -> Labelled:
+        """Decode the picture.
+
+        Raises:
+            DataError: the file is missing or no picture.
+        """
+        return Labelled(read_picture(self.file), self.boxes, self.class_ids, self.ignored)
+
+
+def corners(annotations: list[dict[str, Any]]) -> np.ndarray:
+    """COCO ``x, y, width, height`` as (N, 4) float32 ``x1, y1, x2, y2``."""
+    boxes = np.array([a["bbox"] for a in annotations], np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
+
+
+def read_coco(annotations: Path, images: Path, class_names: Sequence[str]) -> list[Entry]:
+    """Entries of a COCO json. Crowds and classes the model does not know become ignored regions.
+
+    Raises:
+        DataError: the file is missing, not COCO, or has no class of the model.
+    """
+    try:
+        content = json.loads(annotations.read_text())
+        categories = {c["id"]: class_of(c, class_names) for c in content["categories"]}
+        by_image: dict[int, list[dict[str, Any]]] = {i["id"]: [] for i in content["images"]}
+    except FileNotFoundError:
+        raise DataError(f"no annotation file {annotations}") from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DataError(f"{annotations} is not a COCO annotation file: {error!r}") from error
+    if all(c is None for c in categories.values()):
+        raise DataError(f"{annotations} has none of the classes {', '.join(class_names)}")
+    for a in content["annotations"]:
+        by_image[a["image_id"]].append(a)
+    entries = []
+    for image in content["images"]:
+        every = [a for a in by_image[image["id"]] if a["bbox"][2] > 0 and a["bbox"][3] > 0]
+        sure = [
+            a for a in every if not a.get("iscrowd") and categories[a["category_id"]] is not None
+        ]
+        rest = [a for a in every if a.get("iscrowd") or categories[a["category_id"]] is None]
+        class_ids = np.array([categories[a["category_id"]] for a in sure], np.int64)
+        entries.append(Entry(images / image["file_name"], corners(sure), class_ids, corners(rest)))
+    return entries
+
+
+@dataclass(frozen=True)
+class Share:
+    """A data set and how many times over it counts when pictures are drawn."""
+
+    entries: list[Entry]
+    repeat: float = 1.0
+
+
+def parse_share(words: str, class_names: Sequence[str]) -> Share:
+    """``ANNOTATIONS.json:IMAGES_DIR[:REPEAT]`` as the command line gives it.
+
+    Raises:
+        DataError: the words do not have this form.
+    """
+    parts = words.split(":")
+    if len(parts) not in (2, 3):
+        raise DataError(f"expected ANNOTATIONS.json:IMAGES_DIR[:REPEAT], got {words!r}")
+    repeat = float(parts[2]) if len(parts) == 3 else 1.0
+    return Share(read_coco(Path(parts[0]), Path(parts[1]), class_names), repeat)
+
+
+def repeat_factors(entries: list[Entry], balance: float) -> np.ndarray:
+    """How much more often to draw pictures of rare classes: (N,) float64, at least 1.
+
+    A picture counts ``sqrt(balance / share of pictures with its rarest class)`` times (LVIS,
+    arXiv:1908.03195, sec. 4.2); 0 leaves all equal.
+    """
+    classes = [set(e.class_ids.tolist()) for e in entries]
+    share = {c: sum(c in own for own in classes) / len(entries) for c in set().union(*classes)}
+    rarest = np.array([min((share[c] for c in own), default=1.0) for own in classes])
+    return np.maximum(1.0, np.sqrt(balance / rarest))
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """What one optimiser step learns from."""
+
+    frames: Tensor
+    """(N, H, W, 3) uint8 RGB."""
+    truths: list[Truth]
+
+
+class TrainingBatches(Dataset[TrainingBatch]):
+    """Batch number ``step`` of an endless stream; the same number always gives the same batch.
+
+    This makes an interrupted training go on exactly where it stopped: the step is the whole state.
+
+    Args:
+        shares: data sets with their weights.
+        sizes_hw: canvas sizes in pixels; each batch draws one (multi-scale training).
+        cell_weights: how often a canvas holds 1, 2 or 4 pictures.
+        balance: see :func:`repeat_factors`.
+    """
+
+    def __init__(
+        self,
+        shares: Sequence[Share],
+        sizes_hw: Sequence[tuple[int, int]],
+        batch: int,
+        steps: int,
+        seed: int = 0,
+        cell_weights: tuple[float, float, float] = (0.45, 0.25, 0.3),
+        balance: float = 0.0,
+    ) -> None:
+        self.entries = [e for s in shares for e in s.entries]
+        weights = np.concatenate([s.repeat * repeat_factors(s.entries, balance) for s in shares])
+        self.chances = weights / weights.sum()
+        self.sizes_hw, self.batch, self.steps, self.seed = list(sizes_hw), batch, steps, seed
+        self.cell_weights = np.array(cell_weights) / sum(cell_weights)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> TrainingBatch:
+        rng = np.random.default_rng([self.seed, step])
+        size_hw = self.sizes_hw[rng.integers(len(self.sizes_hw))]
+        canvases = [self.canvas(size_hw, rng) for _ in range(self.batch)]
+        return TrainingBatch(
+            torch.from_numpy(np.stack([c.image for c in canvases])), [truth_of(c) for c in canvases]
+        )
+
+    def canvas(self, size_hw: tuple[int, int], rng: np.random.Generator) -> Labelled:
+        """One augmented canvas."""
+        count = int(rng.choice([1, 2, 4], p=self.cell_weights))
+        drawn = rng.choice(len(self.entries), count, p=self.chances)
+        return vary(collage([self.entries[i].read() for i in drawn], size_hw, rng), rng)
+
+
+def truth_of(item: Labelled) -> Truth:
+    """The labels of a canvas as tensors."""
+    return Truth(
+        torch.from_numpy(item.boxes),
+        torch.from_numpy(item.class_ids),
+        torch.from_numpy(item.ignored),
+    )

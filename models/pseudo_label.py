@@ -1,0 +1,351 @@
+"""Label pictures and clips with a teacher network, for training where no hand labels exist.
+
+The teacher looks at the whole picture, at overlapping square tiles of it and at their mirror
+images. Boxes that several looks agree on are averaged; what the teacher is sure of becomes a
+training box, what it half believes becomes an ``iscrowd`` region, which training neither rewards
+nor punishes. (Self-training by averaging over transformed views: "data distillation", Radosavovic
+et al. 2018, arXiv:1712.04440, sec. 3.)
+
+    python -m models.pseudo_label --teacher yolox_nano.onnx --out OUT --every 8 CLIP.mp4 [CLIP ...]
+    python -m models.pseudo_label --teacher yolox_nano.onnx --out OUT --complete TRAIN.json --images
+    DIR
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.progress import track
+
+from models.class_names import COCO_IDS, COCO_NAMES, STREET_NAMES
+from models.data import read_picture
+from models.found import Found
+from models.runners import openvino_runner
+from models.yolox import YoloX
+
+CAR_LIKE = (STREET_NAMES.index("car"), STREET_NAMES.index("bus"), STREET_NAMES.index("truck"))
+TILE_OVERLAP = 0.4
+EDGE_PIXELS = 4.0
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How much of the teacher to believe."""
+
+    sure: float = 0.45
+    """From this score on a box is a label."""
+    doubtful: float = 0.15
+    """From this score up to ``sure`` a box is a region to ignore; below, it is nothing."""
+    smallest_pixels: float = 10.0
+    """A sure box with a side under this is ignored instead: its place is right, its edges are
+    not."""
+
+
+def tile_origins(length: int, side: int) -> list[int]:
+    """First pixels of evenly spread tiles of ``side`` that cover ``length`` with the usual
+    overlap."""
+    if side >= length:
+        return [0]
+    count = int(np.ceil((length - side) / (side * (1 - TILE_OVERLAP)))) + 1
+    return [round(x) for x in np.linspace(0, length - side, count)]
+
+
+def tiles(height: int, width: int, smallest_pixels: int) -> Iterator[tuple[int, int, int, int]]:
+    """``x1, y1, x2, y2`` of the looks at a picture: all of it, then squares of shrinking side."""
+    yield 0, 0, width, height
+    side = min(height, width) if width != height else int(height / 1.6)
+    while side >= smallest_pixels:
+        for y in tile_origins(height, side):
+            for x in tile_origins(width, side):
+                yield x, y, x + side, y + side
+        side = int(side / 1.7)
+
+
+def inside(found: Found, tile: tuple[int, int, int, int], size_hw: tuple[int, int]) -> np.ndarray:
+    """Mask of boxes not cut by an edge of the tile that lies within the picture (boxes in tile
+    pixels)."""
+    x1, y1, x2, y2 = tile
+    boxes, (height, width) = found.boxes, size_hw
+    whole = np.ones(len(boxes), bool)
+    whole &= (boxes[:, 0] > EDGE_PIXELS) | (x1 == 0)
+    whole &= (boxes[:, 1] > EDGE_PIXELS) | (y1 == 0)
+    whole &= (boxes[:, 2] < x2 - x1 - EDGE_PIXELS) | (x2 == width)
+    whole &= (boxes[:, 3] < y2 - y1 - EDGE_PIXELS) | (y2 == height)
+    return whole
+
+
+def street_only(found: Found) -> Found:
+    """Keep the six street classes and number them as the street model does."""
+    wanted = np.array([STREET_NAMES.index(n) if n in STREET_NAMES else -1 for n in COCO_NAMES])
+    keep = wanted[found.class_ids] >= 0
+    return Found(found.boxes[keep], found.scores[keep], wanted[found.class_ids[keep]])
+
+
+def look(teacher: YoloX, image: np.ndarray, smallest_tile_pixels: int) -> list[Found]:
+    """What the teacher sees in every tile and its mirror image, in pixels of ``image``."""
+    height, width = image.shape[:2]
+    views = []
+    for tile in tiles(height, width, smallest_tile_pixels):
+        x1, y1, x2, y2 = tile
+        crop = image[y1:y2, x1:x2]
+        for mirrored in (False, True):
+            found = street_only(teacher.detect(crop[:, ::-1] if mirrored else crop))
+            boxes = found.boxes.copy()
+            if mirrored:
+                boxes[:, [0, 2]] = (x2 - x1) - boxes[:, [2, 0]]
+            found = Found(boxes, found.scores, found.class_ids)
+            whole = inside(found, tile, (height, width))
+            shift = np.array([x1, y1, x1, y1], np.float32)
+            views.append(Found(boxes[whole] + shift, found.scores[whole], found.class_ids[whole]))
+    return views
+
+
+def overlap(one: np.ndarray, many: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Intersection over union, and over the area of ``one``, of a box (4,) with boxes (N, 4)."""
+    low, high = np.maximum(one[:2], many[:, :2]), np.minimum(one[2:], many[:, 2:])
+    shared = np.clip(high - low, 0, None).prod(1)
+    area, areas = (one[2:] - one[:2]).prod(), (many[:, 2:] - many[:, :2]).prod(1)
+    return shared / np.maximum(area + areas - shared, 1e-6), shared / np.maximum(area, 1e-6)
+
+
+def agree(views: list[Found], iou_threshold: float = 0.55) -> Found:
+    """One box per object: score-weighted mean of a cluster, scored by its two best votes.
+
+    Car, bus and truck compete as one kind, since the teacher often gives a van two of these names.
+    Two votes are asked for because a single look among forty is too often a mistake.
+    """
+    boxes = np.concatenate([v.boxes for v in views])
+    scores = np.concatenate([v.scores for v in views])
+    class_ids = np.concatenate([v.class_ids for v in views])
+    kinds = np.where(np.isin(class_ids, CAR_LIKE), CAR_LIKE[0], class_ids)
+    left = list(np.argsort(-scores))
+    merged = []
+    while left:
+        members = np.array(left)
+        iou, _ = overlap(boxes[left[0]], boxes[members])
+        same = (iou > iou_threshold) & (kinds[members] == kinds[left[0]])
+        same[0] = True
+        cluster = members[same]
+        weight = scores[cluster] ** 2
+        votes = np.bincount(class_ids[cluster], weight, len(STREET_NAMES))
+        score = float(np.sort(scores[cluster])[-2:].sum() / 2)
+        merged.append(
+            ((boxes[cluster] * weight[:, None]).sum(0) / weight.sum(), score, votes.argmax())
+        )
+        left = [i for i, s in zip(left, same, strict=True) if not s]
+    if not merged:
+        return Found.none()
+    return drop_parts(
+        Found(
+            np.stack([m[0] for m in merged]).astype(np.float32),
+            np.array([m[1] for m in merged], np.float32),
+            np.array([m[2] for m in merged], np.int64),
+        )
+    )
+
+
+def drop_parts(found: Found) -> Found:
+    """Drop boxes that lie mostly in a better box of the same kind: parts seen in a small tile."""
+    kinds = np.where(np.isin(found.class_ids, CAR_LIKE), CAR_LIKE[0], found.class_ids)
+    order = np.argsort(-found.scores)
+    kept: list[int] = []
+    for i in order:
+        rivals = [k for k in kept if kinds[k] == kinds[i]]
+        iou, part = overlap(found.boxes[i], found.boxes[rivals])
+        if not ((part > 0.85) | (iou > 0.5)).any():
+            kept.append(int(i))
+    return Found(found.boxes[kept], found.scores[kept], found.class_ids[kept])
+
+
+def records(
+    found: Found, trust: Trust, classes: Iterable[int], known: np.ndarray
+) -> list[dict[str, Any]]:
+    """COCO annotations (without ids) of what to believe.
+
+    Args:
+        classes: class ids that the teacher may label; others it may only mark as regions to ignore.
+        known: (K, 4) boxes that already have a label; the teacher adds nothing to them.
+    """
+    allowed, out = set(classes), []
+    for box, score, class_id in zip(found.boxes, found.scores, found.class_ids, strict=True):
+        if score < trust.doubtful:
+            continue
+        labelled = class_id in allowed
+        if not labelled and len(known):
+            iou, part = overlap(box, known)
+            if ((iou > 0.3) | (part > 0.6)).any():
+                continue
+        width, height = (box[2:] - box[:2]).tolist()
+        sure = labelled and score >= trust.sure and min(width, height) >= trust.smallest_pixels
+        out.append(
+            {
+                "category_id": int(class_id) + 1,
+                "bbox": [round(float(v), 2) for v in (box[0], box[1], width, height)],
+                "area": round(width * height, 2),
+                "iscrowd": 0 if sure else 1,
+                "score": round(float(score), 3),
+            }
+        )
+    return out
+
+
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """A (36, 64, 3) float32 picture, small enough to compare with many others."""
+    return cv2.resize(image, (64, 36), interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def clip_frames(clip: Path) -> Iterator[tuple[int, np.ndarray]]:
+    """Index and RGB picture of every frame of a clip."""
+    capture = cv2.VideoCapture(str(clip))
+    index = 0
+    while True:
+        read, image = capture.read()
+        if not read:
+            break
+        yield index, image[:, :, ::-1]
+        index += 1
+    capture.release()
+
+
+def frames_to_keep_out(clip: Path, held_out: list[np.ndarray], around: int) -> set[int]:
+    """Frames within ``around`` of one that looks like a held-out picture (mean difference under 4
+    of 255)."""
+    near: set[int] = set()
+    if not held_out:
+        return near
+    for index, image in clip_frames(clip):
+        small = thumbnail(image)
+        if min(float(np.abs(small - h).mean()) for h in held_out) < 4.0:
+            near.update(range(index - around, index + around + 1))
+    return near
+
+
+class CocoFile:
+    """Collects pictures and annotations, numbers them, writes one COCO json."""
+
+    def __init__(self, categories: list[dict[str, Any]], info: str) -> None:
+        self.content: dict[str, Any] = {
+            "info": {"description": info},
+            "categories": categories,
+            "images": [],
+            "annotations": [],
+        }
+
+    def add(
+        self, file_name: str, size_hw: tuple[int, int], annotations: list[dict[str, Any]]
+    ) -> None:
+        """Append one picture and its annotations."""
+        image_id = len(self.content["images"]) + 1
+        self.content["images"].append(
+            {"id": image_id, "file_name": file_name, "height": size_hw[0], "width": size_hw[1]}
+        )
+        for annotation in annotations:
+            number = len(self.content["annotations"]) + 1
+            self.content["annotations"].append({**annotation, "id": number, "image_id": image_id})
+
+    def write(self, file: Path) -> None:
+        """Write the json."""
+        file.write_text(json.dumps(self.content))
+
+
+def street_categories() -> list[dict[str, Any]]:
+    """The six street classes as COCO categories 1..6 with their COCO numbers."""
+    return [{"id": i + 1, "name": n, "coco_id": COCO_IDS[n]} for i, n in enumerate(STREET_NAMES)]
+
+
+def label_clips(teacher: YoloX, clips: list[Path], out: Path, options: argparse.Namespace) -> None:
+    """Write every n-th frame of the clips as JPEG and the teacher's labels as
+    OUT/instances.json."""
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    held_out = [thumbnail(read_picture(f)) for f in pictures(options.hold_out)]
+    coco = CocoFile(street_categories(), f"labelled by {options.teacher.name}; no hand labels")
+    for clip in clips:
+        skip = frames_to_keep_out(clip, held_out, options.around)
+        for index, image in track(clip_frames(clip), clip.name):
+            if index % options.every or index in skip:
+                continue
+            found = agree(look(teacher, image, options.tile))
+            name = f"{clip.stem}_{index:05d}.jpg"
+            write_jpeg(out / "images" / name, image)
+            coco.add(
+                name,
+                image.shape[:2],
+                records(found, options.trust, range(len(STREET_NAMES)), np.zeros((0, 4))),
+            )
+    coco.write(out / "instances.json")
+
+
+def complete(teacher: YoloX, annotations: Path, out: Path, options: argparse.Namespace) -> None:
+    """Add to hand labels what they lack: other street classes, and vehicles overlooked (to be
+    ignored)."""
+    given = json.loads(annotations.read_text())
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    for a in given["annotations"]:
+        by_image.setdefault(a["image_id"], []).append(a)
+    labelled = {c.get("coco_id") for c in given["categories"]}
+    free = [c["id"] - 1 for c in street_categories() if c["coco_id"] not in labelled]
+    # The teacher's categories get numbers after the given ones, which keep theirs.
+    last = max(c["id"] for c in given["categories"])
+    extra = [{**c, "id": c["id"] + last} for c in street_categories()]
+    coco = CocoFile(given["categories"] + extra, f"completed by {options.teacher.name}")
+    for image in track(given["images"], annotations.name):
+        picture = read_picture(options.images / image["file_name"])
+        own = by_image.get(image["id"], [])
+        known = np.array([a["bbox"] for a in own], np.float32).reshape(-1, 4)
+        known[:, 2:] += known[:, :2]
+        added = records(agree(look(teacher, picture, options.tile)), options.trust, free, known)
+        for a in added:
+            a["category_id"] += last
+        coco.add(image["file_name"], picture.shape[:2], own + added)
+    out.mkdir(parents=True, exist_ok=True)
+    coco.write(out / "instances.json")
+
+
+def pictures(folder: Path | None) -> list[Path]:
+    """JPEG and PNG files of a folder, sorted; none without a folder."""
+    return sorted(f for f in folder.iterdir() if f.suffix in (".jpg", ".png")) if folder else []
+
+
+def write_jpeg(file: Path, image: np.ndarray) -> None:
+    """Write an RGB picture at its own size."""
+    cv2.imwrite(str(file), image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("clips", type=Path, nargs="*", help="videos to label")
+    parser.add_argument("--teacher", type=Path, required=True, help="YOLOX ONNX file")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--every", type=int, default=8, help="use every n-th frame")
+    parser.add_argument("--sure", type=float, default=Trust().sure, help="least score of a label")
+    parser.add_argument("--tile", type=int, default=300, help="smallest tile side in pixels")
+    parser.add_argument(
+        "--hold-out", type=Path, help="folder of pictures whose look-alikes stay out"
+    )
+    parser.add_argument(
+        "--around", type=int, default=25, help="frames kept out around a look-alike"
+    )
+    parser.add_argument("--complete", type=Path, help="COCO json to complete instead of clips")
+    parser.add_argument("--images", type=Path, help="pictures of --complete")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Label what the command line names."""
+    options = parse_arguments()
+    options.trust = Trust(sure=options.sure)
+    teacher = YoloX(openvino_runner(options.teacher), score_threshold=0.1)
+    if options.complete:
+        complete(teacher, options.complete, options.out, options)
+    else:
+        label_clips(teacher, options.clips, options.out, options)
+
+
+if __name__ == "__main__":
+    main()

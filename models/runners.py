@@ -1,0 +1,34 @@
+"""ONNX files as plain functions, for evaluation and labelling; the line has engines of its own."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Runner = Callable[[np.ndarray], list[np.ndarray]]
+"""A loaded network: its one input in, its outputs in the file's order out."""
+
+
+def onnxruntime_runner(file: Path, threads: int = 2) -> Runner:
+    """Load an ONNX file into ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda blob: list(session.run(None, {name: blob}))
+
+
+def openvino_runner(file: Path, precision: str = "f32", threads: int = 2) -> Runner:
+    """Load an ONNX file into OpenVINO on the CPU; ``precision`` is ``f32`` or ``bf16``."""
+    import openvino
+
+    settings: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = openvino.Core().compile_model(file, "CPU", settings)
+    return lambda blob: [np.array(out) for out in compiled(blob).values()]
