@@ -129,7 +129,8 @@ class Style:
     def outline(self, box: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Rect | None:
         """The outer edge of a box's outline, which runs around the object; None outside."""
         x1, y1, x2, y2 = box.tolist()
-        if not (x1 < min(x2, self.width) and y1 < min(y2, self.height) and x2 > 0 and y2 > 0):
+        x1, x2, y1, y2 = max(x1, 0), min(x2, self.width), max(y1, 0), min(y2, self.height)
+        if not (x1 < x2 and y1 < y2):  # outside, empty, or not a number
             return None
         return Rect(
             max(0, _even(x1) - self.line),

@@ -1,0 +1,82 @@
+"""A folder of pictures, one for each frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cv2
+
+from pipeline.errors import SinkError
+from pipeline.frame import Frame, Result
+from pipeline.sinks.protocol import SinkTarget, writing
+from pipeline.yuv import to_bgr
+
+QUALITY = 92  # of JPEG and WebP, 0 to 100
+_OPTIONS = {
+    ".jpg": [cv2.IMWRITE_JPEG_QUALITY, QUALITY],
+    ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, QUALITY],
+    ".webp": [cv2.IMWRITE_WEBP_QUALITY, QUALITY],
+    ".png": [cv2.IMWRITE_PNG_COMPRESSION, 1],
+    ".bmp": [],
+    ".tif": [],
+    ".tiff": [],
+}
+
+
+class ImagesSink:
+    """Write each picture under its own name, or as ``000123.jpg`` where it has none.
+
+    Names that come twice (from two folders, say) get the frame's number as well.
+    """
+
+    wants_picture = True
+
+    def __init__(self, folder: Path, target: SinkTarget) -> None:
+        self.folder, self.name = folder, f"{folder}/"
+        self.frames = 0
+        self._bytes = 0
+        self._used: set[str] = set()
+
+    def __enter__(self) -> ImagesSink:
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+    def write(self, result: Result) -> None:
+        """Encode and write one picture."""
+        frame = result.frame
+        path = self.folder / self._file_name(frame)
+        bgr = to_bgr(result.annotated or frame.picture)
+        height, width = frame.size_hw  # what was drawn on may have been padded to an even size
+        ok, data = cv2.imencode(path.suffix, bgr[:height, :width], _OPTIONS[path.suffix.lower()])
+        if not ok:
+            raise SinkError(f"cannot encode {path.name!r} ({width}x{height})")
+        with writing(path):
+            path.write_bytes(data.tobytes())
+        self.frames += 1
+        self._bytes += data.size
+
+    def report(self) -> dict[str, Any]:
+        """Path, frames, bytes."""
+        return {"path": self.name, "frames": self.frames, "bytes": self._bytes}
+
+    def _file_name(self, frame: Frame) -> str:
+        if frame.file is None:
+            return f"{frame.index:06d}.jpg"
+        own = Path(frame.file)
+        suffix = own.suffix if own.suffix.lower() in _OPTIONS else ".jpg"
+        name = f"{own.stem}{suffix}"
+        if name in self._used:
+            name = f"{own.stem}-{frame.index:06d}{suffix}"
+        self._used.add(name)
+        return name

@@ -1,0 +1,37 @@
+"""A sink that only counts: to measure the line without its outputs."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from pipeline.frame import Result
+
+
+class NullSink:
+    """Count results and forget them."""
+
+    name = "null:"
+    wants_picture = False
+
+    def __init__(self) -> None:
+        self.frames = 0
+
+    def __enter__(self) -> NullSink:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+    def write(self, result: Result) -> None:
+        """Count it."""
+        self.frames += 1
+
+    def report(self) -> dict[str, Any]:
+        """Frames."""
+        return {"frames": self.frames}

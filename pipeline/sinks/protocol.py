@@ -1,0 +1,100 @@
+"""What a sink is, what it may know of its source, and how it fails."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import av
+
+from pipeline.errors import SinkError
+from pipeline.frame import Result
+
+
+class Sink(Protocol):
+    """Takes the results of one source; used in a ``with`` block, which finishes the output.
+
+    The output is finished whichever way the block is left. On the way out of an error a second
+    one does not hide the first.
+
+    Attributes:
+        name: Where the output goes, as shown to the user.
+        wants_picture: Whether drawing on the pictures makes sense for this sink.
+        frames: Results written so far.
+    """
+
+    name: str
+    wants_picture: bool
+    frames: int
+
+    def write(self, result: Result) -> None:
+        """Write one result; `SinkError` when that is impossible."""
+        ...
+
+    def report(self) -> dict[str, Any]:
+        """Path, frames, bytes and whatever else is worth knowing afterwards."""
+        ...
+
+    def __enter__(self) -> Sink: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+@dataclass(frozen=True)
+class SinkTarget:
+    """What a sink may know of its source before the first result.
+
+    Attributes:
+        name: The source's name; stands for ``{source}`` in paths.
+        class_names: What class ids mean.
+        rate: Frames/s that the source declares.
+        media_path: The file or folder it reads; sound is copied from there.
+        origin: Seconds that the source took off the timestamps of `media_path`.
+        live: Whether it goes at its own pace and without an end.
+        is_images: Whether it is a folder of pictures, with names of their own.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    rate: Fraction | None = None
+    media_path: Path | None = None
+    origin: Fraction = Fraction(0)
+    live: bool = False
+    is_images: bool = False
+
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full; free some space, or choose another --out",
+    errno.EDQUOT: "the disk quota is used up; free some space, or choose another --out",
+    errno.EFBIG: "the file has reached the largest size allowed here (see ulimit -f)",
+    errno.EISDIR: "it is a folder; end it with / to write pictures into it",
+    errno.EROFS: "that disk is read-only; choose another --out",
+    errno.EACCES: "permission denied; choose another --out",
+    errno.EPERM: "permission denied; choose another --out",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another --out",
+    errno.ENAMETOOLONG: "the name is too long; choose another --out",
+}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Inside the block, turn what the system or FFmpeg says into a `SinkError` with a remedy."""
+    try:
+        yield
+    except SinkError:
+        raise
+    except (OSError, av.FFmpegError) as error:
+        code = error.errno or 0
+        reason = _REMEDIES.get(code) or error.strerror or str(error)
+        raise SinkError(code, f"cannot write {str(path)!r}: {reason}") from error
