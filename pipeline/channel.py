@@ -70,6 +70,7 @@ class Channel(Generic[T]):
         self._on_drop = on_drop
         self._changed = threading.Condition()
         self._cancelled = False
+        self._reader: threading.Thread | None = None
         self._puts = 0
         self._occupancy_sum = 0
 
@@ -77,6 +78,8 @@ class Channel(Generic[T]):
         """Add `item`; raise `Cancelled` if the consumer has gone."""
         queue, dropped = self._lanes[lane], None
         with self._changed:
+            self._puts += 1
+            self._occupancy_sum += self._held()
             if self.when_full == "wait" and len(queue) >= self.capacity:
                 with idle():
                     self._changed.wait_for(lambda: len(queue) < self.capacity or self._cancelled)
@@ -84,8 +87,6 @@ class Channel(Generic[T]):
                 raise Cancelled
             if len(queue) == self.capacity:
                 dropped = queue.popleft()
-            self._puts += 1
-            self._occupancy_sum += self._held()
             queue.append(item)
             self._changed.notify_all()
         if dropped is not None and self._on_drop is not None:
@@ -98,6 +99,7 @@ class Channel(Generic[T]):
         producer delays a batch by a known amount and never for ever. What can never come
         (lanes that are full or closed) is not waited for.
         """
+        self._reader = threading.current_thread()
         with self._changed:
             if not self._held() and not self._over():
                 with idle():
@@ -128,6 +130,10 @@ class Channel(Generic[T]):
             for queue in self._lanes:
                 queue.clear()
             self._changed.notify_all()
+
+    def was_read_here(self) -> bool:
+        """Tell whether the calling thread is the one that takes from this channel."""
+        return self._reader is threading.current_thread()
 
     @property
     def mean_occupancy(self) -> float:

@@ -139,7 +139,7 @@ class Graph:
         """
         with self._changed:
             self._running_sinks += 1
-        thread = self._start(write, name, None, [], [self._sink_ended, items.cancel], on_error)
+        thread = self._start(write, name, None, [], [items.cancel, self._sink_ended], on_error)
         self._sinks.append(thread)
 
     def stop(self) -> None:
@@ -162,9 +162,10 @@ class Graph:
         finally:
             self._cancel()
             for thread in self._threads:
-                thread.join()
+                if thread.ident is not None:  # it did start
+                    thread.join()
         if self._error is not None and (error is None or isinstance(error, Cancelled)):
-            raise self._error from None
+            raise self._error from self._error.__cause__ or self._error.__context__
 
     def _start(
         self,
@@ -205,19 +206,38 @@ class Graph:
         try:
             self._pull(iter(items), stats, deliver, is_source)
         except Cancelled:
-            if not on_error:  # nobody reads this stage any more, so nothing before it matters
-                self._cancel()
+            pass
         except BaseException as error:
             error.add_note(f"in stage {stats.name!r}")
-            if on_error:
-                on_error(stats.name, error)
-            else:
-                with self._lock:
-                    self._error = self._error or error
-                self._cancel()
+            self._failed(stats.name, error, on_error)
         finally:
+            self._stop_reading()
             for end in at_end:
                 end()
+
+    def _failed(self, name: str, error: BaseException, on_error: OnError | None) -> None:
+        """Report an error where it was asked for; else, or if that fails, end the graph."""
+        if on_error:
+            try:
+                on_error(name, error)
+            except BaseException as from_handler:
+                error = from_handler
+            else:
+                return
+        with self._lock:
+            self._error = self._error or error
+        self._cancel()
+
+    def _stop_reading(self) -> None:
+        """Release whoever delivers to the calling thread, which has ended.
+
+        So an end travels up the line as an end, and a branch that ends early holds up no other.
+        """
+        with self._lock:
+            channels = list(self._channels)
+        for channel in channels:
+            if channel.was_read_here():
+                channel.cancel()
 
     def _pull(
         self, iterator: Iterator[Any], stats: StageStats, deliver: Deliver | None, is_source: bool
