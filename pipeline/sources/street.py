@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.sources import street_paint as paint
-from pipeline.sources.street_backdrop import Camera, Image
+from pipeline.sources.street_backdrop import Camera, Haze, Image
 from pipeline.sources.street_counter import paint_frame_counter, read_frame_counter
 from pipeline.sources.street_light import draw_mood
 from pipeline.sources.street_solids import Pose, Solid, Sprite, Window, render, turned
@@ -35,6 +35,8 @@ _LEAST_INSIDE = 0.15
 """Share of an object's box that must lie inside the picture for it to be truth."""
 _SPRITE_BYTES = 64 << 20
 _FARTHEST, _NEAREST = 170.0, 0.9
+_Key = tuple[object, int, int, int, int]
+"""What a stored sprite shows: model, step of movement, size, direction and height of view."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Street:
         self._waves = rng.uniform(0.5, 1.5, 6), rng.uniform(0, 6.28, 6)
         self._bend = paint.bend_of(self.layout, rng)
         self._ground = paint.paint_ground(self.layout, self.mood, rng)
+        self._haze = Haze(self.size_hw, self._focal, self.layout.eye_height, self.mood)
         self._walls = paint.paint_walls(self.layout, self.mood, rng)
         self._sky = paint.paint_sky(self.layout, self.mood, rng, self.size_hw, round(self._horizon))
         self._vignette = paint.vignette(self.size_hw, self.mood, round(self._horizon), rng)
@@ -104,7 +107,7 @@ class Street:
         self._soft = float(rng.uniform(0.0, 0.7))
         self._drift = rng.uniform(0.0, 0.09), rng.uniform(0.1, 0.4), rng.uniform(0, 6.28)
         self._halo = _halo()
-        self._sprites: OrderedDict[tuple[int, ...], Sprite | None] = OrderedDict()
+        self._sprites: OrderedDict[_Key, Sprite | None] = OrderedDict()
         self._sprite_bytes = 0
 
     def __len__(self) -> int:
@@ -127,6 +130,7 @@ class Street:
         image = np.empty((height, width, 3), np.uint8)
         self._sky.draw(image, camera, 4000.0 * camera.bend)
         self._ground.draw(image, camera)
+        self._haze.draw(image, camera)
         for wall in self._walls:
             wall.draw(image, camera)
         owners = np.zeros((height, width), np.uint8)
@@ -200,20 +204,24 @@ class Street:
         span = per_metre * (solid.half_length + solid.half_width + solid.height) + 8
         if column + span < 0 or column - span > width or row - span - 8 > height:
             return None
-        level = math.ceil(2 * math.log2(per_metre))
-        stored = min(2.0 ** (level / 2), 1.3 * height)
+        # Trees keep a drawing for each doubling of their size, what is looked at for each half.
+        level = 2 * math.ceil(math.log2(per_metre)) if actor.flat else math.ceil(2 * math.log2(per_metre))
+        # Close up, a large sprite is enlarged rather than kept at its full size.
+        most = 0.8 if actor.flat else 1.1
+        stored = min(2.0 ** (level / 2), most * height / max(1.0, solid.height))
         aside = 0.0 if actor.flat else x / z - camera.bend * z
         below = camera.eye_height / z
         turn = round(aside / 0.06)
         pitch = 0 if actor.flat else round(below / 0.05)
-        key = (number, actor.step(seconds), level, turn, pitch)
+        model = number if actor.model is None else actor.model
+        key = (model, actor.step(seconds), level, turn, pitch)
         sprite = self._sprite(key, actor, solid, stored, turn * 0.06, max(0.012, pitch * 0.05), z)
         if sprite is None:
             return None
         scale = per_metre / stored
         return sprite, column + sprite.left * scale, row + sprite.top * scale, scale
 
-    def _sprite(self, key: tuple[int, ...], actor: Actor, solid: Solid, per_metre: float,
+    def _sprite(self, key: _Key, actor: Actor, solid: Solid, per_metre: float,
                 aside: float, below: float, z: float) -> Sprite | None:
         """Give a stored sprite, or draw and store it; the oldest go when too much is stored."""
         if key in self._sprites:
@@ -221,8 +229,11 @@ class Street:
             return self._sprites[key]
         eye = self.layout.eye_height
         distance = max(eye / below, solid.half_length + 1.5)
-        pose = Pose(aside * distance, distance, actor.heading, eye if not actor.flat else below * distance)
-        sprite = render(solid, pose, per_metre * distance, self.mood, veil=self._veil(key[2]))
+        pose = Pose(aside * distance, distance, actor.heading, eye)
+        if actor.flat:
+            pose = Pose(0.0, distance := 50.0, actor.heading, 0.6)
+        sprite = render(solid, pose, per_metre * distance, self.mood, veil=self._veil(key[2]),
+                        fine=1 if actor.flat or per_metre * solid.height > 250 else 2)  # fmt: skip
         self._sprites[key] = sprite
         self._sprite_bytes += _size_of(sprite)
         while self._sprite_bytes > _SPRITE_BYTES:
@@ -343,36 +354,47 @@ def _noise_bank(rng: np.random.Generator, size_hw: tuple[int, int], lamps: float
 def _paste(image: Image, owners: Image, sprite: Sprite, left: float, top: float, scale: float,
            names: dict[int, int], seen: dict[int, _Seen]) -> None:
     """Lay a sprite over the picture and its labels over ``owners``; measure its objects."""
-    colour, keep, labels = sprite.colour, sprite.keep, sprite.labels
-    width, height = max(1, round(colour.shape[1] * scale)), max(1, round(colour.shape[0] * scale))
+    full_h, full_w = sprite.labels.shape
     x, y = round(left), round(top)
-    x0, y0, x1, y1 = max(0, x), max(0, y), min(image.shape[1], x + width), min(image.shape[0], y + height)
-    if x0 >= x1 or y0 >= y1:
+    width, height = max(1, round(full_w * scale)), max(1, round(full_h * scale))
+    # Resize no more of a large sprite than lies inside the picture.
+    u0, v0 = max(0, int(-x / scale) - 1), max(0, int(-y / scale) - 1)
+    u1 = min(full_w, math.ceil((image.shape[1] - x) / scale) + 1)
+    v1 = min(full_h, math.ceil((image.shape[0] - y) / scale) + 1)
+    if u0 >= u1 or v0 >= v1:
         return
-    if (height, width) != labels.shape:
+    part = (slice(v0, v1), slice(u0, u1))
+    colour, keep, labels = sprite.colour[part], sprite.keep[part], sprite.labels[part]
+    if (height, width) != (full_h, full_w):
+        x, y = round(left + u0 * scale), round(top + v0 * scale)
+        width, height = max(1, round((u1 - u0) * scale)), max(1, round((v1 - v0) * scale))
         colour = cv2.resize(colour, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
         keep = cv2.resize(keep, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
-        labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)  # type: ignore[assignment]
+        if names:
+            labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)  # type: ignore[assignment]
+    else:
+        x, y, width, height = x + u0, y + v0, u1 - u0, v1 - v0
+    x0, y0 = max(0, x), max(0, y)
+    x1, y1 = min(image.shape[1], x + width), min(image.shape[0], y + height)
+    if x0 >= x1 or y0 >= y1:
+        return
     cut = (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))
-    region = image[y0:y1, x0:x1]
+    region, owned = image[y0:y1, x0:x1], owners[y0:y1, x0:x1]
     cv2.multiply(region, keep[cut], region, scale=1 / 255)
     cv2.add(region, colour[cut], region)
-    owned = owners[y0:y1, x0:x1]
     if not names:
-        covered = keep[cut][:, :, 0] < 128
-        owned[covered] = 0
+        owned[keep[cut][:, :, 0] < 128] = 0
         return
     for label, owner in names.items():
-        whole = (labels == label).astype(np.uint8)
-        mask = whole[cut]
-        pixels = cv2.countNonZero(mask)
-        if not pixels:
+        mask = (labels[cut] == label).astype(np.uint8)
+        bx, by, wide, high = cv2.boundingRect(mask)
+        if not wide:
             continue
-        bx, by, bw, bh = cv2.boundingRect(np.ascontiguousarray(mask))
-        _, _, full_w, full_h = cv2.boundingRect(whole)
-        seen[owner] = _Seen(seen[owner].class_id, pixels, (x0 + bx, y0 + by, x0 + bx + bw, y0 + by + bh),
-                            bw * bh / (full_w * full_h))  # fmt: skip
-        cv2.copyTo(np.full_like(owned, owner), mask, owned)
+        _, _, own_w, own_h = sprite.extents[label]
+        inside = wide * high / max(1.0, own_w * own_h * scale * scale)
+        box = (x0 + bx, y0 + by, x0 + bx + wide, y0 + by + high)
+        seen[owner] = _Seen(seen[owner].class_id, cv2.countNonZero(mask), box, inside)
+        owned[mask > 0] = owner
 
 
 def _truth(
@@ -380,7 +402,7 @@ def _truth(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Sort the pasted objects into truth and ignored by what of them can be seen."""
     least = max(5.0, 0.017 * owners.shape[0])
-    counts = np.bincount(owners.ravel(), minlength=256)
+    counts = cv2.calcHist([owners], [0], None, [256], [0, 256]).ravel()
     boxes, class_ids, ignored = [], [], []
     for owner, found in seen.items():
         if not found.own_pixels:
@@ -394,6 +416,8 @@ def _truth(
             box = (x0 + bx, y0 + by, x0 + bx + wide, y0 + by + high)
         clear = visible / found.own_pixels >= LEAST_VISIBLE
         large = min(box[2] - box[0], box[3] - box[1]) >= least
+        if visible < 0.02 * found.own_pixels:
+            continue  # behind something: there is nothing to find
         if clear and large and found.inside >= _LEAST_INSIDE:
             boxes.append(box)
             class_ids.append(found.class_id)

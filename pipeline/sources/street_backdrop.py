@@ -21,7 +21,8 @@ Plane = npt.NDArray[np.float32]
 
 FAR_METRES = 260.0
 _GROUND_BANDS = ((0.0, 22.0, 1), (22.0, 60.0, 3), (60.0, 130.0, 8), (130.0, 1e9, 16))
-_WALL_BANDS = ((0.0, 26.0, 1), (26.0, 45.0, 1), (45.0, 75.0, 2), (75.0, 130.0, 4), (130.0, FAR_METRES, 8))
+_WALL_BANDS = ((0.0, 22.0, 1), (22.0, 38.0, 1), (38.0, 56.0, 2), (56.0, 80.0, 2), (80.0, 120.0, 4),
+               (120.0, 175.0, 4), (175.0, FAR_METRES, 8))  # fmt: skip
 
 
 class Camera(NamedTuple):
@@ -108,8 +109,6 @@ class Ground:
                 interpolation=cv2.INTER_AREA,
             )  # fmt: skip
             small = np.asarray(small, np.uint8)
-            middle = near if shrink == 1 else (near + min(far, 220.0)) / 2
-            small = _hazed(small, mood, middle if shrink > 1 else 8.0)
             own = small.shape[0] / self.loop
             image = _wrapped(small, math.ceil((reach - near) * own) + 2, 0)
             self._levels.append(_Level(image, None, near, far, small.shape[1] / self.columns, own))
@@ -121,7 +120,7 @@ class Ground:
         tilt = abs(camera.roll) * width
         scale = camera.focal * camera.eye_height
         for level in self._levels:
-            low = camera.horizon + scale / min(level.far, 4 * FAR_METRES) - tilt
+            low = camera.horizon + (scale / level.far if level.far < 1e6 else 0.0) - tilt
             high = camera.horizon + scale / level.near + tilt if level.near else float(height)
             top, bottom = max(0, math.floor(low)), min(height, math.ceil(high) + 1)
             if bottom <= top:
@@ -136,6 +135,33 @@ class Ground:
             map_y = np.maximum((depth + np.float32(offset)) * np.float32(level.along), np.float32(0))
             cv2.remap(level.image, map_x - np.float32(0.5), map_y, cv2.INTER_LINEAR, image[top:bottom],
                       cv2.BORDER_REPLICATE)  # fmt: skip
+
+
+class Haze:
+    """What the air adds to the ground: a veil that thickens towards the horizon.
+
+    Kept as a tall picture around the horizon row, so that a frame needs one product and one sum.
+    """
+
+    def __init__(self, size_hw: tuple[int, int], focal: float, eye_height: float, mood: Mood) -> None:
+        height, width = size_hw
+        under = np.maximum(np.arange(height + 1, dtype=np.float64), 0.5)
+        veil = 1.0 - np.exp(-focal * eye_height / under * mood.haze_per_metre)
+        keep = np.rint(255 * (1 - veil)).astype(np.uint8)
+        added = np.outer(veil, mood.haze).clip(0, 255).astype(np.uint8)
+        self._keep = np.ascontiguousarray(np.broadcast_to(keep[:, None, None], (height + 1, width, 3)))
+        self._added = np.ascontiguousarray(np.broadcast_to(added[:, None, :], (height + 1, width, 3)))
+        self._rows = int(np.searchsorted(-veil, -0.02))
+
+    def draw(self, image: Image, camera: Camera) -> None:
+        """Lay the veil over the rows below the horizon."""
+        top = max(0, math.ceil(camera.horizon))
+        skip = top - math.ceil(camera.horizon)
+        count = min(len(image) - top, self._rows - skip)
+        if count > 0:
+            region = image[top : top + count]
+            cv2.multiply(region, self._keep[skip : skip + count], region, scale=1 / 255)
+            cv2.add(region, self._added[skip : skip + count], region)
 
 
 class Wall:

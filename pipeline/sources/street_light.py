@@ -70,8 +70,8 @@ def draw_mood(rng: np.random.Generator) -> Mood:
         warm = float(rng.uniform(0.0, 1.0))
         return Mood(
             name="day",
-            ambient=_scaled((0.50, 0.53, 0.60), gain),
-            sun=_scaled((0.66, 0.62 - 0.04 * warm, 0.56 - 0.12 * warm), gain),
+            ambient=_scaled((0.60, 0.63, 0.70), gain),
+            sun=_scaled((0.72, 0.68 - 0.04 * warm, 0.60 - 0.12 * warm), gain),
             towards_sun=_sun_at(azimuth, float(rng.uniform(0.5, 1.1))),
             sky_top=(88 + 30 * warm, 138 + 20 * warm, 205),
             sky_low=(188, 208, 228),
@@ -84,7 +84,7 @@ def draw_mood(rng: np.random.Generator) -> Mood:
         grey = float(rng.uniform(165, 225))
         return Mood(
             name="overcast",
-            ambient=_scaled((0.72, 0.74, 0.77), gain),
+            ambient=_scaled((0.86, 0.88, 0.91), gain),
             sun=(0.10, 0.10, 0.10),
             towards_sun=_sun_at(azimuth, 1.2),
             sky_top=(grey * 0.86, grey * 0.89, grey * 0.94),
@@ -97,7 +97,7 @@ def draw_mood(rng: np.random.Generator) -> Mood:
     if kind == "dusk":
         return Mood(
             name="dusk",
-            ambient=_scaled((0.36, 0.34, 0.40), gain),
+            ambient=_scaled((0.46, 0.43, 0.49), gain),
             sun=(0.34, 0.21, 0.12),
             towards_sun=_sun_at(azimuth, 0.22),
             sky_top=(78, 92, 138),
@@ -110,8 +110,8 @@ def draw_mood(rng: np.random.Generator) -> Mood:
     glow = float(rng.uniform(0.8, 1.5))
     return Mood(
         name="night",
-        ambient=_scaled((0.185, 0.175, 0.175), glow),
-        sun=_scaled((0.10, 0.08, 0.05), glow),
+        ambient=_scaled((0.25, 0.235, 0.225), glow),
+        sun=_scaled((0.16, 0.12, 0.07), glow),
         towards_sun=_sun_at(azimuth, 1.3),
         sky_top=(8, 10, 18),
         sky_low=(34, 32, 38),

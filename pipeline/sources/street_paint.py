@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pipeline.sources.street_backdrop import Ground, Image, Sky, Wall, lit_picture
 from pipeline.sources.street_light import Mood
+from pipeline.sources.street_solids import break_into_leaves
 from pipeline.sources.street_traffic import LANE, Layout
 
 _ROAD_LOOP, _ALONG, _ACROSS = 96.0, 12.0, 20.0
@@ -223,13 +224,13 @@ def paint_walls(layout: Layout, mood: Mood, rng: np.random.Generator) -> list[Wa
             if layout.kind == "pole" and rng.random() < 0.6:
                 _villas(picture, mask, rng, mood.lamps)
             _hedge(picture, mask, rng, float(rng.uniform(0.5, 3.0)), stone=bool(rng.random() < 0.5))
+        bright = (picture.min(axis=2) > 90) & (picture[:, :, 0] > 240)  # lit windows
         _grain(picture, rng, 4.0)
         if layout.crossing is not None:
             gap = slice(round((layout.crossing - 7) * _WALL_SCALE), round((layout.crossing + 7) * _WALL_SCALE))
             mask[:, gap] = 0
         lit = lit_picture(picture, mood, (-1.0 if x > 0 else 1.0, 0.0, 0.0))
         if mood.lamps > 0.4:
-            bright = (picture.min(axis=2) > 90) & (picture[:, :, 0] > 225)  # lit windows
             lit[bright] = picture[bright] * 0.85
         walls.append(Wall(lit, mask, mood, x, _WALL_SCALE))
     return walls
@@ -370,6 +371,9 @@ def _greenery(picture: Image, mask: Image, rng: np.random.Generator, high: float
             colour = tuple(float(v) for v in np.clip(base * light, 0, 255))
             cv2.circle(picture, centre, size, colour, -1)
             cv2.circle(mask, centre, size, (255,), -1)
+    leafy, veil = break_into_leaves(picture, mask, 0.16 * _WALL_SCALE)
+    np.copyto(picture, leafy)
+    np.copyto(mask, veil)
     low = round(high * 0.25 * _WALL_SCALE)
     mask[rows - low :] = 255
     empty = (picture[rows - low :].max(axis=2) == 0)
@@ -402,8 +406,11 @@ def paint_sky(layout: Layout, mood: Mood, rng: np.random.Generator, size_hw: tup
     top, low = np.array(mood.sky_top, np.float32), np.array(mood.sky_low, np.float32)
     sky = np.broadcast_to(low + (top - low) * up, (rows, columns, 3)).copy()
     cover = {"day": rng.uniform(-0.7, 0.5), "overcast": 0.5}.get(mood.name, rng.uniform(-0.4, 0.3))
-    noise = cloud(rng, rows, columns, 9)
-    white = np.clip((noise + float(cover)) * 1.6, 0, 1)[:, :, None] * (0.35 + 0.65 * up)
+    flat = cloud(rng, rows * 4, columns, int(rng.integers(5, 12)))
+    # Clouds lie flatter the nearer they are to the horizon.
+    height_map = (np.linspace(0, 1, rows) ** 1.7 * (rows * 4 - 1)).astype(int)
+    noise = flat[height_map]
+    white = np.clip((noise + float(cover)) * 2.4, 0, 1)[:, :, None] * (0.35 + 0.65 * up)
     tone = np.clip(low * (1.12 if mood.name == "day" else 0.92), 0, 250)
     sky = sky + (tone * (0.94 + 0.08 * noise[:, :, None]) - sky) * white * 0.85
     ground = max(1, rows - max(1, 8 // shrink))

@@ -19,13 +19,14 @@ def make_tree(rng: np.random.Generator) -> Solid:
     high = {"round": 7.0, "tall": 10.0, "shrub": 1.6}[kind] * float(rng.uniform(0.75, 1.25))
     wide = {"round": 0.34, "tall": 0.15, "shrub": 0.6}[kind] * high
     stem = {"round": 0.34, "tall": 0.15, "shrub": 0.05}[kind] * high
-    hue = np.array([0.16, 0.26, 0.09]) * float(rng.uniform(0.7, 1.3))
+    hue = np.array([0.23, 0.33, 0.12]) * float(rng.uniform(0.7, 1.3))
     if rng.random() < 0.12:
         hue = np.array([0.40, 0.26, 0.08])
-    part = Part((0.0, high / 2, 0.0))
-    trunk = [(0.0, 0.0, 0.0), (0.1 * float(rng.normal()), stem + (high - stem) * 0.4, 0.0)]
-    part.pieces.append(Piece(trunk, _BARK, None, (0.016 * high, 0.010 * high), 0))
-    count = 70
+    # Seen from near the ground, the crown is farther than the foot and so is drawn first.
+    part, stand = Part((0.0, high, 0.0), leaf=float(rng.uniform(0.07, 0.13))), Part((0.0, 0.0, 0.0))
+    trunk = [(0.0, 0.0, 0.0), (0.1 * float(rng.normal()), stem + (high - stem) * 0.12, 0.0)]
+    stand.pieces.append(Piece(trunk, _BARK, None, (0.016 * high, 0.010 * high), 0))
+    count = 64
     angles, spread = rng.uniform(0, 2 * math.pi, count), np.sqrt(rng.uniform(0, 1, count))
     level = rng.uniform(0, 1, count)
     for angle, out, up in zip(angles, spread, np.sort(level), strict=True):
@@ -35,9 +36,9 @@ def make_tree(rng: np.random.Generator) -> Solid:
         front = math.sin(angle) * out
         light = 0.62 + 0.45 * up + 0.1 * front + float(rng.uniform(-0.14, 0.14))
         r, g, b = (float(min(0.9, part_colour * light)) for part_colour in hue)
-        size = float(rng.uniform(0.10, 0.24)) * wide * (1.0 if kind != "tall" else 1.6)
+        size = float(rng.uniform(0.12, 0.30)) * wide * (1.0 if kind != "tall" else 1.6)
         part.pieces.append(Piece([(x, y, 0.0)] * 2, (r, g, b), None, (size, size * 0.8), 0))
-    return Solid([part], wide * 0.6, wide * 0.4, high)
+    return Solid([part, stand], wide * 0.6, wide * 0.4, high)
 
 
 def make_lamp_post(rng: np.random.Generator, lit: float) -> Solid:

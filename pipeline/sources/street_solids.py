@@ -40,6 +40,36 @@ class Piece:
     """Which object of the sprite it belongs to (1, 2), or 0 for scenery."""
     emission: float = 0.0
     """0 = lit by the mood, 1 = shines in its own colour."""
+    gloss: float = 0.0
+    """How much of its surroundings a face mirrors: 0 = matt, paint about 0.4, glass 1."""
+
+
+class _Packed(NamedTuple):
+    """The numbers of a part's pieces, one row for each point or piece."""
+
+    points: npt.NDArray[np.float64]
+    radii: npt.NDArray[np.float64]
+    """Of the ball around each point; 0 for corners of faces and lines."""
+    starts: list[int]
+    """Where each piece's points begin, and the end of the last."""
+    normals: npt.NDArray[np.float64]
+    """(pieces, 3); zero where a piece has none."""
+
+
+def _pack(pieces: list[Piece]) -> _Packed:
+    points = [point for piece in pieces for point in piece.points]
+    radii = [
+        radius
+        for piece in pieces
+        for radius in (
+            piece.radii if len(piece.radii) == len(piece.points) else [0.0] * len(piece.points)
+        )
+    ]
+    starts = [0]
+    for piece in pieces:
+        starts.append(starts[-1] + len(piece.points))
+    normals = [piece.normal or (0.0, 0.0, 0.0) for piece in pieces]
+    return _Packed(np.array(points), np.array(radii), starts, np.array(normals))
 
 
 @dataclass(slots=True)
@@ -49,15 +79,26 @@ class Part:
     centre: Vector
     pieces: list[Piece] = field(default_factory=list)
     sort: bool = False
+    leaf: float = 0.0
+    """Size in metres of the leaves it is broken into, with all drawn before it; 0: smooth."""
+    _packed: _Packed | None = None
+
+    def packed(self) -> _Packed:
+        """Give the pieces' numbers as arrays; call it once the part is complete."""
+        if self._packed is None:
+            self._packed = _pack(self.pieces)
+        return self._packed
 
     def face(
-        self, points: Sequence[Vector], albedo: Colour, *, label: int = 1, emission: float = 0.0
+        self, points: Sequence[Vector], albedo: Colour, *, label: int = 1, gloss: float = 0.0
     ) -> None:
         """Add a face whose normal points away from the part's centre."""
         normal = outward_normal(points, self.centre)
-        self.pieces.append(Piece(points, albedo, normal, (), label, emission))
+        self.pieces.append(Piece(points, albedo, normal, (), label, 0.0, gloss))
 
-    def box(self, low: Vector, high: Vector, albedo: Colour, *, label: int = 1) -> None:
+    def box(
+        self, low: Vector, high: Vector, albedo: Colour, *, label: int = 1, gloss: float = 0.0
+    ) -> None:
         """Add the five visible sides of an upright box (never its bottom)."""
         (x0, y0, z0), (x1, y1, z1) = low, high
         for corners in (
@@ -67,7 +108,7 @@ class Part:
             ((x0, y0, z1), (x1, y0, z1), (x1, y1, z1), (x0, y1, z1)),
             ((x0, y1, z0), (x1, y1, z0), (x1, y1, z1), (x0, y1, z1)),
         ):
-            self.face(corners, albedo, label=label)
+            self.face(corners, albedo, label=label, gloss=gloss)
 
 
 @dataclass(slots=True)
@@ -106,7 +147,8 @@ class Sprite(NamedTuple):
 
     ``colour`` (h, w, 3) uint8, already multiplied by the opacity; ``keep`` (h, w, 3) uint8 is
     255 minus the opacity; ``labels`` (h, w) uint8 names the object of each opaque pixel;
-    ``left`` and ``top`` give the picture's corner relative to the model's ground point in pixels.
+    ``left`` and ``top`` give the picture's corner relative to the model's ground point in pixels;
+    ``extents`` gives left, top, width, height of each object's pixels.
     """
 
     colour: npt.NDArray[np.uint8]
@@ -114,6 +156,7 @@ class Sprite(NamedTuple):
     labels: npt.NDArray[np.uint8]
     left: float
     top: float
+    extents: dict[int, tuple[int, int, int, int]]
 
 
 class Window(NamedTuple):
@@ -137,7 +180,9 @@ def outward_normal(points: Sequence[Vector], centre: Vector) -> Vector:
     return nx * scale, ny * scale, nz * scale
 
 
-def place(points: Sequence[Vector], pose: Pose) -> npt.NDArray[np.float64]:
+def place(
+    points: Sequence[Vector] | npt.NDArray[np.float64], pose: Pose
+) -> npt.NDArray[np.float64]:
     """Turn and move model points; give (n, 3) right, up, forward from the camera's foot."""
     own = np.asarray(points, dtype=np.float64)
     sine, cosine = math.sin(pose.heading), math.cos(pose.heading)
@@ -217,15 +262,11 @@ class _Canvas:
 
 def bounds(solid: Solid, pose: Pose, sun: Vector | None) -> Window:
     """Give the picture-plane rectangle that holds the drawn model and its shadow."""
-    points: list[Vector] = []
-    for part in solid.parts:
-        for piece in part.pieces:
-            points.extend(piece.points)
-    placed = place(points, pose)
+    placed = np.concatenate([place(part.packed().points, pose) for part in solid.parts])
     placed = placed[placed[:, 2] > NEAR_METRES]
     if not len(placed):
         return Window(0.0, 0.0, 0.0, 0.0)
-    spread = max((max(p.radii) for part in solid.parts for p in part.pieces if p.radii), default=0)
+    spread = max(float(part.packed().radii.max()) for part in solid.parts)
     flat = _tangents(placed, pose.eye_height)
     if solid.casts_shadow:
         ground = _tangents(_shadow_outline(solid, pose, sun), pose.eye_height)
@@ -237,7 +278,8 @@ def bounds(solid: Solid, pose: Pose, sun: Vector | None) -> Window:
 
 def _shadow_outline(solid: Solid, pose: Pose, sun: Vector | None) -> npt.NDArray[np.float64]:
     """Give the ground points (n, 3) whose hull is the shadow; ``sun`` None: just beneath."""
-    wide, long = solid.half_width + _SHADOW_MARGIN * 0.5, solid.half_length + _SHADOW_MARGIN
+    margin = min(_SHADOW_MARGIN, 0.2 * solid.half_width)
+    wide, long = solid.half_width + 0.5 * margin, solid.half_length + margin
     foot = place(
         [(-wide, 0.0, -long), (wide, 0.0, -long), (wide, 0.0, long), (-wide, 0.0, long)], pose
     )
@@ -248,52 +290,135 @@ def _shadow_outline(solid: Solid, pose: Pose, sun: Vector | None) -> npt.NDArray
     return foot
 
 
-def _draw_piece(canvas: _Canvas, piece: Piece, points: npt.NDArray[np.float64],
-                pose: Pose, mood: Mood) -> None:
-    near = float(points[:, 2].min())
-    if not piece.radii:
-        normal = None
-        if piece.normal is not None:
-            normal = turned(piece.normal, pose.heading)
-            x, y, z = points[0]
-            if normal[0] * x + normal[1] * (y - pose.eye_height) + normal[2] * z >= 0:
-                return
-        if near < NEAR_METRES:
-            points = _clip_near(points)
-            if len(points) < 3:
-                return
-        colour = _lit(piece, normal, mood)
-        canvas.fill(canvas.corners(_tangents(points, pose.eye_height)), colour, piece.label)
-        return
-    if near < NEAR_METRES:
-        return
-    flat = _tangents(points, pose.eye_height)
-    colour = _lit(piece, None, mood)
-    if len(piece.radii) == 1:
-        thickness = 2.0 * piece.radii[0] / float(points[:, 2].mean()) * canvas.scale
-        canvas.line(canvas.corners(flat), colour, piece.label, max(1, round(thickness)))
-        return
-    sizes = np.asarray(piece.radii) / points[:, 2]
-    rings = (flat[:, None, :] + sizes[:, None, None] * _CIRCLE).reshape(-1, 2)
-    hull = cv2.convexHull(canvas.corners(rings)).reshape(-1, 2)
-    canvas.fill(hull, (colour[0] * 0.88, colour[1] * 0.88, colour[2] * 0.88), piece.label)
-    if sizes.max() * canvas.scale > 2.0:
-        # The lit side: a smaller hull moved up and towards the sun makes the limb look round.
-        side = math.copysign(0.22, mood.towards_sun[0])
-        inner = flat[:, None, :] + sizes[:, None, None] * (0.66 * _CIRCLE + np.array([side, -0.2]))
-        hull = cv2.convexHull(canvas.corners(inner.reshape(-1, 2))).reshape(-1, 2)
-        lit = (min(255.0, colour[0] * 1.1), min(255.0, colour[1] * 1.1), min(255.0, colour[2] * 1.1))
-        canvas.fill(hull, lit, piece.label)
+_ROUND = tuple(
+    share * _CIRCLE + 1.6 * (1.0 - share) * np.array([0.2, -0.2]) for share in (1.0, 0.76, 0.46)
+)
+"""A ball's outline and, moved up and aside, two smaller ones that its light side is drawn with."""
+_ROUND_GAINS = (0.82, 0.98, 1.1)
 
 
-def _lit(piece: Piece, normal: Vector | None, mood: Mood) -> Colour:
-    red, green, blue = mood.shade(piece.albedo, normal)
-    share, own = piece.emission, piece.albedo
-    if share:
-        red += share * (255 * own[0] - red)
-        green += share * (255 * own[1] - green)
-        blue += share * (255 * own[2] - blue)
-    return red, green, blue
+class _Drawing(NamedTuple):
+    """A part's pieces projected onto a canvas."""
+
+    placed: npt.NDArray[np.float64]
+    """(points, 3) in the camera's frame."""
+    corners: npt.NDArray[np.int32]
+    """(points, 2) in the canvas' fine pixels."""
+    rings: list[npt.NDArray[np.int32]]
+    """Outlines of the balls, largest first, each (points, 12, 2); corners stay points."""
+    normals: list[Vector]
+    facings: list[float]
+    """Below 0 where a face looks at the camera."""
+
+
+def _project(part: Part, canvas: _Canvas, pose: Pose, mood: Mood) -> _Drawing:
+    packed = part.packed()
+    placed = place(packed.points, pose)
+    flat = _tangents(placed, pose.eye_height)
+    rings: list[npt.NDArray[np.int32]] = []
+    if packed.radii.any():
+        sizes = (packed.radii / np.maximum(placed[:, 2], NEAR_METRES))[:, None, None]
+        mirror = np.array([math.copysign(1.0, mood.towards_sun[0]), 1.0])
+        rings = [canvas.corners(flat[:, None, :] + sizes * (ring * mirror)) for ring in _ROUND]
+    sine, cosine = math.sin(pose.heading), math.cos(pose.heading)
+    own = packed.normals
+    normals = np.stack(
+        [own[:, 0] * cosine + own[:, 2] * sine, own[:, 1], own[:, 2] * cosine - own[:, 0] * sine],
+        axis=1,
+    )
+    rays = placed[packed.starts[:-1]] - np.array([0.0, pose.eye_height, 0.0])
+    facings = (normals * rays).sum(axis=1)
+    return _Drawing(placed, canvas.corners(flat), rings, normals.tolist(), facings.tolist())
+
+
+def _draw_part(canvas: _Canvas, part: Part, pose: Pose, mood: Mood, veil: float) -> None:
+    drawing = _project(part, canvas, pose, mood)
+    starts = part.packed().starts
+    order = range(len(part.pieces))
+    if part.sort:
+        depth = drawing.placed[:, 2] + 0.3 * np.abs(drawing.placed[:, 0])
+        sums = np.add.reduceat(depth, starts[:-1]) / np.diff(starts)
+        order = np.argsort(-sums, kind="stable").tolist()
+    closest = np.minimum.reduceat(drawing.placed[:, 2], starts[:-1]).tolist()
+    for index in order:
+        piece, span = part.pieces[index], slice(starts[index], starts[index + 1])
+        if not piece.radii:
+            if piece.normal is not None and drawing.facings[index] >= 0:
+                continue
+            first = drawing.placed[starts[index]].tolist()
+            colour = _face_colour(piece, drawing.normals[index], drawing.facings[index], first, pose, mood)
+            polygon = drawing.corners[span]
+            if closest[index] < NEAR_METRES:
+                clipped = _clip_near(drawing.placed[span])
+                if len(clipped) < 3:
+                    continue
+                polygon = canvas.corners(_tangents(clipped, pose.eye_height))
+            canvas.fill(polygon, _veiled(colour, mood, veil), piece.label)
+        elif closest[index] >= NEAR_METRES:
+            _draw_round(canvas, piece, drawing, span, closest[index], mood, veil)
+
+
+def _draw_round(canvas: _Canvas, piece: Piece, drawing: _Drawing, span: slice, depth: float,
+                mood: Mood, veil: float) -> None:
+    """Draw a line or a hull of balls."""
+    colour = _veiled(_glowing(piece, mood.shade(piece.albedo, None)), mood, veil)
+    size = max(piece.radii) / depth * canvas.scale
+    if len(piece.radii) == 1 and span.stop - span.start > 1:
+        canvas.line(drawing.corners[span], colour, piece.label, max(1, round(2 * size)))
+        return
+    layers = 3 if size > 5 else 2 if size > 2 else 1
+    for ring, gain in zip(drawing.rings[: 1 if piece.emission else layers], _ROUND_GAINS, strict=False):
+        hull = cv2.convexHull(ring[span].reshape(-1, 2)).reshape(-1, 2)
+        if gain < _ROUND_GAINS[0] + 0.01:
+            canvas.fill(hull, _times(colour, gain if layers > 1 else 0.95), piece.label)
+        else:
+            cv2.fillPoly(canvas.colour, [hull], _times(colour, gain), cv2.LINE_8, _SHIFT)
+
+
+def _times(colour: Colour, gain: float) -> Colour:
+    return min(255.0, colour[0] * gain), min(255.0, colour[1] * gain), min(255.0, colour[2] * gain)
+
+
+def _between(a: Colour, b: Colour, share: float) -> Colour:
+    return (
+        a[0] + share * (b[0] - a[0]),
+        a[1] + share * (b[1] - a[1]),
+        a[2] + share * (b[2] - a[2]),
+    )
+
+
+def _veiled(colour: Colour, mood: Mood, veil: float) -> Colour:
+    return _between(colour, mood.haze, veil)
+
+
+def _glowing(piece: Piece, colour: Colour) -> Colour:
+    if not piece.emission:
+        return colour
+    own = (255 * piece.albedo[0], 255 * piece.albedo[1], 255 * piece.albedo[2])
+    return _between(colour, own, piece.emission)
+
+
+def _face_colour(piece: Piece, normal: Vector, facing: float, point: Sequence[float], pose: Pose,
+                 mood: Mood) -> Colour:
+    """Give the colour of a face seen from the camera; ``point`` is one of its corners."""
+    if piece.normal is None:
+        return _glowing(piece, mood.shade(piece.albedo, None))
+    colour = _glowing(piece, mood.shade(piece.albedo, normal))
+    x, y, z = point
+    # What stands low gets less of the sky.
+    colour = _times(colour, min(1.04, 0.90 + 0.10 * y))
+    if not piece.gloss:
+        return colour
+    ray = math.sqrt(x * x + (y - pose.eye_height) ** 2 + z * z)
+    cosine = -facing / ray
+    up = (y - pose.eye_height) / ray + 2.0 * cosine * normal[1]
+    if up > 0.12:
+        mirrored = _between(mood.sky_low, mood.sky_top, min(1.0, up))
+    else:
+        # Below the roofs it is houses, then road, that a car mirrors.
+        mirrored = _times(mood.haze, 0.42 if up > -0.1 else 0.3)
+    share = piece.gloss * (0.10 + 0.75 * (1.0 - cosine) ** 4)
+    return _between(colour, mirrored, min(0.8, share))
 
 
 def render(solid: Solid, pose: Pose, pixels_per_tangent: float, mood: Mood, *, veil: float,
@@ -322,17 +447,13 @@ def render(solid: Solid, pose: Pose, pixels_per_tangent: float, mood: Mood, *, v
     canvas = _Canvas(window, pixels_per_tangent, fine)
     parts = sorted(solid.parts, key=lambda part: -_distance(part.centre, pose))
     for part in parts:
-        placed = place([point for piece in part.pieces for point in piece.points], pose)
-        ends = np.cumsum([len(piece.points) for piece in part.pieces])
-        jobs = [(piece, placed[end - len(piece.points) : end])
-                for piece, end in zip(part.pieces, ends, strict=True)]
-        if part.sort:
-            jobs.sort(key=lambda job: -float(job[1][:, 2].mean() + abs(job[1][:, 0].mean()) * 0.3))
-        for piece, points in jobs:
-            _draw_piece(canvas, piece, points, pose, mood)
+        _draw_part(canvas, part, pose, mood, veil)
+        if part.leaf:
+            size = part.leaf / pose.z * canvas.scale
+            canvas.colour, canvas.opacity = break_into_leaves(canvas.colour, canvas.opacity, size)
     shadow = _shadow(canvas, solid, pose, mood) if solid.casts_shadow else None
     anchor = _tangents(place([(0.0, 0.0, 0.0)], pose), pose.eye_height)[0] * pixels_per_tangent
-    return _finish(canvas, shadow, veil, mood, (float(anchor[0]), float(anchor[1])))
+    return _finish(canvas, shadow, veil, (float(anchor[0]), float(anchor[1])))
 
 
 def _distance(point: Vector, pose: Pose) -> float:
@@ -340,49 +461,88 @@ def _distance(point: Vector, pose: Pose) -> float:
     return math.hypot(math.hypot(x + pose.x, z + pose.z), y - pose.eye_height)
 
 
+def _leaf_tiles() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Give fixed noise (192, 192): where a leaf's colour is taken from, and how light it is."""
+    rng = np.random.default_rng(1871)
+    shift = rng.uniform(-1, 1, (192, 192, 2)).astype(np.float32)
+    light = rng.uniform(0.72, 1.22, (192, 192)).astype(np.float32)
+    return shift, light
+
+
+_LEAF_SHIFT, _LEAF_LIGHT = _leaf_tiles()
+
+
+def break_into_leaves(
+    colour: npt.NDArray[np.uint8], opacity: npt.NDArray[np.uint8], size: float
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Break smooth blobs into leaves of ``size`` pixels: ragged outline, mottled light.
+
+    Args:
+        colour: (h, w, 3), multiplied by its opacity.
+        opacity: (h, w).
+        size: Side of a leaf in pixels; below half a pixel nothing changes.
+    """
+    if size < 0.5:
+        return colour, opacity
+    height, width = opacity.shape
+    cell = max(1.0, size)
+    rows, columns = math.ceil(height / cell) + 1, math.ceil(width / cell) + 1
+    tiles = (rows // 192 + 1, columns // 192 + 1)
+    whole = (math.ceil(columns * cell), math.ceil(rows * cell))
+    shift = cv2.resize(np.tile(_LEAF_SHIFT, (*tiles, 1))[:rows, :columns], whole,
+                       interpolation=cv2.INTER_LINEAR)[:height, :width] * np.float32(2.6 * size)  # fmt: skip
+    light = cv2.resize(np.tile(_LEAF_LIGHT, tiles)[:rows, :columns], whole,
+                       interpolation=cv2.INTER_LINEAR)[:height, :width]  # fmt: skip
+    map_x = shift[:, :, 0] + np.arange(width, dtype=np.float32)
+    map_y = shift[:, :, 1] + np.arange(height, dtype=np.float32)[:, None]
+    moved = cv2.remap(colour, map_x, map_y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+    mottled = np.clip(moved * light[:, :, None], 0, 255).astype(np.uint8)
+    return mottled, np.asarray(
+        cv2.remap(opacity, map_x, map_y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT), np.uint8
+    )
+
+
 def _shadow(canvas: _Canvas, solid: Solid, pose: Pose, mood: Mood) -> npt.NDArray[np.uint8]:
-    """Draw the shadow's opacity (h, w) at the canvas' size, with soft edges."""
-    dark = np.zeros(canvas.labels.shape, np.uint8)
+    """Draw the shadow's opacity (h, w) at the finished size, with soft edges."""
+    height, width = canvas.labels.shape
+    dark = np.zeros((height // canvas.fine, width // canvas.fine), np.uint8)
     reach = mood.towards_sun if mood.shadow else None
+    per_metre = canvas.scale / canvas.fine / max(1.0, pose.z)
     for sun, opacity in ((reach, mood.shadow), (None, 0.62)):
         outline = _clip_near(_shadow_outline(solid, pose, sun))
         if len(outline) < 3 or not opacity:
             continue
         hull = cv2.convexHull(canvas.corners(_tangents(outline, pose.eye_height)))
         layer = np.zeros_like(dark)
-        cv2.fillPoly(layer, [hull], (round(255 * opacity),), cv2.LINE_8, _SHIFT)
-        soft = 0.14 if sun is None else 0.05
-        wide = max(1, round(soft * canvas.scale / max(1.0, pose.z)))
+        cv2.fillPoly(layer, [hull // canvas.fine], (round(255 * opacity),), cv2.LINE_8, _SHIFT)
+        wide = min(30, max(1, round((0.14 if sun is None else 0.05) * per_metre)))
         high = max(1, round(0.5 * wide * min(1.0, 3 * pose.eye_height / max(1.0, pose.z))))
-        np.maximum(dark, cv2.blur(layer, (2 * wide + 1, 2 * high + 1)), out=dark)
+        dark = cv2.max(dark, cv2.blur(layer, (2 * wide + 1, 2 * high + 1)))
     return dark
 
 
-def _finish(canvas: _Canvas, shadow: npt.NDArray[np.uint8] | None, veil: float, mood: Mood,
+def _finish(canvas: _Canvas, shadow: npt.NDArray[np.uint8] | None, veil: float,
             anchor: tuple[float, float]) -> Sprite:
-    """Average the canvas down, lay haze on it and multiply the colour by its opacity."""
+    """Average the canvas down and lay the shadow beneath what was drawn."""
     colour, opacity, labels = canvas.colour, canvas.opacity, canvas.labels
     if canvas.fine > 1:
         size = (colour.shape[1] // canvas.fine, colour.shape[0] // canvas.fine)
-        labels = labels[canvas.fine - 1 :: canvas.fine, canvas.fine - 1 :: canvas.fine]
+        labels = np.ascontiguousarray(labels[canvas.fine - 1 :: canvas.fine, canvas.fine - 1 :: canvas.fine])
+        # Averaging with the empty (black) surroundings multiplies colour by opacity.
         colour = cv2.resize(colour, size, interpolation=cv2.INTER_AREA)
         opacity = cv2.resize(opacity, size, interpolation=cv2.INTER_AREA)
-        if shadow is not None:
-            shadow = cv2.resize(shadow, size, interpolation=cv2.INTER_AREA)
-    # Averaging with the empty (black) surroundings has already multiplied colour by opacity.
-    solid = opacity.astype(np.float32)[:, :, None] * (1.0 / 255.0)
-    haze = np.asarray(mood.haze, np.float32)
-    rows = np.linspace(1.06, 0.94, len(colour), dtype=np.float32)[:, None, None]
-    shown = colour * (rows * (1.0 - veil)) + solid * (haze * veil)
+        labels = np.where(opacity >= 128, labels, 0)
+    keep = cv2.bitwise_not(opacity)
     if shadow is not None:
         # Haze thins a shadow as it thins everything else.
-        dark = shadow.astype(np.float32)[:, :, None] * ((1.0 - veil) / 255.0)
-        solid = solid + dark * (1.0 - solid)
-    keep = np.broadcast_to(255.0 - 255.0 * solid, colour.shape)
+        clear = cv2.convertScaleAbs(shadow, alpha=-(1.0 - veil), beta=255.0)
+        keep = cv2.multiply(keep, clear, scale=1 / 255)
+    extents = {}
+    for label in (1, 2):
+        x, y, width, height = cv2.boundingRect((labels == label).astype(np.uint8))
+        if width:
+            extents[label] = (x, y, width, height)
     return Sprite(
-        np.clip(shown, 0, 255).astype(np.uint8),
-        np.rint(keep).astype(np.uint8),
-        np.where(opacity >= 128, labels, 0).astype(np.uint8),
-        canvas.left - anchor[0],
-        canvas.top - anchor[1],
-    )
+        colour, cv2.merge([keep, keep, keep]), labels,
+        canvas.left - anchor[0], canvas.top - anchor[1], extents,
+    )  # fmt: skip

@@ -72,6 +72,8 @@ class Actor:
     flat: bool = False
     """Looks the same from everywhere (trees)."""
     start_step: int = 0
+    model: object = None
+    """What actors that look the same share, so that their sprites are shared too."""
     solids: dict[int, Solid] = field(default_factory=dict)
 
     def step(self, seconds: float) -> int:
@@ -145,18 +147,22 @@ class _Cast:
     def __init__(self, layout: Layout, lit: float, rng: np.random.Generator) -> None:
         self.layout, self.lit, self.rng = layout, lit, rng
         self.actors: list[Actor] = []
+        self.solids: dict[object, dict[int, Solid]] = {}
         self.busy = float(rng.uniform(0.5, 1.4))
 
     def seed(self) -> int:
         return int(self.rng.integers(1 << 31))
 
     def still(self, make: Callable[[np.random.Generator], Solid], x: float, start: float,
-              length: float, heading: float = 0.0, flat: bool = False) -> None:
-        """Add scenery that stands on the ground."""
-        seed = self.seed()
+              length: float, heading: float = 0.0, flat: bool = False,
+              model: int | None = None) -> None:
+        """Add scenery that stands on the ground; those with one ``model`` look the same."""
+        seed = self.seed() if model is None else model
+        key = None if model is None else (model, heading)
         self.actors.append(
             Actor({}, lambda _: make(np.random.default_rng(seed)), lambda t, z: x,
-                  self._grounded(start, length), heading, flat=flat)
+                  self._grounded(start, length), heading, flat=flat, model=key,
+                  solids=self.solids.setdefault(key, {}) if key else {})
         )
 
     def _grounded(self, start: float, length: float, own: float = 0.0) -> Callable[[float], float]:
@@ -408,22 +414,23 @@ def _scenery(cast: _Cast) -> None:
     count = max(3, int(150 / lamp_step))
     lamp_seed = cast.seed()
     trees = rng.random() < 0.6 or layout.kind == "suburb"
-    grove = [cast.seed() for _ in range(3)]
+    grove = [cast.seed() for _ in range(4)]
     for side, x in enumerate(kerbs):
         for post in range(count):
             if layout.kind == "highway" and rng.random() < 0.4:
                 continue
             cast.still(
-                lambda _: scenery.make_lamp_post(np.random.default_rng(lamp_seed), cast.lit),
+                lambda post_rng: scenery.make_lamp_post(post_rng, cast.lit),
                 x, (post + 0.5 * side) * 150 / count, 150.0, 0.0 if side == 0 else math.pi,
+                model=lamp_seed,
             )  # fmt: skip
         if trees:
             for slot in range(13):
                 far = 0.5 if layout.kind != "highway" else float(rng.uniform(2, 8))
-                seed = grove[int(rng.integers(3))]
+                seed = grove[int(rng.integers(4))]
                 if rng.random() < 0.7 and not _at_crossing(layout, slot * 12.0):
-                    cast.still(lambda _, seed=seed: scenery.make_tree(np.random.default_rng(seed)),
-                               x + (far if side else -far), slot * 12.0, 156.0, flat=True)  # fmt: skip
+                    cast.still(scenery.make_tree, x + (far if side else -far), slot * 12.0, 156.0,
+                               flat=True, model=seed)  # fmt: skip
         for _ in range(int(rng.poisson(2.0))):
             cast.still(scenery.make_sign, x, float(rng.uniform(0, 150)), 150.0)
         if layout.kind in ("city", "junction"):
@@ -436,4 +443,5 @@ def _scenery(cast: _Cast) -> None:
         middle = sum(layout.median) / 2
         for slot in range(9):
             if rng.random() < 0.5:
-                cast.still(scenery.make_tree, middle, slot * 17.0, 153.0, flat=True)
+                cast.still(scenery.make_tree, middle, slot * 17.0, 153.0, flat=True,
+                           model=grove[slot % 3])  # fmt: skip

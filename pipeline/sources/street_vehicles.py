@@ -23,6 +23,7 @@ _RUBBER: Colour = (0.045, 0.045, 0.05)
 _DARK: Colour = (0.07, 0.07, 0.075)
 _GLASS: Colour = (0.10, 0.12, 0.14)
 _SHINE: Colour = (0.30, 0.35, 0.40)
+_PAINT_GLOSS, _GLASS_GLOSS = 0.55, 1.3
 _STEEL: Colour = (0.45, 0.46, 0.48)
 _TAIL: Colour = (0.62, 0.05, 0.04)
 _HEAD: Colour = (0.85, 0.87, 0.88)
@@ -105,9 +106,10 @@ def tyres(part: Part, places: Sequence[float], x: float, radius: float, width: f
     for z in places:
         for side in (-1.0, 1.0):
             across = sorted((side * x, side * (x - width)))
-            for end in (-radius * 0.8, radius * 0.8):
+            for end in (-radius * 0.4, radius * 0.4):
                 middle = Part((0.0, radius, z))
-                end_patch(middle, z + end, (across[0], across[1]), (0.0, radius), _RUBBER)
+                low = (0.08 * radius, radius * 1.1)
+                end_patch(middle, z + end, (across[0], across[1]), low, _RUBBER)
                 part.pieces.extend(middle.pieces)
 
 
@@ -166,32 +168,48 @@ def make_car(rng: np.random.Generator, lit: float, kind: str | None = None) -> S
     return solid
 
 
+def _stations(style: _CarStyle) -> list[tuple[float, float, float, float]]:
+    """Give cross-sections from rear to front: z, height of the top, share of the width, underside."""
+    half, belt, hood, low = style.length / 2, style.belt, style.hood, style.clearance
+    rear_foot, _, _, front_foot = style.cabin()
+    deck = belt - (0.03 if style.kind in ("sedan", "pickup") else 0.0)
+    return [
+        (-half, deck * 0.80, 0.80, low + 0.12), (-half + 0.05, deck * 0.93, 0.90, low + 0.03),
+        (-half + 0.22, deck, 0.97, low), (max(rear_foot, -half + 0.3), belt, 1.0, low),
+        (front_foot, belt, 1.0, low), ((front_foot + half) / 2, (belt + hood) / 2 + 0.02, 0.99, low),
+        (half - 0.35, hood, 0.95, low), (half - 0.10, hood - 0.09, 0.86, low + 0.02),
+        (half, hood - 0.24, 0.72, low + 0.08),
+    ]  # fmt: skip
+
+
 def _car_body(style: _CarStyle, paint: Colour, rng: np.random.Generator, lit: float) -> Part:
     half, wide, belt, low = style.length / 2, style.width / 2, style.belt, style.clearance
-    rear_foot, _, _, front_foot = style.cabin()
-    deck = belt - (0.04 if style.kind in ("sedan", "pickup") else 0.0)
-    profile: list[tuple[float, float, float]] = [
-        (-half + 0.12, low, 0.90), (-half, low + 0.18, 0.95), (-half, belt * 0.62, 0.97),
-        (-half + 0.05, deck - 0.06, 0.95), (-half + 0.16, deck, 0.93),
-        (rear_foot, belt, 0.93), (front_foot, belt, 0.93),
-        (half * 0.78, style.hood + 0.03, 0.90), (half - 0.10, style.hood - 0.10, 0.88),
-        (half, style.hood * 0.72, 0.90), (half, low + 0.14, 0.93), (half - 0.14, low, 0.86),
-    ]  # fmt: skip
-    # Always drawn before the cabin: its middle lies on the ground, away from a raised eye.
-    part = Part((0.0, belt * 0.4, 0.0))
+    # Its middle lies low, so that it is drawn before the cabin even under a raised eye.
+    part = Part((0.0, belt * 0.35, 0.0))
     axles = (half * -0.59, half * 0.61)
     tyres(part, axles, wide - 0.03, style.radius, 0.21)
-    for (z0, y0, w0), (z1, y1, w1) in zip(profile, profile[1:], strict=False):
-        quad = [(-w0 * wide, y0, z0), (w0 * wide, y0, z0), (w1 * wide, y1, z1), (-w1 * wide, y1, z1)]
-        part.face(quad, paint)
-    side_patch(part, wide, [(z, y) for z, y, _ in profile], paint)
-    lower = [(z, min(y, belt * 0.50)) for z, y, _ in profile]
-    side_patch(part, wide + 0.001, lower, _mix(paint, _DARK, 0.18))
-    sill = [(-half + 0.1, low), (half - 0.12, low), (half - 0.1, low + 0.1), (-half + 0.1, low + 0.1)]
-    side_patch(part, wide + 0.002, sill, _DARK)
-    crease = [(-half + 0.1, belt * 0.80), (half * 0.8, belt * 0.76), (half * 0.8, belt * 0.79),
-              (-half + 0.1, belt * 0.84)]  # fmt: skip
-    side_patch(part, wide + 0.002, crease, _mix(paint, (0.95, 0.95, 0.95), 0.22))
+    stations = _stations(style)
+    for (z0, y0, w0, u0), (z1, y1, w1, u1) in zip(stations, stations[1:], strict=False):
+        a, b, low_paint = w0 * wide, w1 * wide, _mix(paint, _DARK, 0.06)
+        for side in (-1.0, 1.0):
+            # Three strips up the side: below the waist, the door, and the shoulder that leans in.
+            for (lower, out_low), (upper, out_high), own in (
+                ((0.0, 0.97), (0.45, 1.0), low_paint),
+                ((0.45, 1.0), (0.80, 0.985), paint),
+                ((0.80, 0.985), (1.0, 0.90), paint),
+            ):
+                part.face(
+                    [(side * a * out_low, u0 + (y0 - u0) * lower, z0),
+                     (side * b * out_low, u1 + (y1 - u1) * lower, z1),
+                     (side * b * out_high, u1 + (y1 - u1) * upper, z1),
+                     (side * a * out_high, u0 + (y0 - u0) * upper, z0)], own, gloss=_PAINT_GLOSS)  # fmt: skip
+        part.face([(-a * 0.9, y0, z0), (a * 0.9, y0, z0), (b * 0.9, y1, z1), (-b * 0.9, y1, z1)],
+                  paint, gloss=_PAINT_GLOSS)  # fmt: skip
+    for z, y, w, u in (stations[0], stations[-1]):
+        part.face([(-w * wide, u, z), (w * wide, u, z), (w * wide * 0.9, y, z), (-w * wide * 0.9, y, z)],
+                  paint, gloss=_PAINT_GLOSS)  # fmt: skip
+    sill = [(-half + 0.35, low), (half - 0.35, low), (half - 0.35, low + 0.09), (-half + 0.35, low + 0.09)]
+    side_patch(part, wide * 0.99, sill, _DARK)
     _doors(part, style, paint)
     _car_rear(part, style, paint, rng, lit)
     _car_front(part, style, paint, rng, lit)
@@ -213,42 +231,85 @@ def _doors(part: Part, style: _CarStyle, paint: Colour) -> None:
         side_patch(part, wide, handle, _mix(paint, _DARK, 0.5))
 
 
+def _bumper(part: Part, style: _CarStyle, end: float, colour: Colour, up: Corner) -> None:
+    """Add a bumper that wraps round the corners; ``end`` is -1 (rear) or 1."""
+    wide, z = style.width / 2, end * (style.length / 2 + 0.015)
+    inner = 0.80 if end < 0 else 0.74
+    y0, y1 = up
+    for points in (
+        [(-inner, z), (inner, z)],
+        [(inner, z), (0.985, z - end * 0.30)],
+        [(-inner, z), (-0.985, z - end * 0.30)],
+    ):
+        (x0, z0), (x1, z1) = points
+        part.face([(x0 * wide, y0, z0), (x1 * wide, y0, z1), (x1 * wide, y1, z1), (x0 * wide, y1, z0)],
+                  colour, gloss=0.2)  # fmt: skip
+
+
+def _corner_lamp(part: Part, style: _CarStyle, end: float, inner: float, up: Corner, colour: Colour,
+                 emission: float) -> None:
+    """Add a pair of lamps that reach from the end round the corner to the side."""
+    wide, z = style.width / 2, end * (style.length / 2 + 0.012)
+    knee, turn = (0.80, 0.24) if end < 0 else (0.73, 0.34)
+    for side in (-1.0, 1.0):
+        for (x0, z0), (x1, z1) in (
+            ((inner, z), (knee, z)),
+            ((knee, z), (0.975, z - end * turn)),
+        ):
+            points = [(side * x0 * wide, up[0], z0), (side * x1 * wide, up[0], z1),
+                      (side * x1 * wide, up[1], z1), (side * x0 * wide, up[1], z0)]  # fmt: skip
+            part.face(points, colour, gloss=0.4)
+            part.pieces[-1].emission = emission
+
+
 def _car_rear(part: Part, style: _CarStyle, paint: Colour, rng: np.random.Generator,
               lit: float) -> None:
-    z, wide, belt = -style.length / 2 - 0.004, style.width / 2 * 0.96, style.belt
+    z, wide, belt = -style.length / 2 - 0.016, style.width / 2, style.belt
     low = style.clearance
-    end_patch(part, z, (-wide * 0.97, wide * 0.97), (low, low + 0.17), _mix(paint, _DARK, 0.75))
-    end_patch(part, z, (-wide, wide), (low + 0.34, low + 0.36), _mix(paint, _DARK, 0.5))
+    dark_bumper = rng.random() < 0.45
+    _bumper(part, style, -1, _mix(paint, _DARK, 0.85), (low + 0.02, low + 0.16))
+    if dark_bumper:
+        _bumper(part, style, -1, _mix(paint, _DARK, 0.6), (low + 0.16, low + 0.36))
+    else:
+        _bumper(part, style, -1, _mix(paint, _DARK, 0.25), (low + 0.34, low + 0.37))
     tall = style.kind in ("suv", "mpv", "estate", "hatch", "pickup")
-    y0, y1 = (0.62, 0.93) if tall else (0.66, 0.88)
-    inner = float(rng.uniform(0.55, 0.74))
-    glow = 0.35 + 0.65 * lit if lit > 0.05 else 0.12
-    for side in (-1.0, 1.0):
-        x0, x1 = sorted((side * wide * inner, side * wide * 0.99))
-        end_patch(part, z - 0.002, (x0, x1), (belt * y0, belt * y1), _TAIL, glow)
-        end_patch(part, z - 0.003, (x0 + 0.03, x1 - 0.03), (belt * (y0 + 0.03), belt * (y0 + 0.09)),
-                  (0.75, 0.45, 0.30), glow * 0.4)
+    y0, y1 = (0.60, 0.90) if tall else (0.64, 0.83)
+    inner = float(rng.uniform(0.42, 0.66))
+    glow = 0.35 + 0.65 * lit if lit > 0.05 else 0.2
+    _corner_lamp(part, style, -1, inner, (belt * y0, belt * y1), _TAIL, glow)
+    _corner_lamp(part, style, -1, inner + 0.05, (belt * (y0 + 0.03), belt * (y0 + 0.09)),
+                 (0.72, 0.40, 0.30), glow * 0.5)  # fmt: skip
     plate = _PLATES[int(rng.choice(3, p=[0.7, 0.25, 0.05]))]
-    at = belt * 0.66 if rng.random() < 0.6 else low + 0.2
-    end_patch(part, z - 0.003, (-0.28, 0.28), (at - 0.01, at + 0.13), _DARK)
+    at = belt * 0.64 if rng.random() < 0.6 else low + 0.2
+    end_patch(part, z - 0.003, (-0.30, 0.30), (at - 0.03, at + 0.15), _mix(paint, _DARK, 0.5))
     end_patch(part, z - 0.004, (-0.26, 0.26), (at, at + 0.115), plate)
+    end_patch(part, z - 0.004, (-0.06, 0.06), (belt * 0.86, belt * 0.92), _STEEL)
+    for side in (-1.0, 1.0):
+        x0, x1 = sorted((side * wide * 0.5, side * wide * 0.62))
+        end_patch(part, z - 0.004, (x0, x1), (low, low + 0.05), (0.3, 0.3, 0.31))
 
 
 def _car_front(part: Part, style: _CarStyle, paint: Colour, rng: np.random.Generator,
                lit: float) -> None:
-    z, wide, hood, low = style.length / 2 + 0.004, style.width / 2 * 0.9, style.hood, style.clearance
-    end_patch(part, z, (-wide * 0.85, wide * 0.85), (low + 0.02, low + 0.17), _DARK)
-    top = hood * 0.88
-    grille = _mix(_DARK, _STEEL, float(rng.uniform(0.0, 0.3)))
-    end_patch(part, z, (-wide * 0.52, wide * 0.52), (top - 0.17, top - 0.03), grille)
-    end_patch(part, z + 0.002, (-0.07, 0.07), (top - 0.13, top - 0.07), _STEEL)
-    glow = min(1.0, lit * 1.4) if lit > 0.05 else 0.12
+    z, wide, low = style.length / 2 + 0.016, style.width / 2, style.clearance
+    top = style.hood - 0.10
+    _bumper(part, style, 1, _mix(paint, _DARK, 0.85), (low, low + 0.09))
+    end_patch(part, z, (-wide * 0.6, wide * 0.6), (low + 0.06, low + 0.19), _DARK)
+    tall = float(rng.uniform(0.12, 0.26))
+    grille = _mix(_DARK, _STEEL, float(rng.uniform(0.0, 0.4)))
+    end_patch(part, z, (-wide * 0.42, wide * 0.42), (top - tall - 0.04, top - 0.04), _STEEL)
+    end_patch(part, z + 0.001, (-wide * 0.40, wide * 0.40), (top - tall - 0.02, top - 0.06), grille)
+    end_patch(part, z + 0.002, (-0.06, 0.06), (top - 0.13, top - 0.06), _STEEL)
+    glow = min(1.0, lit * 1.4) if lit > 0.05 else 0.1
+    inner = float(rng.uniform(0.44, 0.52))
+    _corner_lamp(part, style, 1, inner, (top - 0.17, top - 0.01), _mix(_HEAD, _DARK, 0.45), glow * 0.5)
+    _corner_lamp(part, style, 1, inner + 0.05, (top - 0.14, top - 0.03), _HEAD, glow)
     for side in (-1.0, 1.0):
-        x0, x1 = sorted((side * wide * 0.56, side * wide * 1.0))
-        end_patch(part, z + 0.001, (x0, x1), (top - 0.17, top), _mix(_HEAD, _DARK, 0.35))
-        end_patch(part, z + 0.002, (x0 + 0.04, x1 - 0.05), (top - 0.14, top - 0.03), _HEAD, glow)
+        x0, x1 = sorted((side * wide * 0.56, side * wide * 0.72))
+        end_patch(part, z + 0.001, (x0, x1), (low + 0.08, low + 0.17), (0.3, 0.3, 0.3))
     plate = _PLATES[int(rng.choice(2, p=[0.8, 0.2]))]
-    end_patch(part, z + 0.003, (-0.26, 0.26), (low + 0.13, low + 0.24), plate)
+    if rng.random() < 0.85:
+        end_patch(part, z + 0.003, (-0.26, 0.26), (low + 0.13, low + 0.24), plate)
 
 
 def _car_cabin(style: _CarStyle, paint: Colour, rng: np.random.Generator) -> Part:
@@ -263,15 +324,15 @@ def _car_cabin(style: _CarStyle, paint: Colour, rng: np.random.Generator) -> Par
         [(-roof, top - 0.02, z2), (roof, top - 0.02, z2), (foot, belt, z3), (-foot, belt, z3)],
     ]  # fmt: skip
     for quad in quads:
-        part.face(quad, paint)
-    tint = _mix(_GLASS, _SHINE, float(rng.uniform(0.0, 0.5)))
+        part.face(quad, paint, gloss=_PAINT_GLOSS)
+    tint = _mix(_GLASS, _SHINE, float(rng.uniform(0.0, 0.35)))
     # Quads run rear foot to roof and roof to front foot: v = 1 is the roof, then the foot.
     _pane(part, quads[0], (0.07, 0.93), (0.14, 0.90), tint)
     _pane(part, quads[3], (0.06, 0.94), (0.08, 0.94), tint)
     for side in (-1.0, 1.0):
         wall = [(side * foot, belt, z0), (side * foot, belt, z3), (side * roof, top - 0.03, z2),
                 (side * roof, top - 0.03, z1)]  # fmt: skip
-        part.face(wall, paint)
+        part.face(wall, paint, gloss=_PAINT_GLOSS)
         for u0, u1 in ((0.05, 0.485), (0.52, 0.95)):
             _pane(part, wall, (u0, u1), (0.10, 0.86), tint)
     for side in (-1.0, 1.0):
@@ -283,12 +344,12 @@ def _car_cabin(style: _CarStyle, paint: Colour, rng: np.random.Generator) -> Par
 
 
 def _pane(part: Part, quad: Sequence[Vector], u: Corner, v: Corner, tint: Colour) -> None:
-    """Add glass to a quad: dark, with the sky mirrored in a slanted upper band."""
+    """Add glass that mirrors the sky to a quad, in a dark frame."""
     part.face(_inset(quad, u[0], u[1], v[0], v[1]), _DARK)
     inner_u = (u[0] + 0.012, u[1] - 0.012)
-    part.face(_inset(quad, *inner_u, v[0] + 0.03, v[1] - 0.03), tint)
-    middle = v[0] + 0.55 * (v[1] - v[0])
-    part.face(_inset(quad, *inner_u, middle, v[1] - 0.03), _mix(tint, _SHINE, 0.45))
+    part.face(_inset(quad, *inner_u, v[0] + 0.03, v[1] - 0.03), tint, gloss=_GLASS_GLOSS)
+    middle = v[0] + 0.62 * (v[1] - v[0])
+    part.face(_inset(quad, *inner_u, middle, v[1] - 0.03), _mix(tint, _SHINE, 0.22), gloss=_GLASS_GLOSS)
 
 
 def make_pickup(rng: np.random.Generator, lit: float) -> Solid:
@@ -349,7 +410,7 @@ def _truck_cab(half: float, long: float, wide: float, high: float, paint: Colour
     part = Part((0.0, 1.4, half - long / 2))
     w = wide * 0.96
     belt = 0.52 * high
-    part.box((-w, 0.45, rear), (w, belt, half), paint)
+    part.box((-w, 0.45, rear), (w, belt, half), paint, gloss=0.35)
     upper = [(rear, belt), (half, belt), (half - slope, high), (rear + 0.05, high)]
     for side in (-1.0, 1.0):
         wall = [(side * w, belt, rear), (side * w, belt, half), (side * w * 0.95, high, half - slope),
@@ -391,7 +452,7 @@ def _truck_load(kind: str, half: float, split: float, wide: float,
         top = float(rng.uniform(2.9, 3.6)) if kind == "box" else float(rng.uniform(3.6, 4.0))
         light = rng.random() < 0.6
         paint = _jitter((0.85, 0.85, 0.83), rng) if light else _jitter(PAINTS[int(rng.integers(8, 16))], rng, 0.1)
-        part.box((-wide, 0.95, -half), (wide, top, split), paint)
+        part.box((-wide, 0.95, -half), (wide, top, split), paint, gloss=0.25)
         second = PAINTS[int(rng.integers(len(PAINTS)))]
         if rng.random() < 0.7:
             y0, y1 = 0.95 + (top - 0.95) * float(rng.uniform(0.05, 0.5)), top - float(rng.uniform(0.1, 0.5))
@@ -449,7 +510,7 @@ def make_bus(rng: np.random.Generator, lit: float) -> Solid:
     low, belt = 0.30, 0.42 * top
     axles = (-half + 0.24 * length, half - 0.22 * length)
     tyres(part, axles, wide - 0.04, 0.46, 0.3)
-    part.box((-wide, low, -half), (wide, top, half), paint)
+    part.box((-wide, low, -half), (wide, top, half), paint, gloss=0.35)
     skirt = [(-half, low), (half, low), (half, low + 0.3 * belt), (-half, low + 0.3 * belt)]
     side_patch(part, wide + 0.002, skirt, second if rng.random() < 0.6 else _mix(paint, _DARK, 0.3))
     roof_band = [(-half, top - 0.12), (half, top - 0.12), (half, top), (-half, top)]
