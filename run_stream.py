@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -125,14 +125,49 @@ class StopRequest:
 def run(settings: Settings, console: Console, quiet: bool) -> int:
     """Do what the settings say, print the summary, and return the exit code."""
     model = read_model_file(MODELS.get(settings.model, settings.model))
-    sources = open_sources(
-        settings.sources,
-        max_frames=settings.max_frames,
-        duration=settings.duration,
-        decoder_threads=settings.decoder_threads,
+    with ExitStack() as stack:
+        sources = open_sources(
+            settings.sources,
+            max_frames=settings.max_frames,
+            duration=settings.duration,
+            decoder_threads=settings.decoder_threads,
+        )
+        for source in sources:
+            stack.callback(source.close)
+        sinks = open_all_sinks(settings, sources, model)
+        engine = stack.enter_context(load_engine(model, settings.engine))
+        tally = Tally(
+            [source.stats for source in sources], model.class_names, partial(complain, console)
+        )
+        stop, stages, started = StopRequest(), list[StageStats](), time.perf_counter()
+        for group in in_groups(sources, settings.concurrent):
+            if stop.signal is None:
+                with ProgressView(group, console, quiet) as view:
+                    stages += stream(group, model, engine, sinks, settings, tally, view, stop)
+        wall_seconds = time.perf_counter() - started
+        tally.close()
+    report = build_report(
+        wall_seconds=wall_seconds,
+        engine=engine_report(engine, model, settings),
+        sources=[source.stats for source in sources],
+        sinks=sink_reports(sinks, tally),
+        stages=stage_reports(stages) | infer_report(engine, stages),
+        truth=tally.score.report() if tally.score else None,
+        interrupted=stop.signal.name if stop.signal else None,
     )
+    if not quiet:
+        print_summary(report, Console(width=None if sys.stdout.isatty() else 160))
+    if settings.report:
+        write_report(report, settings.report)
+    return exit_code(tally, stop)
+
+
+def open_all_sinks(
+    settings: Settings, sources: Sequence[Source], model: ModelFile
+) -> dict[str, list[Sink]]:
+    """The sinks of every source, by the source's name; none may write over an input."""
     inputs = [source.media_path for source in sources if source.media_path]
-    sinks = {
+    return {
         source.name: open_sinks(
             outs(settings.out, source, len(sources)),
             source,
@@ -142,32 +177,6 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
         )
         for source in sources
     }
-    tally = Tally(
-        [source.stats for source in sources], model.class_names, partial(complain, console)
-    )
-    stop, stages = StopRequest(), list[StageStats]()
-    with load_engine(model, settings.engine) as engine:
-        started = time.perf_counter()
-        for group in in_groups(sources, settings.concurrent):
-            if stop.signal is None:
-                with ProgressView(group, console, quiet) as view:
-                    stages += stream(group, model, engine, sinks, settings, tally, view, stop)
-        wall_seconds = time.perf_counter() - started
-        tally.close()
-        report = build_report(
-            wall_seconds=wall_seconds,
-            engine=engine_report(engine, model, settings),
-            sources=[source.stats for source in sources],
-            sinks=sink_reports(sinks, tally),
-            stages=stage_reports(stages) | {"infer": infer_report(engine, stages)},
-            truth=tally.score.report() if tally.score else None,
-            interrupted=stop.signal.name if stop.signal else None,
-        )
-    if settings.report:
-        write_report(report, settings.report)
-    if not quiet:
-        print_summary(report, Console(width=None if sys.stdout.isatty() else 160))
-    return exit_code(tally, stop)
 
 
 def outs(wanted: Sequence[str], source: Source, source_count: int) -> list[str]:
@@ -214,8 +223,9 @@ def engine_report(engine: Engine, model: ModelFile, settings: Settings) -> dict[
 
 def infer_report(engine: Engine, stages: Sequence[StageStats]) -> dict[str, Any]:
     """The report's entry on inference, whose work is the engine's, not its thread's."""
-    entry: dict[str, Any] = stage_reports(s for s in stages if s.name == "infer").get("infer", {})
-    return entry | {"calls": engine.calls, "busy_seconds": round(engine.busy_seconds, 4)}
+    work = {"calls": engine.calls, "busy_seconds": round(engine.busy_seconds, 4)}
+    entries = stage_reports(stage for stage in stages if stage.name == "infer")
+    return {name: entry | work for name, entry in entries.items()}
 
 
 def sink_reports(sinks: dict[str, list[Sink]], tally: Tally) -> dict[str, Any]:

@@ -60,6 +60,11 @@ def stage_reports(stages: Iterable[StageStats]) -> dict[str, Any]:
     return entries
 
 
+def paced_by(stages: Mapping[str, Any]) -> str | None:
+    """The station that was busy the longest: the one to make faster, if any."""
+    return max(stages, key=lambda name: stages[name]["busy_seconds"], default=None)
+
+
 def build_report(
     *,
     wall_seconds: float,
@@ -83,6 +88,7 @@ def build_report(
         "totals": {
             "frames": frames,
             "fps": round(frames / wall_seconds, 2) if wall_seconds > 0 else None,
+            "paced_by": paced_by(stages),
         },
         "truth": None if truth is None else dict(truth),
         "machine": machine(),
@@ -146,9 +152,21 @@ def print_summary(report: Mapping[str, Any], console: Console) -> None:
             *(_cell(latency[p], 0) for p in ("p50", "p95", "p99")),
         )
     console.print(table)
+    _print_pace(report, console)
     _print_truth(report["truth"], console)
     for name, sink in report["sinks"].items():
         console.print(_sink_line(name, sink), highlight=False, soft_wrap=True)
+
+
+def _print_pace(report: Mapping[str, Any], console: Console) -> None:
+    slowest, wall = report["totals"]["paced_by"], report["wall_seconds"]
+    if slowest and wall:
+        share = report["stages"][slowest]["busy_seconds"] / wall
+        console.print(
+            f"{report['totals']['frames']} frames in {wall:.1f} s; the slowest station was "
+            f"[bold]{slowest}[/], busy {share:.0%} of the time",
+            highlight=False,
+        )
 
 
 def _print_truth(truth: Mapping[str, Any] | None, console: Console) -> None:
