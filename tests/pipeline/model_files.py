@@ -10,9 +10,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from pipeline.engines import Engine, load_engine
+from pipeline.model_file import ModelFile
+from pipeline.settings import EngineSettings
+
 HEIGHT, WIDTH = 32, 48
 SLOTS = (HEIGHT // 8) * (WIDTH // 8)
 CLASSES = ("person", "car", "bus")
+ENGINES = ["openvino", "onnxruntime"]
 
 ENTRY: dict[str, Any] = {
     "schema": 1,
@@ -80,3 +85,14 @@ def graph() -> onnx.GraphProto:
         ],
         constants,
     )
+
+
+def load(model: ModelFile, name: str, latency: bool = False, **settings: Any) -> Engine:
+    """Load into an engine, f32 on two threads unless told otherwise."""
+    settings = {"precision": "f32", "threads": 2} | settings
+    return load_engine(model, EngineSettings(name=name, **settings), latency=latency)  # type: ignore[arg-type]
+
+
+def images(n: int, seed: int = 0) -> np.ndarray:
+    """(n, H, W, 3) uint8 noise of the size that `graph` takes."""
+    return np.random.default_rng(seed).integers(0, 256, (n, HEIGHT, WIDTH, 3), dtype=np.uint8)
