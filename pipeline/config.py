@@ -191,8 +191,17 @@ def _lines(section: Any, indent: str) -> Iterator[str]:
 def _flow(value: object) -> str:
     """`value` as YAML on one line."""
     plain = list(value) if isinstance(value, tuple) else value
-    text = yaml.safe_dump(plain, default_flow_style=True, width=float("inf"), allow_unicode=True)
+    text = _dumped(plain, allow_unicode=True)
+    if yaml.safe_load(text) != plain:  # YAML folds some odd line breaks
+        text = _dumped(plain, allow_unicode=False)
     return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _dumped(value: object, allow_unicode: bool) -> str:
+    text: str = yaml.safe_dump(
+        value, default_flow_style=True, width=float("inf"), allow_unicode=allow_unicode
+    )
+    return text
 
 
 def _comments(section: type) -> dict[str, str]:

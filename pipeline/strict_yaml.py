@@ -25,7 +25,8 @@ def parse(text: str, origin: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{origin}{place}: {error.problem or error}") from None
+        what = ", ".join(part for part in (error.context, error.problem) if part)
+        raise ConfigError(f"{origin}{place}: {what}") from None
     except (yaml.YAMLError, ValueError) as error:  # odd characters; dates and numbers out of range
         raise ConfigError(f"{origin}: not YAML: {str(error).splitlines()[0]}") from None
     except RecursionError:
