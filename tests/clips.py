@@ -45,7 +45,7 @@ def write_clip(
     time_base = time_base or 1 / Fraction(fps)
     container_options = {"movflags": movflags} if movflags else {}
     with av.open(str(path), "w", format=container, options=container_options) as output:
-        sound = None if audio_delay is None else output.add_stream("aac", rate=8000)
+        sound = None if audio_delay is None else output.add_stream("aac", rate=48000)
         if with_video:
             stream = output.add_stream(codec, rate=fps)
             stream.width, stream.height = size
@@ -96,7 +96,7 @@ def as_frame(rgb: np.ndarray, pix_fmt: str) -> av.VideoFrame:
 def _write_tone(
     output: av.container.OutputContainer, stream: av.AudioStream, seconds: Fraction, delay: float
 ) -> None:
-    rate, block = 8000, 1024
+    rate, block = 48000, 1024
     for start in range(0, max(block, int(seconds * rate)), block):
         wave = np.sin(np.arange(start, start + block) * 0.3)[None].astype(np.float32) * 0.2
         frame = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")

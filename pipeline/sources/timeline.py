@@ -90,20 +90,20 @@ class Timeline:
         if given == self._last_given:
             self.anomalies["pts_repeated"] += 1
             return last + self.step
-        clocks = (self._home, self._shift)
-        for shift in clocks:
-            if last < given + shift <= last + self._longest_gap:
-                self._shift = shift
-                return given + shift
         rises = self._last_given is None or given > self._last_given
-        nearly = next((c for c in clocks if last - self._slack <= given + c <= last), None)
+        nearly: int | None = None
+        for clock in (self._home, self._shift):
+            if last < given + clock <= last + self._longest_gap:
+                self._shift = clock
+                return given + clock
+            if last - self._slack <= given + clock <= last:
+                self._shift = nearly = clock
+                break
         if rises and nearly is not None:  # it is us who are early
-            self._shift = nearly
             return last + 1
         self.anomalies["pts_jump"] += 1
         landing = last + self.step
         if nearly is None:
+            self._shift = landing - given
             self._recent.clear()
-            nearly = landing - given
-        self._shift = nearly
         return landing

@@ -11,7 +11,12 @@ from av.filter import Graph
 
 # From the signs of a display matrix to one libavfilter step. The matrix maps x' = a x + c y and
 # y' = b x + d y, with y downwards.
-_STRAIGHT = {(1, 1): (), (-1, 1): ("hflip",), (1, -1): ("vflip",), (-1, -1): ("hflip", "vflip")}
+_STRAIGHT = {
+    (1, 1): (),
+    (-1, 1): ("hflip",),
+    (1, -1): ("vflip", "copy"),  # vflip alone leaves rows that run backwards in memory
+    (-1, -1): ("vflip", "hflip"),
+}
 _CROSSED = {(1, -1): "clock", (-1, 1): "cclock", (1, 1): "cclock_flip", (-1, -1): "clock_flip"}
 
 Steps = tuple[str, ...]
@@ -22,7 +27,8 @@ class Upright:
 
     Whether a stream is turned is read from its first picture; later ones cost one look at
     their rotation. The filter works in the picture's own pixel format (4:2:2 becomes 4:4:4
-    when it is turned by a quarter, because its chroma cannot be kept otherwise).
+    when it is turned by a quarter, because its chroma cannot be kept otherwise). Rows of what
+    is delivered follow one another downwards in memory.
     """
 
     def __init__(self) -> None:
@@ -51,10 +57,9 @@ class Upright:
 
 def steps_upright(picture: av.VideoFrame) -> Steps:
     """The libavfilter steps that turn `picture` upright, each ``name`` or ``name=argument``."""
-    matrix = _display_matrix(picture)
-    if matrix is None:
-        return ()
-    a, b, c, d = matrix
+    a, b, c, d = _display_matrix(picture) or (1, 0, 0, 1)
+    if (a, b, c, d) == (1, 0, 0, 1) and picture.planes[0].line_size < 0:
+        return ("copy",)  # stored bottom-up, as raw video often is
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return _STRAIGHT[_sign(a), _sign(d)]
     return (f"transpose={_CROSSED[_sign(b), _sign(c)]}",)
