@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,48 @@ hypothesis.settings.load_profile("boxstream")
 NO_SKIPS = os.environ.get("BOXSTREAM_NO_SKIPS") == "1"
 
 
+def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Where BOXSTREAM_NO_SKIPS=1, something that is missing is a failure and not an excuse."""
+    if NO_SKIPS and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = (
+            f"BOXSTREAM_NO_SKIPS=1 promises that nothing is missing: {report.longrepr}"
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Forbid skips, but for what lies in the machine: ``skipif`` and ``needs_cuda`` say so."""
+    report = yield
+    if not any(item.get_closest_marker(name) for name in ("skipif", "needs_cuda")):
+        forbid_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, Any, Any]:
+    """Forbid whole files that skip themselves because a package is missing."""
+    report = yield
+    forbid_skip(report)
+    return report
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("needs_cuda") and not shutil.which("nvidia-smi"):
+        pytest.skip("there is no NVIDIA GPU here")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real recordings: beside the checkout, or where BOXSTREAM_SHARED says.
 
-    Skips without it; fails instead where BOXSTREAM_NO_SKIPS=1 promises it.
+    Skips without it.
     """
     beside = Path(__file__).resolve().parents[2] / "shared"
     folder = Path(os.environ.get("BOXSTREAM_SHARED", beside)) / "data"
     if not folder.is_dir():
-        reason = f"no real recordings at {folder}"
-        if NO_SKIPS:
-            pytest.fail(f"{reason}, though BOXSTREAM_NO_SKIPS=1 promises them")
-        pytest.skip(reason)
+        pytest.skip(f"no real recordings at {folder}")
     return folder
 
 
