@@ -141,6 +141,8 @@ class TrainingBatches(Dataset[TrainingBatch]):
         sizes_hw: canvas sizes in pixels; each batch draws one (multi-scale training).
         cell_weights: how often a canvas holds 1, 2 or 4 pictures.
         balance: see :func:`repeat_factors`.
+        share_of_run: number of the process among those that train together: each draws other
+            pictures, but all of one size, so that none waits for another.
     """
 
     def __init__(
@@ -152,19 +154,22 @@ class TrainingBatches(Dataset[TrainingBatch]):
         seed: int = 0,
         cell_weights: tuple[float, float, float] = (0.45, 0.25, 0.3),
         balance: float = 0.0,
+        share_of_run: int = 0,
     ) -> None:
         self.entries = [e for s in shares for e in s.entries]
         weights = np.concatenate([s.repeat * repeat_factors(s.entries, balance) for s in shares])
         self.chances = weights / weights.sum()
         self.sizes_hw, self.batch, self.steps, self.seed = list(sizes_hw), batch, steps, seed
+        self.share_of_run = share_of_run
         self.cell_weights = np.array(cell_weights) / sum(cell_weights)
 
     def __len__(self) -> int:
         return self.steps
 
     def __getitem__(self, step: int) -> TrainingBatch:
-        rng = np.random.default_rng([self.seed, step])
-        size_hw = self.sizes_hw[rng.integers(len(self.sizes_hw))]
+        sizes = np.random.default_rng([self.seed, step])
+        size_hw = self.sizes_hw[sizes.integers(len(self.sizes_hw))]
+        rng = np.random.default_rng([self.seed, step, self.share_of_run])
         canvases = [self.canvas(size_hw, rng) for _ in range(self.batch)]
         return TrainingBatch(
             torch.from_numpy(np.stack([c.image for c in canvases])), [truth_of(c) for c in canvases]

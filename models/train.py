@@ -4,7 +4,8 @@
         --trunk mobilenet_v2_imagenet.pth \
         --data TRAIN.json:IMAGES[:REPEAT] ... --val VAL.json:IMAGES ...
 
-The same command with ``--resume`` goes on exactly where an interrupted one stopped.
+Under ``torchrun --standalone --nproc-per-node N -m models.train`` processes share each batch. The
+same command with ``--resume`` goes on exactly where an interrupted one stopped.
 
 OUT receives ``last.pt`` (everything needed to go on), ``model_STEP.pt`` (averaged weights, ready
 for ``models.export``), ``losses.csv``, ``losses.png`` and ``validation.csv``.
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader
@@ -75,6 +77,8 @@ class Log:
     """The files that tell how a run goes."""
 
     folder: Path
+    writes: bool = True
+    """Of several processes only the first writes."""
 
     def add(self, name: str, row: dict[str, Any]) -> None:
         """Append a row to a CSV file, with a header if it is new."""
@@ -122,13 +126,15 @@ def fit_model(
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns) as progress:
+    with Progress(*columns, disable=not log.writes) as progress:
         task = progress.add_task("training", total=len(data), completed=training.step)
         recent: list[dict[str, float]] = []
         began = time.monotonic()
         for batch in loader(data, training.step, workers):
             recent.append(training.advance(batch))
             progress.advance(task)
+            if not log.writes:
+                continue
             if training.step % 50 == 0 or training.step == len(data):
                 mean = {n: round(sum(r[n] for r in recent) / len(recent), 5) for n in LOSSES}
                 seconds = round((time.monotonic() - began) / len(recent), 4)
@@ -208,6 +214,10 @@ def main(words: list[str] | None = None) -> None:
     arguments = parse_arguments(words)
     torch.set_num_threads(arguments.threads)
     class_names = tuple(arguments.classes.split(","))
+    rank, processes = 0, 1
+    if dist.is_torchelastic_launched():
+        dist.init_process_group("gloo")
+        rank, processes = dist.get_rank(), dist.get_world_size()
     shares: list[Share] = [parse_share(w, class_names) for w in arguments.data]
     steps = arguments.steps
     if arguments.epochs:
@@ -216,10 +226,11 @@ def main(words: list[str] | None = None) -> None:
     data = TrainingBatches(
         shares,
         arguments.sizes or [arguments.size],
-        arguments.batch,
+        arguments.batch // processes,
         steps,
         arguments.seed,
         balance=arguments.balance,
+        share_of_run=rank,
     )
     schedule = Schedule(steps, arguments.warm_up)
     model = build(arguments, class_names).to(memory_format=torch.channels_last)
@@ -227,7 +238,7 @@ def main(words: list[str] | None = None) -> None:
         model, arguments.rate, arguments.trunk_rate, schedule, arguments.precision == "bf16"
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
-    log = Log(arguments.out)
+    log = Log(arguments.out, writes=rank == 0)
     if arguments.resume:
         training.load(arguments.out / "last.pt")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from models.boxes import encode
@@ -134,6 +135,22 @@ class Average:
         torch._foreach_lerp_(averaged, list(learning.values()), 1 - decay)
 
 
+def average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Mean of the gradients over all processes of a run, in one exchange; alone: nothing to do.
+
+    The mean of equal shares of a batch is the gradient of the whole batch.
+    """
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    parts = flat.split([g.numel() for g in gradients])
+    for p, part in zip(parameters, parts, strict=True):
+        p.grad = part.view_as(p)
+
+
 class Training:
     """Model, average, optimiser and step: all that a checkpoint holds."""
 
@@ -160,6 +177,7 @@ class Training:
         self.optimiser.zero_grad(set_to_none=True)
         sum(parts.values(), torch.zeros(())).backward()
         learning = [p for g in self.optimiser.param_groups for p in g["params"]]
+        average_gradients(learning)
         nn.utils.clip_grad_norm_(learning, 5.0)
         self.optimiser.step()
         self.average.update(self.model)

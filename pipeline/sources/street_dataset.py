@@ -47,7 +47,7 @@ def annotation(box: npt.NDArray[np.float32], category: int, crowd: bool) -> dict
     }
 
 
-def annotations(frame: StreetFrame) -> list[dict[str, object]]:
+def truth_records(frame: StreetFrame) -> list[dict[str, object]]:
     """True boxes, then one region of every class for each box that counts neither way."""
     true = [
         annotation(box, int(class_id) + 1, crowd=False)
@@ -74,7 +74,7 @@ def write(out: Path, images: int, first_seed: int, per_street: int) -> None:
         pictures.append(
             {"id": len(pictures) + 1, "file_name": name, "height": height, "width": width}
         )
-        for found in annotations(frame):
+        for found in truth_records(frame):
             boxes.append({**found, "id": len(boxes) + 1, "image_id": len(pictures)})
     categories = [
         {"id": i + 1, "name": name, "coco_id": COCO_IDS[name]}

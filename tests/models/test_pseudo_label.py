@@ -1,0 +1,149 @@
+"""Labelling with a teacher: looks, agreement, trust."""
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from models import pseudo_label
+from models.class_names import COCO_NAMES, STREET_NAMES
+from models.found import Found
+from models.pseudo_label import Trust, agree, inside, look, records, tiles
+
+CAR, TRUCK = STREET_NAMES.index("car"), STREET_NAMES.index("truck")
+
+
+class RedBlocks:
+    """A teacher that knows one thing: red blocks are cars. Sees nothing under 8 pixels of 64."""
+
+    class_names = COCO_NAMES
+
+    def detect(self, image: np.ndarray) -> Found:
+        small = cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA)
+        mask = (small[:, :, 0] > 150) & (small[:, :, 1] < 100)
+        count, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+        rows = [s for s in stats[1:count] if s[2] >= 8 and s[3] >= 8]
+        if not rows:
+            return Found.none()
+        x, y, w, h = np.array(rows, np.float32)[:, :4].T
+        scale = np.array([image.shape[1], image.shape[0]] * 2, np.float32) / 64
+        boxes = (np.stack([x, y, x + w, y + h], 1) * scale).astype(np.float32)
+        return Found(
+            boxes,
+            np.full(len(boxes), 0.8, np.float32),
+            np.full(len(boxes), COCO_NAMES.index("car")),
+        )
+
+
+def found(rows: list[tuple[list[float], float, int]]) -> Found:
+    boxes, scores, class_ids = zip(*rows, strict=True)
+    return Found(np.array(boxes, np.float32), np.array(scores, np.float32), np.array(class_ids))
+
+
+def street(small_at: tuple[int, int] = (250, 60)) -> np.ndarray:
+    """One large red block, and one too small to be seen in the whole picture."""
+    image = np.full((240, 400, 3), 60, np.uint8)
+    image[120:200, 30:130] = (220, 10, 10)
+    x, y = small_at
+    image[y : y + 14, x : x + 20] = (220, 10, 10)
+    return image
+
+
+def test_looks_cover_the_picture_and_begin_with_all_of_it():
+    every = list(tiles(360, 640, smallest_pixels=150))
+    assert every[0] == (0, 0, 640, 360)
+    for side in {y2 - y1 for _, y1, _, y2 in every[1:]}:
+        covered = np.zeros((360, 640), bool)
+        for x1, y1, x2, y2 in every[1:]:
+            if y2 - y1 == side:
+                covered[y1:y2, x1:x2] = True
+                assert x1 >= 0 and x2 <= 640 and y1 >= 0 and y2 <= 360
+        assert covered.all()
+
+
+def test_a_box_cut_by_the_edge_of_a_tile_is_not_believed_but_at_the_pictures_edge_it_is():
+    boxes = found([([0, 5, 50, 50], 0.9, CAR), ([10, 10, 100, 60], 0.9, CAR)])
+    assert inside(boxes, (100, 0, 200, 100), (300, 300)).tolist() == [False, False]
+    assert inside(boxes, (0, 0, 100, 100), (300, 300)).tolist() == [True, False]
+
+
+def test_small_objects_are_found_in_tiles_and_placed_in_the_picture():
+    merged = agree(look(RedBlocks(), street(), smallest_tile_pixels=60))  # type: ignore[arg-type]
+    truth = np.array([[30, 120, 130, 200], [250, 60, 270, 74]])
+    assert len(merged.boxes) == 2
+    order = np.argsort(merged.boxes[:, 0])
+    assert np.abs(merged.boxes[order] - truth).max() < 6
+    assert len(RedBlocks().detect(street()).boxes) == 1  # the whole picture alone is not enough
+
+
+def test_one_look_among_many_counts_half():
+    alone = agree([found([([10, 10, 50, 50], 0.8, CAR)]), Found.none()])
+    assert np.allclose(alone.scores, 0.4)
+    both = agree([found([([10, 10, 50, 50], 0.8, CAR)]), found([([12, 10, 52, 50], 0.6, CAR)])])
+    assert np.allclose(both.scores, 0.7) and 10 < both.boxes[0, 0] < 12
+
+
+def test_car_and_truck_on_one_vehicle_are_one_label():
+    merged = agree(
+        [
+            found([([10, 10, 50, 50], 0.5, TRUCK)]),
+            found([([10, 10, 50, 50], 0.7, CAR)]),
+            found([([11, 11, 50, 50], 0.6, CAR)]),
+        ]
+    )
+    assert merged.class_ids.tolist() == [CAR]
+
+
+def test_doubt_becomes_a_region_to_ignore_and_known_objects_gain_nothing():
+    seen = found(
+        [
+            ([0, 0, 40, 40], 0.9, CAR),
+            ([100, 0, 140, 40], 0.3, CAR),
+            ([200, 0, 240, 40], 0.05, CAR),
+            ([300, 0, 306, 40], 0.9, CAR),
+        ]
+    )
+    labels = records(seen, Trust(), range(6), np.zeros((0, 4)))
+    assert [a["iscrowd"] for a in labels] == [0, 1, 1]
+    # A class labelled by hand: the teacher may only mark what was overlooked.
+    overlooked = records(seen, Trust(), [], np.array([[2.0, 0, 40, 40]]))
+    assert [(a["bbox"][0], a["iscrowd"]) for a in overlooked] == [(100.0, 1), (300.0, 1)]
+
+
+def write_clip(file: Path, frames: list[np.ndarray]) -> None:
+    height, width = frames[0].shape[:2]
+    out = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"mp4v"), 10, (width, height))
+    for image in frames:
+        out.write(image[:, :, ::-1])
+    out.release()
+
+
+def test_a_clip_becomes_a_coco_set_without_the_frames_held_out(tmp_path, monkeypatch):
+    frames = [street((150 + 12 * i, 40)) for i in range(12)]
+    frames[7][:, :] = 255 - frames[7]  # unlike all others, and held out
+    write_clip(tmp_path / "clip.mp4", frames)
+    held = tmp_path / "held"
+    held.mkdir()
+    cv2.imwrite(str(held / "a.png"), frames[7][:, :, ::-1])
+    words = [
+        "--teacher",
+        "any.onnx",
+        "--out",
+        str(tmp_path / "out"),
+        "--every",
+        "2",
+        "--tile",
+        "60",
+    ]
+    words += ["--hold-out", str(held), "--around", "1", str(tmp_path / "clip.mp4")]
+    monkeypatch.setattr(sys, "argv", ["pseudo_label", *words])
+    monkeypatch.setattr(pseudo_label, "openvino_runner", lambda file: None)
+    monkeypatch.setattr(pseudo_label, "YoloX", lambda run, score_threshold: RedBlocks())
+    pseudo_label.main()
+    coco = json.loads((tmp_path / "out" / "instances.json").read_text())
+    kept = [i["file_name"] for i in coco["images"]]
+    assert kept == [f"clip_{i:05d}.jpg" for i in (0, 2, 4, 10)]
+    assert all((tmp_path / "out" / "images" / name).is_file() for name in kept)
+    assert len(coco["annotations"]) == 8 and {a["category_id"] for a in coco["annotations"]} == {3}

@@ -1,0 +1,176 @@
+"""The trainer: it learns, goes on where it stopped, and leaves the right files."""
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from models import train
+from models.data import TrainingBatch
+from models.detection.architectures import faster_rcnn
+from models.detection.losses import Truth
+from models.train import load_fitting, main, parse_arguments, size_of
+from models.training import LOSSES, Average, Schedule, Training, freeze, train_mode
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, 2))
+    yield
+    torch.set_num_threads(before)
+
+
+def block_batch() -> TrainingBatch:
+    """Two pictures with one bright block each."""
+    frames = torch.full((2, 96, 128, 3), 70, dtype=torch.uint8)
+    boxes = torch.tensor([[10.0, 20, 60, 70], [50, 30, 110, 80]])
+    for frame, (x1, y1, x2, y2) in zip(frames, boxes.int().tolist(), strict=True):
+        frame[y1:y2, x1:x2] = torch.tensor([230, 40, 40], dtype=torch.uint8)
+    nothing = torch.zeros(0, 4)
+    truths = [Truth(b[None], torch.tensor([i]), nothing) for i, b in enumerate(boxes)]
+    return TrainingBatch(frames, truths)
+
+
+def new_training(steps: int = 40, half: bool = False) -> Training:
+    torch.manual_seed(0)
+    model = faster_rcnn("mobilenet_v2_fpn", 2)
+    freeze(model, trunk_parts=2)
+    train_mode(model)
+    return Training(model, 1e-3, 0.3, Schedule(steps, warm_up=2), half)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_all_losses_fall_on_a_batch_learned_by_heart(half):
+    training, batch = new_training(half=half), block_batch()
+    history = [training.advance(batch) for _ in range(30)]
+    assert all(np.isfinite(list(parts.values())).all() for parts in history)
+    first, last = (sum(sum(p.values()) for p in part) for part in (history[:3], history[-3:]))
+    assert last < 0.5 * first
+    assert set(history[0]) == set(LOSSES)
+
+
+def test_a_resumed_run_repeats_an_unbroken_one_bit_by_bit(tmp_path):
+    batch = block_batch()
+    unbroken = new_training()
+    for _ in range(4):
+        unbroken.advance(batch)
+    broken = new_training()
+    for _ in range(2):
+        broken.advance(batch)
+    broken.save(tmp_path / "last.pt")
+    resumed = new_training()
+    resumed.load(tmp_path / "last.pt")
+    for _ in range(2):
+        resumed.advance(batch)
+    assert resumed.step == unbroken.step == 4
+    for mine, other in (
+        (resumed.model, unbroken.model),
+        (resumed.average.model, unbroken.average.model),
+    ):
+        for a, b in zip(mine.state_dict().values(), other.state_dict().values(), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_frozen_parts_and_batch_norm_do_not_change():
+    training = new_training()
+    before = {n: v.clone() for n, v in training.model.state_dict().items()}
+    training.advance(block_batch())
+    after = training.model.state_dict()
+    changed = {n for n in before if not torch.equal(before[n], after[n])}
+    assert not any(n.startswith(("backbone.body.0.", "backbone.body.1.")) for n in changed)
+    assert not any("running" in n for n in changed)
+    assert any(n.startswith("backbone.body.7.") for n in changed)
+    assert any(n.startswith("roi_heads.box_predictor") for n in changed)
+
+
+def test_the_learning_rate_warms_up_and_falls_like_a_cosine():
+    schedule = Schedule(steps=100, warm_up=10, floor=0.1)
+    assert schedule.factor(0) == pytest.approx(0.1) and schedule.factor(9) == 1.0
+    assert schedule.factor(10) == 1.0 and schedule.factor(55) == pytest.approx(0.55)
+    assert schedule.factor(100) == schedule.factor(200) == pytest.approx(0.1)
+    falling = [schedule.factor(i) for i in range(10, 101)]
+    assert falling == sorted(falling, reverse=True)
+
+
+def test_the_average_lags_behind_and_forgets_its_start_quickly():
+    model = faster_rcnn("mobilenet_v2_fpn", 2)
+    freeze(model, 0)
+    average = Average(model, decay=0.99)
+    weight = model.rpn.head.cls_logits.bias
+    with torch.no_grad():
+        weight.fill_(1.0)
+    expected = 0.0
+    for update in range(1, 6):
+        average.update(model)
+        decay = min(0.99, (1 + update) / (10 + update))
+        expected = decay * expected + (1 - decay)
+    assert torch.allclose(average.model.rpn.head.cls_logits.bias, torch.tensor(expected))
+
+
+def test_weights_of_a_torchvision_detector_are_fine_tuned_to_other_classes(tmp_path):
+    torch.manual_seed(1)
+    torch.save(faster_rcnn("mobilenet_v3_large_320_fpn", 90).state_dict(), tmp_path / "coco.pt")
+    model = faster_rcnn("mobilenet_v3_large_320_fpn", 6)
+    left = load_fitting(model, tmp_path / "coco.pt")
+    predictor = "roi_heads.box_predictor."
+    parts = ("bbox_pred.bias", "bbox_pred.weight", "cls_score.bias", "cls_score.weight")
+    assert left == [predictor + part for part in parts]
+    torch.save({"something": torch.zeros(1)}, tmp_path / "foreign.pt")
+    with pytest.raises(ValueError, match="no weights of this architecture"):
+        load_fitting(model, tmp_path / "foreign.pt")
+
+
+def write_coco(folder: Path) -> Path:
+    """Four pictures with one red or green block each."""
+    images, annotations = [], []
+    for i in range(4):
+        picture = np.full((96, 128, 3), 70, np.uint8)
+        picture[20:70, 15 * i : 15 * i + 50] = (40, 40, 230) if i % 2 else (40, 230, 40)
+        cv2.imwrite(str(folder / f"{i}.png"), picture)
+        images.append({"id": i + 1, "file_name": f"{i}.png", "height": 96, "width": 128})
+        annotations.append(
+            {"id": i + 1, "image_id": i + 1, "category_id": 1 + i % 2, "area": 2500,
+             "bbox": [15 * i, 20, 50, 50], "iscrowd": 0}
+        )  # fmt: skip
+    categories = [{"id": 1, "name": "car"}, {"id": 2, "name": "bus"}]
+    file = folder / "set.json"
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    file.write_text(json.dumps(content))
+    return file
+
+
+def test_the_command_trains_validates_and_resumes(tmp_path):
+    annotations = write_coco(tmp_path)
+    words = ["mobilenet_v2_fpn", "--data", f"{annotations}:{tmp_path}:2", "--size", "96x128",
+             "--val", f"{annotations}:{tmp_path}", "--classes", "car,bus", "--batch", "2",
+             "--every", "2", "--workers", "0", "--warm-up", "1",
+             "--out", str(tmp_path / "run")]  # fmt: skip
+    main([*words, "--epochs", "0.5"])  # 8 pictures with the repeats, batch 2: two steps
+    main([*words, "--steps", "4", "--resume"])
+    with (tmp_path / "run" / "losses.csv").open() as lines:
+        assert [row["step"] for row in csv.DictReader(lines)] == ["2", "4"]
+    with (tmp_path / "run" / "validation.csv").open() as lines:
+        assert [row["step"] for row in csv.DictReader(lines)] == ["2", "4"]
+    curves = cv2.imread(str(tmp_path / "run" / "losses.png"))
+    assert curves is not None and curves.shape[0] > 100
+    fresh = faster_rcnn("mobilenet_v2_fpn", 2)
+    state = torch.load(tmp_path / "run" / "model_000004.pt", weights_only=True)
+    fresh.load_state_dict(state)
+
+
+def test_resuming_without_a_checkpoint_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing to resume"):
+        new_training().load(tmp_path / "last.pt")
+
+
+def test_sizes_are_multiples_of_32():
+    assert size_of("320x576") == (320, 576)
+    with pytest.raises(train.argparse.ArgumentTypeError, match="multiples of 32"):
+        size_of("321x576")
+    with pytest.raises(SystemExit):
+        parse_arguments(["unknown_architecture", "--data", "a:b", "--out", "c"])
