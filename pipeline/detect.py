@@ -56,7 +56,11 @@ def detect(
 
 
 def low_threshold(settings: DetectionSettings) -> DetectionSettings:
-    """The same settings with a score threshold so low that an average precision can be taken."""
+    """The same settings with a score threshold so low that an average precision can be taken.
+
+    `show` then gives what `detect` would have given with the settings themselves, but for one
+    case: a class-agnostic suppression by a box that its own class's threshold hides.
+    """
     wanted = [*settings.class_thresholds.values(), settings.threshold or LOW, LOW]
     return replace(settings, threshold=min(wanted), class_thresholds={})
 
@@ -72,7 +76,7 @@ def show(
         keep = found.scores >= thresholds[found.class_ids]
         return result if keep.all() else replace(result, detections=found[keep])
 
-    return map(shown, results)
+    return (shown(result) for result in results)
 
 
 def thresholds_by_class(model: ModelFile, settings: DetectionSettings) -> Thresholds:
