@@ -32,8 +32,9 @@ _LUMA_WEIGHTS = {  # AVColorSpace -> weights of red and blue (ITU-T H.273, table
     6: (0.299, 0.114),  # BT.601, 525 lines
     7: (0.212, 0.087),  # SMPTE 240M
     9: (0.2627, 0.0593),  # BT.2020
+    10: (0.2627, 0.0593),  # BT.2020 with constant luminance, which swscale takes for the other
 }
-_SWSCALE_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # swscale numbers them on its own
+_SWSCALE_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # swscale numbers them on its own
 _PLANAR_420 = {"yuv420p", "yuvj420p"}
 
 

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from glob import glob
 from pathlib import Path
 from typing import Protocol
 
@@ -32,6 +33,8 @@ class SourceFacts(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def url(self) -> str: ...
     @property
     def rate(self) -> Fraction | None: ...
     @property
@@ -59,6 +62,7 @@ def open_sinks(
         live=source.live,
         is_images=source.is_images,
     )
+    inputs = [*inputs, *(_folders_of_pictures(source.url) if source.is_images else ())]
     sinks = [open_sink(out, target, video, inputs) for out in outs]
     names = [sink.name for sink in sinks if not isinstance(sink, NullSink)]
     for name in names:
@@ -90,7 +94,7 @@ def open_sink(
     is_folder = not suffix or out.endswith(("/", os.sep))
     if not is_folder and suffix not in {".mp4", ".mkv", ".jsonl"}:
         raise ConfigError(f"out: no sink for files that end with {suffix!r}; known are {KNOWN}")
-    _refuse_inputs(path, is_folder, [*inputs, *filter(None, [target.media_path])])
+    _refuse_inputs(path, [*inputs, *filter(None, [target.media_path])])
     with writing(path):
         (path if is_folder else path.parent).mkdir(parents=True, exist_ok=True)
     if is_folder:
@@ -116,9 +120,14 @@ def drain(results: Iterable[Result], sink: Sink) -> Iterator[None]:
             yield
 
 
-def _refuse_inputs(path: Path, is_folder: bool, inputs: Iterable[Path]) -> None:
-    place = path.resolve()
-    for given in inputs:
-        origin = given.resolve()
-        if place == origin or (is_folder and origin.is_file() and place == origin.parent):
-            raise ConfigError(f"out: {str(path)!r} would be written over the input; choose another")
+def _refuse_inputs(path: Path, inputs: Iterable[Path]) -> None:
+    if path.resolve() in {given.resolve() for given in inputs}:
+        raise ConfigError(f"out: {str(path)!r} would be written over the input; choose another")
+
+
+def _folders_of_pictures(url: str) -> set[Path]:
+    """The folders that a source of pictures reads: a folder, a picture's, or those of a glob."""
+    path = Path(url.removeprefix("file://")).expanduser()
+    if path.is_dir():
+        return {path}
+    return {Path(found).parent for found in glob(str(path), recursive=True)} | {path.parent}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import av
+from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
 
 from pipeline.errors import ConfigError
@@ -84,13 +85,14 @@ class Encoding:
         context.time_base = self.clock(time_base)
         context.thread_count = self.threads
         context.gop_size = self.keyframe_every
+        context.flags |= Flags.frame_duration  # else the last picture's length is guessed
         context.options = {"bf": "0"}
         if self.encoder == "libx264":
             context.options |= {"preset": str(self.preset), "crf": str(self.crf)}
             if self.extras:
                 context.options |= {"x264-params": self.extras}
         else:
-            context.options |= {"flags": "+qscale", "global_quality": str(118 * self._quantiser)}
+            context.qmin = context.qmax = self._quantiser
 
     def clock(self, time_base: Fraction) -> Fraction:
         """The encoder's own time base; MPEG-4 cannot count in very small units."""

@@ -59,7 +59,7 @@ class SinkTarget:
         name: The source's name; stands for ``{source}`` in paths.
         class_names: What class ids mean.
         rate: Frames/s that the source declares.
-        media_path: The file or folder it reads; sound is copied from there.
+        media_path: The file it reads, if it reads one; sound is copied from there.
         origin: Seconds that the source took off the timestamps of `media_path`.
         live: Whether it goes at its own pace and without an end.
         is_images: Whether it is a folder of pictures, with names of their own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -177,7 +178,7 @@ class _VideoFile:
         self._sound = sound
         self._time_base = time_base
         self._clock = encoding.clock(time_base)
-        self._times: list[int] = []  # of pictures inside the encoder, where its clock is coarser
+        self._times: deque[int] = deque()  # of pictures inside an encoder with a coarser clock
         self._last_pts: int | None = None
         self._end = Fraction(0)
         self._container = container
@@ -241,7 +242,8 @@ class _VideoFile:
     def _mux(self, packets: list[av.Packet[VideoStream]]) -> None:
         for packet in packets:
             if self._times:  # one packet a picture, in order: there are no B-frames
-                packet.pts = packet.dts = self._times.pop(0)
+                packet.pts = packet.dts = self._times.popleft()
+                packet.duration = round((packet.duration or 0) * self._clock / self._time_base)
                 packet.time_base = self._time_base
             start = (packet.pts or 0) * packet.time_base
             self._copy_sound(start)
