@@ -37,7 +37,11 @@ def tracked() -> list[Path]:
     if not (REPOSITORY / ".git").exists():
         pytest.skip("this is no checkout")
     listing = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        ["git", "-c", "safe.directory=*", "ls-files", "-z"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     paths = [REPOSITORY / name for name in listing.stdout.split("\0") if name]
     return [path for path in paths if path.is_file()]

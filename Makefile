@@ -1,0 +1,62 @@
+# make run      watch the synthetic street being detected (core packages only)
+# make test     install everything, then check format, style, types, and run all tests
+# make check    the same without the slow tests; for every day
+# make bench    measure against what else one could use; nothing else should run meanwhile
+#
+# `make run ARGS="drive.mp4 --out out/drive.mp4"` hands arguments on; likewise for the others.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: run test check bench lint clean
+
+PYTHON := .venv/bin/python
+PIP_INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check
+# A few workers with one thread each: the same on a laptop and on a large server.
+PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --maxprocesses 4 -rs
+
+run: .venv/.core
+	$(PYTHON) run_stream.py $(ARGS)
+
+test: lint
+	$(PYTEST) $(ARGS)
+
+check: lint
+	$(PYTEST) -m "not slow" $(ARGS)
+
+bench: .venv/.everything
+	$(PYTHON) -m tests.benchmarks $(ARGS)
+
+lint: .venv/.everything
+	$(PYTHON) -m ruff format --check --quiet
+	$(PYTHON) -m ruff check --quiet
+	$(PYTHON) -m mypy
+
+clean:
+	rm -rf .venv build dist out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The stamps make a second call quick; a change of pyproject.toml installs anew.
+
+.venv/.core: pyproject.toml | $(PYTHON)
+	@echo "Installing the core packages into .venv ..."
+	$(PIP_INSTALL) --editable .
+	touch $@
+
+.venv/.everything: pyproject.toml | $(PYTHON)
+	@echo "Installing all packages into .venv (torch is large) ..."
+	$(PIP_INSTALL) --editable ".[models,test,bench]"
+	touch .venv/.core $@
+
+# Some distributions split venv: there, pip has to come from outside.
+$(PYTHON):
+	@for python in python3.13 python3.12 python3.11 python3; do \
+	  if $$python -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; then \
+	    if $$python -m venv --clear .venv >/dev/null 2>&1; then exit; fi; \
+	    if $$python -m venv --clear --without-pip .venv 2>/dev/null && $$python -m pip \
+	      --python $(PYTHON) install --quiet pip 2>/dev/null; then exit; fi; \
+	    rm -rf .venv; \
+	  fi; \
+	done; \
+	echo "boxstream needs Python 3.11 or newer with its venv module" \
+	  "(on Debian and Ubuntu: apt install python3 python3-venv)." >&2; \
+	exit 1
