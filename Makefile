@@ -15,6 +15,9 @@ PIP_INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check
 # A few workers with one thread each: the same on a laptop and on a large server.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --maxprocesses 4 -rs
 
+# A .venv whose Python has gone is of no use.
+$(shell [ -x $(PYTHON) ] || rm -rf .venv)
+
 run: .venv/.core
 	$(PYTHON) run_stream.py $(ARGS)
 

@@ -26,6 +26,10 @@ TOP_LEVEL = {
 }
 LARGEST_FILE_BYTES = 25_000_000
 
+in_a_checkout = pytest.mark.skipif(
+    not (REPOSITORY / ".git").exists(), reason="what is tracked is known in a checkout only"
+)
+
 
 def shown(path: Path) -> str:
     return path.relative_to(REPOSITORY).as_posix()
@@ -34,8 +38,6 @@ def shown(path: Path) -> str:
 @pytest.fixture(scope="session")
 def tracked() -> list[Path]:
     """Every file under version control."""
-    if not (REPOSITORY / ".git").exists():
-        pytest.skip("this is no checkout")
     listing = subprocess.run(
         ["git", "-c", "safe.directory=*", "ls-files", "-z"],
         cwd=REPOSITORY,
@@ -47,10 +49,12 @@ def tracked() -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
+@in_a_checkout
 def test_the_top_level_holds_what_the_design_names_and_nothing_else(tracked):
     assert {path.relative_to(REPOSITORY).parts[0] for path in tracked} <= TOP_LEVEL
 
 
+@in_a_checkout
 def test_no_tracked_file_is_too_large(tracked):
     assert [shown(path) for path in tracked if path.stat().st_size > LARGEST_FILE_BYTES] == []
 
@@ -78,6 +82,7 @@ def test_nothing_sleeps_or_catches_everything_unseen(path):
             assert ast.unparse(node.type) != "Exception", f"line {node.lineno}"
 
 
+@in_a_checkout
 def test_no_text_names_a_path_of_one_machine_or_a_registry(tracked):
     # In pieces, so that this file does not find itself.
     forbidden = re.compile(
