@@ -1,8 +1,9 @@
 """Bring decoded frames to the network's size and colour, in one step.
 
 The picture goes straight from the decoder's YUV planes to RGB at the final size: one swscale
-call a frame, on one thread, and one copy into the batch. Which matrix and range the YUV numbers
-are meant in is read from each frame, because a wrong guess shifts every colour by some percent.
+call a frame, on one thread, and one pass that weaves its planes into the batch. Which matrix and
+range the YUV numbers are meant in is read from each frame, because a wrong guess shifts every
+colour by some percent.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 import av
+import cv2
 import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
@@ -21,9 +23,13 @@ from pipeline.model_file import Fit
 
 PADDING = 114  # grey of the letterbox bars, as in training
 
-# Area averaging costs what bilinear does (1.2 ms from 960x540 to 320x576, 2.2 ms from 1080p) and
-# detects as well as anything slower; fast bilinear saves a quarter and costs about 1 point of AP.
+# Area averaging costs what bilinear does and detects as well as anything slower; fast bilinear
+# costs about 1 point of AP.
 INTERPOLATION = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+# Planes of green, blue and red: the same numbers as "rgb24", for which swscale has no vector code
+# at this quality. With the merge 0.7 ms instead of 1.4 from 960x540 to 320x569.
+_PLANAR_RGB = "gbrp"
 
 _MATRICES = {  # ISO/IEC 23091-2 number of the matrix -> swscale's
     1: Colorspace.ITU709,
@@ -86,7 +92,7 @@ def _paste(
             frame.picture,
             width=width,
             height=height,
-            format="rgb24",
+            format=_PLANAR_RGB,
             src_colorspace=matrix,
             dst_colorspace=matrix,
             src_color_range=range_of(frame.picture),
@@ -98,6 +104,8 @@ def _paste(
             f"{frame.source}: frame {frame.index} in pixel format {frame.picture.format.name} "
             f"cannot be converted to RGB ({error}); re-encode it as yuv420p"
         ) from error
-    plane = scaled.planes[0]
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
-    image[top : top + height, left : left + width] = rows[:, : width * 3].reshape(height, width, 3)
+    green, blue, red = (
+        np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)[:, :width]
+        for plane in scaled.planes
+    )
+    cv2.merge((red, green, blue), image[top : top + height, left : left + width])
