@@ -172,8 +172,11 @@ class Street:
         halos: list[tuple[float, float, float, tuple[float, float, float]]] = []
         for z, number, x in placed:
             actor = self._actors[number]
-            solid = actor.solid(actor.step(seconds))
-            drawn = self._draw(actor, number, solid, x, z, camera, seconds)
+            step = actor.step(seconds)
+            if camera.focal < 24 * z:
+                step -= step % 2  # far off, half the steps will do
+            solid = actor.solid(step)
+            drawn = self._draw(actor, number, step, x, z, camera)
             if drawn is None:
                 continue
             sprite, left, top, scale = drawn
@@ -190,10 +193,11 @@ class Street:
         return seen, halos
 
     def _draw(
-        self, actor: Actor, number: int, solid: Solid, x: float, z: float, camera: Camera, seconds: float
+        self, actor: Actor, number: int, step: int, x: float, z: float, camera: Camera
     ) -> tuple[Sprite, float, float, float] | None:
         """Give an actor's sprite, the corner to paste it at and its scale; None: not in sight."""
         height, width = self.size_hw
+        solid = actor.solid(step)
         reach = solid.half_length if abs(math.sin(actor.heading)) < 0.7 else solid.half_width
         if z + reach < 2.0 or (not actor.exact and z - reach * 0.5 < _NEAREST):
             return None
@@ -202,27 +206,30 @@ class Street:
         column, row = camera.column(x, z), camera.ground_row(x, z)
         per_metre = camera.focal / z
         span = per_metre * (solid.half_length + solid.half_width + solid.height) + 8
+        if per_metre * solid.height < (2.0 if actor.classes else 5.0):
+            return None
         if column + span < 0 or column - span > width or row - span - 8 > height:
             return None
-        # Trees keep a drawing for each doubling of their size, what is looked at for each half.
-        level = 2 * math.ceil(math.log2(per_metre)) if actor.flat else math.ceil(2 * math.log2(per_metre))
+        # Vehicles are drawn anew for each half doubling of their size, all else for each doubling.
+        level = math.ceil((2 if actor.exact else 1) * math.log2(per_metre)) * (1 if actor.exact else 2)
         # Close up, a large sprite is enlarged rather than kept at its full size.
         most = 0.8 if actor.flat else 1.1
         stored = min(2.0 ** (level / 2), most * height / max(1.0, solid.height))
         aside = 0.0 if actor.flat else x / z - camera.bend * z
         below = camera.eye_height / z
-        turn = round(aside / 0.06)
-        pitch = 0 if actor.flat else round(below / 0.05)
+        fine = (0.08, 0.06) if actor.exact else (0.14, 0.11)
+        turn = round(aside / fine[0])
+        pitch = 0 if actor.flat else round(below / fine[1])
         model = number if actor.model is None else actor.model
-        key = (model, actor.step(seconds), level, turn, pitch)
-        sprite = self._sprite(key, actor, solid, stored, turn * 0.06, max(0.012, pitch * 0.05), z)
+        key = (model, step, level, turn, pitch)
+        sprite = self._sprite(key, actor, solid, stored, turn * fine[0], max(0.012, pitch * fine[1]))
         if sprite is None:
             return None
         scale = per_metre / stored
         return sprite, column + sprite.left * scale, row + sprite.top * scale, scale
 
     def _sprite(self, key: _Key, actor: Actor, solid: Solid, per_metre: float,
-                aside: float, below: float, z: float) -> Sprite | None:
+                aside: float, below: float) -> Sprite | None:
         """Give a stored sprite, or draw and store it; the oldest go when too much is stored."""
         if key in self._sprites:
             self._sprites.move_to_end(key)

@@ -181,6 +181,7 @@ class Wall:
             small = _hazed(np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8),
                            mood, (near + far) / 2)  # fmt: skip
             veil = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_AREA), np.uint8)
+            veil = np.where(veil > 127, 255, 0).astype(np.uint8)
             own = small.shape[1] / self.loop
             extra = math.ceil((far - near) * own) + 2
             self._levels.append(_Level(_wrapped(small, extra, 1), _wrapped(veil, extra, 1),
@@ -222,8 +223,7 @@ class Wall:
         map_x = np.broadcast_to(line, map_y.shape)
         shown = cv2.remap(level.image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         assert level.mask is not None
-        mask = cv2.remap(level.mask, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        mask = cv2.threshold(mask, 127, 255, cv2.THRESH_BINARY)[1]
+        mask = cv2.remap(level.mask, map_x, map_y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
         cv2.copyTo(shown, mask, image[top:bottom, first : first + len(depth)])
 
 

@@ -40,11 +40,13 @@ class Mood:
             sx, sy, sz = self.towards_sun
             sky = 0.72 + 0.28 * ny
             sun = max(0.0, nx * sx + ny * sy + nz * sz)
-        red, green, blue = (
-            min(255.0, 255.0 * own * (sky * ambient + sun * direct))
-            for own, ambient, direct in zip(albedo, self.ambient, self.sun, strict=True)
+        (red, green, blue), (a_red, a_green, a_blue) = albedo, self.ambient
+        s_red, s_green, s_blue = self.sun
+        return (
+            min(255.0, 255.0 * red * (sky * a_red + sun * s_red)),
+            min(255.0, 255.0 * green * (sky * a_green + sun * s_green)),
+            min(255.0, 255.0 * blue * (sky * a_blue + sun * s_blue)),
         )
-        return red, green, blue
 
     def veil(self, distance: float) -> float:
         """Share of the haze colour in what is seen at ``distance`` metres, in [0, 1)."""

@@ -224,14 +224,16 @@ def paint_walls(layout: Layout, mood: Mood, rng: np.random.Generator) -> list[Wa
             if layout.kind == "pole" and rng.random() < 0.6:
                 _villas(picture, mask, rng, mood.lamps)
             _hedge(picture, mask, rng, float(rng.uniform(0.5, 3.0)), stone=bool(rng.random() < 0.5))
-        bright = (picture.min(axis=2) > 90) & (picture[:, :, 0] > 240)  # lit windows
+        windows = picture.copy() if mood.lamps > 0.4 else None
         _grain(picture, rng, 4.0)
         if layout.crossing is not None:
             gap = slice(round((layout.crossing - 7) * _WALL_SCALE), round((layout.crossing + 7) * _WALL_SCALE))
             mask[:, gap] = 0
         lit = lit_picture(picture, mood, (-1.0 if x > 0 else 1.0, 0.0, 0.0))
-        if mood.lamps > 0.4:
-            lit[bright] = picture[bright] * 0.85
+        if windows is not None:
+            red, _, blue = cv2.split(windows)
+            bright = (red > 240) & (blue > 90)  # lit from within, whatever shines outside
+            lit[bright] = windows[bright] * 0.85
         walls.append(Wall(lit, mask, mood, x, _WALL_SCALE))
     return walls
 

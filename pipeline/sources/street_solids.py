@@ -54,6 +54,14 @@ class _Packed(NamedTuple):
     """Where each piece's points begin, and the end of the last."""
     normals: npt.NDArray[np.float64]
     """(pieces, 3); zero where a piece has none."""
+    plain: npt.NDArray[np.bool_]
+    """(pieces,) True where a piece has no normal."""
+    albedos: npt.NDArray[np.float64]
+    """(pieces, 3)"""
+    emissions: npt.NDArray[np.float64]
+    glosses: npt.NDArray[np.float64]
+    round_faces: bool
+    """Whether there is any ball."""
 
 
 def _pack(pieces: list[Piece]) -> _Packed:
@@ -69,7 +77,18 @@ def _pack(pieces: list[Piece]) -> _Packed:
     for piece in pieces:
         starts.append(starts[-1] + len(piece.points))
     normals = [piece.normal or (0.0, 0.0, 0.0) for piece in pieces]
-    return _Packed(np.array(points), np.array(radii), starts, np.array(normals))
+    balls = np.array(radii)
+    return _Packed(
+        np.array(points),
+        balls,
+        starts,
+        np.array(normals),
+        np.array([piece.normal is None for piece in pieces]),
+        np.array([piece.albedo for piece in pieces], np.float64),
+        np.array([piece.emission for piece in pieces], np.float64),
+        np.array([piece.gloss for piece in pieces], np.float64),
+        bool(balls.any()),
+    )
 
 
 @dataclass(slots=True)
@@ -236,28 +255,23 @@ class _Canvas:
         width = math.ceil(window.right * pixels_per_tangent) + 1 - self.left
         height = math.ceil(window.bottom * pixels_per_tangent) + 1 - self.top
         self.colour = np.zeros((height * fine, width * fine, 3), np.uint8)
-        self.labels = np.zeros((height * fine, width * fine), np.uint8)
-        self.opacity = np.zeros((height * fine, width * fine), np.uint8)
+        # 0 where nothing is drawn, 1 for scenery, 1 + label for objects.
+        self.owners = np.zeros((height * fine, width * fine), np.uint8)
 
     def corners(self, tangents: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
         offset = np.array([self.left * self.fine + 0.5, self.top * self.fine + 0.5])
         pixels = np.clip(tangents * self.scale - offset, -20000, 20000)
         return np.rint(pixels * (1 << _SHIFT)).astype(np.int32)
 
-    def fill(self, polygon: npt.NDArray[np.int32], colour: Colour, label: int) -> None:
+    def fill(self, polygon: npt.NDArray[np.int32], colour: Sequence[float], label: int) -> None:
         cv2.fillPoly(self.colour, [polygon], colour, cv2.LINE_8, _SHIFT)
-        cv2.fillPoly(self.labels, [polygon], (label,), cv2.LINE_8, _SHIFT)
-        cv2.fillPoly(self.opacity, [polygon], (255,), cv2.LINE_8, _SHIFT)
+        cv2.fillPoly(self.owners, [polygon], (label + 1,), cv2.LINE_8, _SHIFT)
 
     def line(
-        self, points: npt.NDArray[np.int32], colour: Colour, label: int, thickness: int
+        self, points: npt.NDArray[np.int32], colour: Sequence[float], label: int, thickness: int
     ) -> None:
-        for image, value in (
-            (self.colour, colour),
-            (self.labels, (label,)),
-            (self.opacity, (255,)),
-        ):
-            cv2.polylines(image, [points], False, value, thickness, cv2.LINE_8, _SHIFT)
+        cv2.polylines(self.colour, [points], False, colour, thickness, cv2.LINE_8, _SHIFT)
+        cv2.polylines(self.owners, [points], False, (label + 1,), thickness, cv2.LINE_8, _SHIFT)
 
 
 def bounds(solid: Solid, pose: Pose, sun: Vector | None) -> Window:
@@ -306,17 +320,18 @@ class _Drawing(NamedTuple):
     """(points, 2) in the canvas' fine pixels."""
     rings: list[npt.NDArray[np.int32]]
     """Outlines of the balls, largest first, each (points, 12, 2); corners stay points."""
-    normals: list[Vector]
     facings: list[float]
     """Below 0 where a face looks at the camera."""
+    colours: list[list[float]]
+    """As the mood's light, the camera and the haze show each piece."""
 
 
-def _project(part: Part, canvas: _Canvas, pose: Pose, mood: Mood) -> _Drawing:
+def _project(part: Part, canvas: _Canvas, pose: Pose, mood: Mood, veil: float) -> _Drawing:
     packed = part.packed()
     placed = place(packed.points, pose)
     flat = _tangents(placed, pose.eye_height)
     rings: list[npt.NDArray[np.int32]] = []
-    if packed.radii.any():
+    if packed.round_faces:
         sizes = (packed.radii / np.maximum(placed[:, 2], NEAR_METRES))[:, None, None]
         mirror = np.array([math.copysign(1.0, mood.towards_sun[0]), 1.0])
         rings = [canvas.corners(flat[:, None, :] + sizes * (ring * mirror)) for ring in _ROUND]
@@ -328,41 +343,44 @@ def _project(part: Part, canvas: _Canvas, pose: Pose, mood: Mood) -> _Drawing:
     )
     rays = placed[packed.starts[:-1]] - np.array([0.0, pose.eye_height, 0.0])
     facings = (normals * rays).sum(axis=1)
-    return _Drawing(placed, canvas.corners(flat), rings, normals.tolist(), facings.tolist())
+    colours = _colours(packed, normals, facings, rays, pose, mood)
+    colours += veil * (np.array(mood.haze) - colours)
+    return _Drawing(placed, canvas.corners(flat), rings, facings.tolist(), colours.tolist())
 
 
 def _draw_part(canvas: _Canvas, part: Part, pose: Pose, mood: Mood, veil: float) -> None:
-    drawing = _project(part, canvas, pose, mood)
+    drawing = _project(part, canvas, pose, mood, veil)
     starts = part.packed().starts
     order = range(len(part.pieces))
     if part.sort:
         depth = drawing.placed[:, 2] + 0.3 * np.abs(drawing.placed[:, 0])
         sums = np.add.reduceat(depth, starts[:-1]) / np.diff(starts)
         order = np.argsort(-sums, kind="stable").tolist()
+    corners = drawing.corners
+    spread = np.maximum.reduceat(corners, starts[:-1]) - np.minimum.reduceat(corners, starts[:-1])
+    # Details smaller than a fine pixel are left out.
+    small = (spread.max(axis=1) < (1 << _SHIFT)).tolist()
     closest = np.minimum.reduceat(drawing.placed[:, 2], starts[:-1]).tolist()
     for index in order:
         piece, span = part.pieces[index], slice(starts[index], starts[index + 1])
         if not piece.radii:
-            if piece.normal is not None and drawing.facings[index] >= 0:
+            if small[index] or (piece.normal is not None and drawing.facings[index] >= 0):
                 continue
-            first = drawing.placed[starts[index]].tolist()
-            colour = _face_colour(piece, drawing.normals[index], drawing.facings[index], first, pose, mood)
             polygon = drawing.corners[span]
             if closest[index] < NEAR_METRES:
                 clipped = _clip_near(drawing.placed[span])
                 if len(clipped) < 3:
                     continue
                 polygon = canvas.corners(_tangents(clipped, pose.eye_height))
-            canvas.fill(polygon, _veiled(colour, mood, veil), piece.label)
+            canvas.fill(polygon, drawing.colours[index], piece.label)
         elif closest[index] >= NEAR_METRES:
-            _draw_round(canvas, piece, drawing, span, closest[index], mood, veil)
+            size = max(piece.radii) / closest[index] * canvas.scale
+            _draw_round(canvas, piece, drawing, span, drawing.colours[index], size)
 
 
-def _draw_round(canvas: _Canvas, piece: Piece, drawing: _Drawing, span: slice, depth: float,
-                mood: Mood, veil: float) -> None:
-    """Draw a line or a hull of balls."""
-    colour = _veiled(_glowing(piece, mood.shade(piece.albedo, None)), mood, veil)
-    size = max(piece.radii) / depth * canvas.scale
+def _draw_round(canvas: _Canvas, piece: Piece, drawing: _Drawing, span: slice,
+                colour: Sequence[float], size: float) -> None:
+    """Draw a line or a hull of balls; ``size`` is its largest radius in fine pixels."""
     if len(piece.radii) == 1 and span.stop - span.start > 1:
         canvas.line(drawing.corners[span], colour, piece.label, max(1, round(2 * size)))
         return
@@ -375,50 +393,43 @@ def _draw_round(canvas: _Canvas, piece: Piece, drawing: _Drawing, span: slice, d
             cv2.fillPoly(canvas.colour, [hull], _times(colour, gain), cv2.LINE_8, _SHIFT)
 
 
-def _times(colour: Colour, gain: float) -> Colour:
+def _times(colour: Sequence[float], gain: float) -> Colour:
     return min(255.0, colour[0] * gain), min(255.0, colour[1] * gain), min(255.0, colour[2] * gain)
 
 
-def _between(a: Colour, b: Colour, share: float) -> Colour:
-    return (
-        a[0] + share * (b[0] - a[0]),
-        a[1] + share * (b[1] - a[1]),
-        a[2] + share * (b[2] - a[2]),
-    )
+def _colours(packed: _Packed, normals: npt.NDArray[np.float64], facings: npt.NDArray[np.float64],
+             rays: npt.NDArray[np.float64], pose: Pose, mood: Mood) -> npt.NDArray[np.float64]:
+    """Give the colour (pieces, 3) in [0, 255] of each piece under the mood's light.
 
-
-def _veiled(colour: Colour, mood: Mood, veil: float) -> Colour:
-    return _between(colour, mood.haze, veil)
-
-
-def _glowing(piece: Piece, colour: Colour) -> Colour:
-    if not piece.emission:
-        return colour
-    own = (255 * piece.albedo[0], 255 * piece.albedo[1], 255 * piece.albedo[2])
-    return _between(colour, own, piece.emission)
-
-
-def _face_colour(piece: Piece, normal: Vector, facing: float, point: Sequence[float], pose: Pose,
-                 mood: Mood) -> Colour:
-    """Give the colour of a face seen from the camera; ``point`` is one of its corners."""
-    if piece.normal is None:
-        return _glowing(piece, mood.shade(piece.albedo, None))
-    colour = _glowing(piece, mood.shade(piece.albedo, normal))
-    x, y, z = point
+    Args:
+        packed: The pieces.
+        normals: (pieces, 3) in the camera's frame.
+        facings: (pieces,) normal times ray.
+        rays: (pieces, 3) from the eye to a point of each piece.
+        pose: Where the model stands.
+        mood: The light.
+    """
+    sky = np.where(packed.plain, 0.9, 0.72 + 0.28 * normals[:, 1])[:, None]
+    sun = np.where(packed.plain, 0.45, np.maximum(0.0, normals @ np.array(mood.towards_sun)))[:, None]
+    light = sky * np.array(mood.ambient) + sun * np.array(mood.sun)
+    own = 255.0 * packed.albedos
+    colours = np.minimum(255.0, own * light)
+    colours += packed.emissions[:, None] * (own - colours)
     # What stands low gets less of the sky.
-    colour = _times(colour, min(1.04, 0.90 + 0.10 * y))
-    if not piece.gloss:
-        return colour
-    ray = math.sqrt(x * x + (y - pose.eye_height) ** 2 + z * z)
-    cosine = -facing / ray
-    up = (y - pose.eye_height) / ray + 2.0 * cosine * normal[1]
-    if up > 0.12:
-        mirrored = _between(mood.sky_low, mood.sky_top, min(1.0, up))
-    else:
+    low = np.minimum(1.04, 0.90 + 0.10 * (rays[:, 1] + pose.eye_height))
+    colours *= np.where(packed.plain, 1.0, low)[:, None]
+    if packed.glosses.any():
+        length = np.sqrt((rays * rays).sum(axis=1))
+        cosine = np.clip(-facings / length, 0.0, 1.0)
+        up = rays[:, 1] / length + 2.0 * cosine * normals[:, 1]
+        low_sky, top_sky, haze = np.array(mood.sky_low), np.array(mood.sky_top), np.array(mood.haze)
+        mirrored = low_sky + np.clip(up, 0.0, 1.0)[:, None] * (top_sky - low_sky)
         # Below the roofs it is houses, then road, that a car mirrors.
-        mirrored = _times(mood.haze, 0.42 if up > -0.1 else 0.3)
-    share = piece.gloss * (0.10 + 0.75 * (1.0 - cosine) ** 4)
-    return _between(colour, mirrored, min(0.8, share))
+        houses = np.where(up > -0.1, 0.42, 0.3)[:, None] * haze
+        mirrored = np.where((up > 0.12)[:, None], mirrored, houses)
+        share = np.minimum(0.8, packed.glosses * (0.10 + 0.75 * (1.0 - cosine) ** 4))
+        colours += share[:, None] * (mirrored - colours)
+    return np.clip(colours, 0.0, 255.0)
 
 
 def render(solid: Solid, pose: Pose, pixels_per_tangent: float, mood: Mood, *, veil: float,
@@ -450,7 +461,7 @@ def render(solid: Solid, pose: Pose, pixels_per_tangent: float, mood: Mood, *, v
         _draw_part(canvas, part, pose, mood, veil)
         if part.leaf:
             size = part.leaf / pose.z * canvas.scale
-            canvas.colour, canvas.opacity = break_into_leaves(canvas.colour, canvas.opacity, size)
+            canvas.colour, canvas.owners = break_into_leaves(canvas.colour, canvas.owners, size)
     shadow = _shadow(canvas, solid, pose, mood) if solid.casts_shadow else None
     anchor = _tangents(place([(0.0, 0.0, 0.0)], pose), pose.eye_height)[0] * pixels_per_tangent
     return _finish(canvas, shadow, veil, (float(anchor[0]), float(anchor[1])))
@@ -504,7 +515,7 @@ def break_into_leaves(
 
 def _shadow(canvas: _Canvas, solid: Solid, pose: Pose, mood: Mood) -> npt.NDArray[np.uint8]:
     """Draw the shadow's opacity (h, w) at the finished size, with soft edges."""
-    height, width = canvas.labels.shape
+    height, width = canvas.owners.shape
     dark = np.zeros((height // canvas.fine, width // canvas.fine), np.uint8)
     reach = mood.towards_sun if mood.shadow else None
     per_metre = canvas.scale / canvas.fine / max(1.0, pose.z)
@@ -524,7 +535,8 @@ def _shadow(canvas: _Canvas, solid: Solid, pose: Pose, mood: Mood) -> npt.NDArra
 def _finish(canvas: _Canvas, shadow: npt.NDArray[np.uint8] | None, veil: float,
             anchor: tuple[float, float]) -> Sprite:
     """Average the canvas down and lay the shadow beneath what was drawn."""
-    colour, opacity, labels = canvas.colour, canvas.opacity, canvas.labels
+    colour, labels = canvas.colour, cv2.subtract(canvas.owners, (1,))
+    opacity = cv2.threshold(canvas.owners, 0, 255, cv2.THRESH_BINARY)[1]
     if canvas.fine > 1:
         size = (colour.shape[1] // canvas.fine, colour.shape[0] // canvas.fine)
         labels = np.ascontiguousarray(labels[canvas.fine - 1 :: canvas.fine, canvas.fine - 1 :: canvas.fine])
