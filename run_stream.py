@@ -70,7 +70,8 @@ def stream(
         images = graph.stage(
             preprocess(groups, model.input_size_hw, model.fit), name="preprocess", capacity=2
         )
-        answers = graph.stage(infer(images, engine), name="infer", capacity=1)
+        calls = max(1, engine.in_flight - 1)  # one more is being made, another waited for
+        answers = graph.stage(infer(images, engine), name="infer", capacity=calls)
         found = tally.found(detect(answers, model, scored))
         results = graph.stage(show(found, model, settings.detection), name="detect")
         drawn = render(results, model.class_names, settings.render, tally.hud) if draw else results

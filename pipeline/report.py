@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.engines.cores import usable_cores
 from pipeline.errors import SinkError
 from pipeline.graph import StageStats
 from pipeline.metrics import SourceStats
@@ -106,13 +107,6 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
     }
-
-
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def write_report(report: Mapping[str, Any], path: str) -> None:
