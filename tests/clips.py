@@ -11,6 +11,11 @@ import av
 import numpy as np
 
 COUNTER_BITS = 8
+_QUICK = {
+    "libx264": {"preset": "veryfast"},
+    "libx265": {"preset": "ultrafast", "x265-params": "log-level=error:pools=none"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
+}
 
 
 def write_clip(
@@ -50,7 +55,8 @@ def write_clip(
             stream = output.add_stream(codec, rate=fps)
             stream.width, stream.height = size
             stream.pix_fmt = pix_fmt
-            stream.options = {"g": str(keyframe_every)} | (options or {})
+            stream.options = {"g": str(keyframe_every)} | _QUICK.get(codec, {}) | (options or {})
+            stream.codec_context.thread_count = 1  # on a busy machine threads only wait
             stream.codec_context.time_base = time_base
             if rotation is not None:
                 stream.set_display_rotation(rotation)
@@ -90,7 +96,7 @@ def read_number(picture: av.VideoFrame) -> int:
 def as_frame(rgb: np.ndarray, pix_fmt: str) -> av.VideoFrame:
     """An RGB picture in any pixel format."""
     frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-    return frame if pix_fmt == "rgb24" else frame.reformat(format=pix_fmt)
+    return frame if pix_fmt == "rgb24" else frame.reformat(format=pix_fmt, threads=1)
 
 
 def _write_tone(

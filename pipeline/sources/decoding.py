@@ -71,6 +71,8 @@ class Decoding:
                 pictures = packet.decode()
             except av.FFmpegError:
                 self.anomalies["corrupt_packet"] += 1
+                # With several threads, what stood behind the failure in the decoder is lost.
+                self._was_cut_off |= not packet.size
                 continue
             for picture in pictures:
                 if picture.is_corrupt:

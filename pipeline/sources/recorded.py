@@ -69,7 +69,7 @@ class RecordedSource:
         self._path, self._limits = path, limits
         self._decoder_threads = decoder_threads or _sensible_threads()
         self._decoding: Decoding | None = None
-        decoding = Decoding(path, decoder_threads=1)
+        decoding = Decoding(path, self._decoder_threads)
         try:
             first = _first_of(decoding.pictures(), decoding)
             self.rate = decoding.rate
