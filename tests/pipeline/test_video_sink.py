@@ -1,92 +1,35 @@
-"""Annotated video: times, colours, sound, and what is left when something goes wrong."""
+"""Annotated video: times, colours, sizes and encoders."""
 
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import pytest
 
-from pipeline.errors import ConfigError, SinkError
+from pipeline.errors import ConfigError
 from pipeline.frame import Detections, Frame, Result
 from pipeline.render import render
 from pipeline.settings import RenderSettings, VideoSettings
-from pipeline.sinks import SinkTarget, drain, open_sink
 from pipeline.sinks import video as video_module
 from pipeline.sinks.encoder import Encoding, choose_encoder, choose_preset
 from pipeline.yuv import Colours
-from tests.clips import as_frame, numbered_picture, read_number
-
-NAMES = ("person", "bicycle", "car")
-SIZE = (128, 96)
-MP4_AND_MKV = pytest.mark.parametrize("ending", ["mp4", "mkv"])
-MILLISECOND = Fraction(1, 1000)
-LAYOUTS = {"s16": np.int16, "s16p": np.int16, "flt": np.float32, "fltp": np.float32}
-
-
-def result(
-    number: int,
-    pts: int | None = None,
-    time_base: Fraction = Fraction(1, 25),
-    size: tuple[int, int] = SIZE,
-) -> Result:
-    """A numbered picture without detections, not drawn on."""
-    picture = as_frame(numbered_picture(number % 256, size), "yuv420p")
-    pts = number if pts is None else pts
-    return Result(Frame(picture, "a", number, pts, time_base, 0.0), Detections.none())
-
-
-def write(
-    path: Path, results: Iterable[Result], target: dict[str, Any] | None = None, **settings: Any
-) -> dict[str, Any]:
-    """Write `results` to `path` and return the sink's report."""
-    facts = SinkTarget("a", NAMES, **({"rate": Fraction(25)} | (target or {})))
-    sink = open_sink(str(path), facts, VideoSettings(**settings))
-    for _ in drain(results, sink):
-        pass
-    return sink.report()
-
-
-def times(path: Path) -> list[Fraction]:
-    """Presentation times in seconds."""
-    with av.open(str(path)) as container:
-        return [frame.pts * frame.time_base for frame in container.decode(video=0)]
-
-
-def numbers(path: Path) -> list[int]:
-    with av.open(str(path)) as container:
-        return [read_number(frame) for frame in container.decode(video=0)]
-
-
-def playable(path: Path) -> list[int]:
-    """The numbers that a player shows of a file that was cut off: it stops where it breaks."""
-    shown = []
-    with av.open(str(path)) as container:
-        try:
-            for frame in container.decode(video=0):
-                shown.append(read_number(frame))
-        except av.FFmpegError:
-            pass
-    return shown
-
-
-def sound_times(path: Path) -> list[float]:
-    with av.open(str(path)) as container:
-        if not container.streams.audio:
-            return []
-        packets = container.demux(container.streams.audio[0])
-        return [float(p.pts * p.time_base) for p in packets if p.pts is not None]
-
+from tests.clips import numbered_picture
+from tests.pipeline.written_video import (
+    MILLISECOND,
+    MP4_AND_MKV,
+    NAMES,
+    SIZE,
+    numbers,
+    result,
+    times,
+    write,
+)
 
 # Time
 
@@ -351,235 +294,3 @@ def test_quality_follows_crf_for_both_encoders(tmp_path: Path) -> None:
             for crf in (10, 23, 40)
         ]
         assert sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 3
-
-
-# Sound
-
-
-def with_sound(
-    path: Path, codec: str = "aac", seconds: float = 2.0, begin: float = 0.0, video: float = 2.0
-) -> Path:
-    """A small clip with a tone of its own length and beginning."""
-    rate = 48_000
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream("libx264", rate=25)
-        stream.width, stream.height = 64, 48
-        sound = output.add_stream(codec, rate=rate)
-        sound.layout = "mono"
-        for n in range(round(video * 25)):
-            picture = as_frame(numbered_picture(n % 256, (64, 48)), "yuv420p")
-            picture.pts, picture.time_base = n, Fraction(1, 25)
-            output.mux(stream.encode(picture))
-        output.mux(stream.encode(None))
-        form, block = sound.codec_context.format.name, sound.codec_context.frame_size or 1024
-        for n in range(int(seconds * rate / block)):
-            silence = np.zeros((1, block), LAYOUTS[form])
-            tone = av.AudioFrame.from_ndarray(silence, form, "mono")
-            tone.sample_rate, tone.pts = rate, n * block + int(begin * rate)
-            tone.time_base = Fraction(1, rate)
-            output.mux(sound.encode(tone))
-        output.mux(sound.encode(None))
-    return path
-
-
-def copied(source: Path, path: Path, frames: int = 10**9, **settings: Any) -> dict[str, Any]:
-    """Decode `source` as `RecordedSource` would and write it to `path`."""
-    with av.open(str(source)) as container:
-        origin = Fraction(container.start_time or 0, av.time_base)
-        stream = container.streams.video[0]
-        shift = round(origin / stream.time_base)
-
-        def results() -> Iterator[Result]:
-            for n, picture in zip(range(frames), container.decode(stream), strict=False):
-                frame = Frame(picture, "a", n, picture.pts - shift, stream.time_base, 0.0)
-                yield Result(frame, Detections.none())
-
-        return write(path, results(), {"media_path": source, "origin": origin}, **settings)
-
-
-@MP4_AND_MKV
-@pytest.mark.parametrize("codec", ["aac", "ac3", "flac", "libopus"])
-def test_sound_is_copied_packet_by_packet(tmp_path: Path, ending: str, codec: str) -> None:
-    source = with_sound(tmp_path / "in.mkv", codec)
-    report = copied(source, tmp_path / f"a.{ending}")
-    assert report["audio"] == f"copied ({codec.removeprefix('lib')})"
-    written, original = sound_times(tmp_path / f"a.{ending}"), sound_times(source)
-    with av.open(str(source)) as container:  # which may begin with a little silence before 0
-        begin = (container.start_time or 0) / av.time_base
-    expected = [t - begin for t in original if t >= begin][: len(written)]
-    assert written == pytest.approx(expected, abs=0.002)
-    assert 1.8 < written[-1] < 2.05
-    with av.open(str(tmp_path / f"a.{ending}")) as container:
-        assert sum(frame.samples for frame in container.decode(audio=0)) > 80_000
-    assert len(times(tmp_path / f"a.{ending}")) == 50
-
-
-@MP4_AND_MKV
-def test_sound_of_a_broadcast_is_unwrapped_and_stays_in_step(tmp_path: Path, ending: str) -> None:
-    source = with_sound(tmp_path / "in.ts", begin=0.4)
-    report = copied(source, tmp_path / f"a.{ending}")
-    assert report["audio"] == "copied (aac)"
-    gap_before = sound_times(source)[0] - float(times(source)[0])
-    gap_after = sound_times(tmp_path / f"a.{ending}")[0] - float(times(tmp_path / f"a.{ending}")[0])
-    assert gap_after == pytest.approx(gap_before, abs=0.002)
-    with av.open(str(tmp_path / f"a.{ending}")) as container:
-        assert sum(frame.samples for frame in container.decode(audio=0)) > 70_000
-
-
-@MP4_AND_MKV
-def test_sound_ends_with_the_picture_and_may_end_before_it(tmp_path: Path, ending: str) -> None:
-    path = tmp_path / f"a.{ending}"
-    copied(with_sound(tmp_path / "long.mkv", seconds=4), path, frames=25)
-    assert len(times(path)) == 25 and 0.9 < sound_times(path)[-1] < 1.0
-    copied(with_sound(tmp_path / "short.mkv", seconds=0.5, video=4), path)
-    assert len(times(path)) == 100 and 0.4 < sound_times(path)[-1] < 0.5
-
-
-def test_sound_that_the_container_cannot_hold_is_dropped_with_a_reason(tmp_path: Path) -> None:
-    source = with_sound(tmp_path / "in.avi", "adpcm_ms")
-    report = copied(source, tmp_path / "a.mp4", frames=20)
-    assert report["audio"] == "dropped, because mp4 cannot hold adpcm_ms"
-    assert len(times(tmp_path / "a.mp4")) == 20 and sound_times(tmp_path / "a.mp4") == []
-
-
-def test_sound_that_begins_late_does_not_hold_up_the_video(tmp_path: Path) -> None:
-    source = with_sound(tmp_path / "in.mkv", begin=11.0, video=12)
-    report = copied(source, tmp_path / "a.mp4", frames=30)
-    assert report["audio"] == "dropped, because it begins 11 s late"
-    assert len(times(tmp_path / "a.mp4")) == 30
-
-
-def test_sound_can_be_left_out(tmp_path: Path) -> None:
-    source = with_sound(tmp_path / "in.mkv")
-    assert copied(source, tmp_path / "a.mp4", audio=False)["audio"] == "off"
-    assert sound_times(tmp_path / "a.mp4") == []
-    (tmp_path / "notes.txt").write_text("not a video at all")
-    for path in (None, tmp_path, tmp_path / "gone.mp4"):
-        report = write(tmp_path / "b.mp4", map(result, range(3)), {"media_path": path})
-        assert report["audio"] == "none in the source"
-    report = write(tmp_path / "b.mp4", [result(0)], {"media_path": tmp_path / "notes.txt"})
-    assert report["audio"].startswith("dropped, because the source does not open again")
-
-
-def test_sound_that_breaks_off_does_not_break_the_video(tmp_path: Path) -> None:
-    source = with_sound(tmp_path / "in.mkv")
-    whole = source.read_bytes()
-    source.write_bytes(whole[: len(whole) // 2])
-    facts = {"media_path": source}
-    write(tmp_path / "a.mp4", map(result, range(50)), facts)
-    assert len(times(tmp_path / "a.mp4")) == 50
-
-
-def test_sound_of_a_real_recording_is_kept(shared_data: Path, tmp_path: Path) -> None:
-    clip = shared_data / "videos" / "highway_day_960x540_25fps.mp4"
-    report = copied(clip, tmp_path / "a.mp4", frames=50)
-    assert report["audio"] == "copied (aac)"
-    original = [t for t in sound_times(clip) if 0 <= t < 2]
-    assert sound_times(tmp_path / "a.mp4") == pytest.approx(original, abs=1e-4)
-
-
-# Trouble
-
-
-def test_a_run_without_frames_leaves_no_file(tmp_path: Path) -> None:
-    report = write(tmp_path / "a.mp4", [])
-    assert not (tmp_path / "a.mp4").exists()
-    assert report["frames"] == 0 and report["bytes"] is None
-
-
-@MP4_AND_MKV
-def test_an_error_upstream_finishes_the_file_and_is_not_hidden(tmp_path: Path, ending: str) -> None:
-    def failing() -> Iterator[Result]:
-        yield from map(result, range(30))
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        write(tmp_path / f"a.{ending}", failing())
-    assert numbers(tmp_path / f"a.{ending}") == list(range(30))
-
-
-def test_an_encoder_that_fails_is_a_sink_error(tmp_path: Path) -> None:
-    too_large = av.VideoFrame(20_000, 2, "yuv420p")  # H.264 ends at 16384 columns
-    frame = Frame(too_large, "a", 0, 0, Fraction(1, 25), 0.0)
-    with pytest.raises(SinkError, match="cannot write") as caught:
-        write(tmp_path / "a.mp4", [Result(frame, Detections.none())])
-    assert caught.value.exit_code == 5
-
-
-CHILD = """
-import resource, sys
-sys.path[:0] = {path!r}
-from contextlib import ExitStack
-from fractions import Fraction
-from itertools import count
-from pathlib import Path
-from pipeline.errors import SinkError
-from pipeline.settings import VideoSettings
-from pipeline.sinks import SinkTarget, open_sink
-from tests.pipeline.test_video_sink import result
-limit = {limit}
-if limit:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-source = {source!r}
-target = SinkTarget("a", ("car",), Fraction(25), media_path=source and Path(source))
-settings = VideoSettings(keyframe_seconds=2.0, crf=12, preset="ultrafast")
-try:
-    with ExitStack() as stack:
-        sinks = [stack.enter_context(open_sink(out, target, settings)) for out in {outs!r}]
-        for number in count():
-            for sink in sinks:
-                sink.write(result(number))
-            print(number, flush=True)
-except SinkError as error:
-    sys.exit(f"{{error.exit_code}} {{error}}")
-"""
-MOST_LOST = 2 * 25  # frames: keyframe_seconds at 25 frames/s
-
-
-def child(*outs: Path, limit: int = 0, source: Path | None = None) -> list[str]:
-    """Command of a process that writes numbered pictures to `outs` until something stops it."""
-    code = CHILD.format(
-        path=sys.path, outs=[*map(str, outs)], limit=limit, source=str(source) if source else None
-    )
-    return [sys.executable, "-c", code]
-
-
-@pytest.mark.parametrize("sound", [False, True])
-def test_a_killed_run_leaves_videos_that_play(tmp_path: Path, sound: bool) -> None:
-    source = with_sound(tmp_path / "in.mkv", seconds=10, video=0.2) if sound else None
-    outs = tmp_path / "a.mp4", tmp_path / "a.mkv"
-    command = child(*outs, source=source)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        written = 0
-        while written < 130:
-            written = int(process.stdout.readline()) + 1
-        os.kill(process.pid, signal.SIGKILL)
-    for path in outs:
-        left = playable(path)
-        assert left == [n % 256 for n in range(len(left))]
-        assert len(left) >= written - MOST_LOST
-        assert bool(sound_times(path)) == sound
-
-
-@MP4_AND_MKV
-def test_a_disk_that_fills_up_leaves_a_video_that_plays_so_far(tmp_path: Path, ending: str) -> None:
-    path = tmp_path / f"a.{ending}"
-    ended = subprocess.run(
-        child(path, limit=60_000), capture_output=True, text=True, timeout=100, check=False
-    )
-    assert ended.stderr.startswith("5 ") and "largest size allowed" in ended.stderr
-    written = int(ended.stdout.split()[-1]) + 1
-    left = playable(path)
-    assert left == [n % 256 for n in range(len(left))]
-    assert len(left) >= written - MOST_LOST and len(left) > 10
-
-
-def test_a_file_that_grows_for_days_keeps_its_fragments(tmp_path: Path) -> None:
-    write(tmp_path / "live.mp4", map(result, range(100)), {"live": True})
-    write(tmp_path / "file.mp4", map(result, range(100)))
-    assert (tmp_path / "live.mp4").read_bytes().count(b"moof") >= 4
-    assert times(tmp_path / "live.mp4") == times(tmp_path / "file.mp4")
-    # A recording ends up with an ordinary index, which every player can seek by.
-    data = (tmp_path / "file.mp4").read_bytes()
-    assert data.rfind(b"moov") > data.rfind(b"mdat")
