@@ -18,21 +18,24 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.sources import street_paint as paint
+from pipeline.sources import street_sensor as sensor
 from pipeline.sources.street_backdrop import Camera, Haze, Image
+from pipeline.sources.street_cast import Actor
 from pipeline.sources.street_counter import paint_frame_counter, read_frame_counter
+from pipeline.sources.street_fronts import paint_walls
+from pipeline.sources.street_layout import bend_of, draw_layout
 from pipeline.sources.street_light import draw_mood
-from pipeline.sources.street_solids import Pose, Solid, Sprite, Window, render, turned
-from pipeline.sources.street_traffic import Actor, draw_actors, draw_layout
+from pipeline.sources.street_pasting import Seen, paste, truth
+from pipeline.sources.street_render import Sprite, Window, render
+from pipeline.sources.street_roads import paint_ground
+from pipeline.sources.street_skies import paint_sky
+from pipeline.sources.street_solids import Pose, Solid, turned
+from pipeline.sources.street_traffic import draw_actors
 
 __all__ = ["STREET_CLASSES", "Street", "StreetFrame", "read_frame_counter"]
 
 STREET_CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "truck")
 LEAST_SIZE = 64
-LEAST_VISIBLE = 0.25
-"""Share of an object's pixels in the picture that must not be covered for it to be truth."""
-_LEAST_INSIDE = 0.15
-"""Share of an object's box that must lie inside the picture for it to be truth."""
 _SPRITE_BYTES = 64 << 20
 _FARTHEST, _NEAREST = 170.0, 0.9
 _Key = tuple[object, int, int, int, int]
@@ -54,15 +57,6 @@ class StreetFrame:
     index: int
 
 
-@dataclass(slots=True)
-class _Seen:
-    """An object pasted into the frame."""
-
-    class_id: int
-    own_pixels: int
-    box: tuple[int, int, int, int]
-    """Tight around its own mask inside the picture, whoever stands before it."""
-    inside: float
 
 
 class Street:
@@ -80,8 +74,13 @@ class Street:
     Not for use by several threads at once: drawn sprites are kept between frames.
     """
 
-    def __init__(self, seed: int = 0, size_hw: tuple[int, int] = (360, 640), fps: float = 25.0,
-                 seconds: float = 12.0) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        size_hw: tuple[int, int] = (360, 640),
+        fps: float = 25.0,
+        seconds: float = 12.0,
+    ) -> None:
         _check(seed, size_hw, fps, seconds)
         self.seed, self.size_hw, self.fps = seed, (int(size_hw[0]), int(size_hw[1])), float(fps)
         self._length = max(1, round(fps * seconds))
@@ -96,17 +95,17 @@ class Street:
         if self.layout.kind == "pole":
             self._sway *= 0.1
         self._waves = rng.uniform(0.5, 1.5, 6), rng.uniform(0, 6.28, 6)
-        self._bend = paint.bend_of(self.layout, rng)
-        self._ground = paint.paint_ground(self.layout, self.mood, rng)
+        self._bend = bend_of(self.layout, rng)
+        self._ground = paint_ground(self.layout, self.mood, rng)
         self._haze = Haze(self.size_hw, self._focal, self.layout.eye_height, self.mood)
-        self._walls = paint.paint_walls(self.layout, self.mood, rng)
-        self._sky = paint.paint_sky(self.layout, self.mood, rng, self.size_hw, round(self._horizon))
-        self._vignette = paint.vignette(self.size_hw, self.mood, round(self._horizon), rng)
+        self._walls = paint_walls(self.layout, self.mood, rng)
+        self._sky = paint_sky(self.layout, self.mood, rng, self.size_hw, round(self._horizon))
+        self._vignette = sensor.vignette(self.size_hw, self.mood, round(self._horizon), rng)
         self._actors = draw_actors(self.layout, self.mood.lamps, rng)
-        self._noise = _noise_bank(rng, self.size_hw, self.mood.lamps)
+        self._noise = sensor.noise_bank(rng, self.size_hw, self.mood.lamps)
         self._soft = float(rng.uniform(0.0, 0.7))
         self._drift = rng.uniform(0.0, 0.09), rng.uniform(0.1, 0.4), rng.uniform(0, 6.28)
-        self._halo = _halo()
+        self._halo = sensor.draw_halo()
         self._sprites: OrderedDict[_Key, Sprite | None] = OrderedDict()
         self._sprite_bytes = 0
 
@@ -140,12 +139,15 @@ class Street:
         image = self._expose(image, index, seconds)
         high, wide = paint_frame_counter(image, index % (1 << 24))
         owners[-high:, :wide] = 0
-        boxes, class_ids, ignored = _truth(seen, owners)
+        boxes, class_ids, ignored = truth(seen, owners)
         return StreetFrame(image, boxes, class_ids, ignored, index)
 
     def _camera(self, seconds: float) -> Camera:
         rates, phases = self._waves
-        waves = [math.sin(rate * 1.7 * seconds + phase) for rate, phase in zip(rates, phases, strict=True)]
+        waves = [
+            math.sin(rate * 1.7 * seconds + phase)
+            for rate, phase in zip(rates, phases, strict=True)
+        ]
         shake = 0.25 * math.sin(9.0 * rates[5] * seconds + phases[0])
         pitch, yaw, roll = self._sway
         return Camera(
@@ -160,7 +162,7 @@ class Street:
 
     def _paste_actors(
         self, image: Image, owners: Image, camera: Camera, seconds: float
-    ) -> tuple[dict[int, _Seen], list[tuple[float, float, float, tuple[float, float, float]]]]:
+    ) -> tuple[dict[int, Seen], list[tuple[float, float, float, tuple[float, float, float]]]]:
         """Paste all actors, far ones first; give what was pasted and the lights to add."""
         placed = []
         for number, actor in enumerate(self._actors):
@@ -168,7 +170,7 @@ class Street:
             if -9.0 < z < _FARTHEST:
                 placed.append((z, number, actor.x(seconds, z)))
         placed.sort(key=lambda item: (-item[0], item[1]))
-        seen: dict[int, _Seen] = {}
+        seen: dict[int, Seen] = {}
         halos: list[tuple[float, float, float, tuple[float, float, float]]] = []
         for z, number, x in placed:
             actor = self._actors[number]
@@ -186,8 +188,8 @@ class Street:
                 if owner > 255:
                     break
                 names[label] = owner
-                seen[owner] = _Seen(class_id, 0, (0, 0, 0, 0), 0.0)
-            _paste(image, owners, sprite, left, top, scale, names, seen)
+                seen[owner] = Seen(class_id, 0, (0, 0, 0, 0), 0.0)
+            paste(image, owners, sprite, left, top, scale, names, seen)
             if solid.lamps and z > 3:
                 halos.extend(self._lights(solid, actor, x, z, camera))
         return seen, halos
@@ -211,7 +213,9 @@ class Street:
         if column + span < 0 or column - span > width or row - span - 8 > height:
             return None
         # Vehicles are drawn anew for each half doubling of their size, all else for each doubling.
-        level = math.ceil((2 if actor.exact else 1) * math.log2(per_metre)) * (1 if actor.exact else 2)
+        level = math.ceil((2 if actor.exact else 1) * math.log2(per_metre)) * (
+            1 if actor.exact else 2
+        )
         # Close up, a large sprite is enlarged rather than kept at its full size.
         most = 0.8 if actor.flat else 1.1
         stored = min(2.0 ** (level / 2), most * height / max(1.0, solid.height))
@@ -222,14 +226,17 @@ class Street:
         pitch = 0 if actor.flat else round(below / fine[1])
         model = number if actor.model is None else actor.model
         key = (model, step, level, turn, pitch)
-        sprite = self._sprite(key, actor, solid, stored, turn * fine[0], max(0.012, pitch * fine[1]))
+        sprite = self._sprite(
+            key, actor, solid, stored, turn * fine[0], max(0.012, pitch * fine[1])
+        )
         if sprite is None:
             return None
         scale = per_metre / stored
         return sprite, column + sprite.left * scale, row + sprite.top * scale, scale
 
-    def _sprite(self, key: _Key, actor: Actor, solid: Solid, per_metre: float,
-                aside: float, below: float) -> Sprite | None:
+    def _sprite(
+        self, key: _Key, actor: Actor, solid: Solid, per_metre: float, aside: float, below: float
+    ) -> Sprite | None:
         """Give a stored sprite, or draw and store it; the oldest go when too much is stored."""
         if key in self._sprites:
             self._sprites.move_to_end(key)
@@ -251,8 +258,9 @@ class Street:
         """Give the haze of a stored sprite from its size alone, so that it can be kept."""
         return self.mood.veil(self._focal / 2.0 ** (level / 2 - 0.25))
 
-    def _draw_near(self, actor: Actor, solid: Solid, x: float, z: float,
-                   camera: Camera) -> tuple[Sprite, float, float, float] | None:
+    def _draw_near(
+        self, actor: Actor, solid: Solid, x: float, z: float, camera: Camera
+    ) -> tuple[Sprite, float, float, float] | None:
         """Draw what is too close for stored sprites exactly as it stands, cut to the picture."""
         height, width = self.size_hw
         edge = 0.25 * width / camera.focal
@@ -260,15 +268,23 @@ class Street:
                        (width - camera.centre) / camera.focal + edge,
                        (height - camera.horizon) / camera.focal + edge)  # fmt: skip
         pose = Pose(x, z, actor.heading, camera.eye_height)
-        sprite = render(solid, pose, camera.focal, self.mood, veil=self.mood.veil(z), limit=limit, fine=1)
+        sprite = render(
+            solid, pose, camera.focal, self.mood, veil=self.mood.veil(z), limit=limit, fine=1
+        )
         if sprite is None:
             return None
         depth = max(z, 0.4)
         left = camera.centre + camera.focal * x / depth + sprite.left
-        return sprite, left, camera.horizon + camera.focal * camera.eye_height / depth + sprite.top, 1.0
+        return (
+            sprite,
+            left,
+            camera.horizon + camera.focal * camera.eye_height / depth + sprite.top,
+            1.0,
+        )
 
-    def _lights(self, solid: Solid, actor: Actor, x: float, z: float,
-                camera: Camera) -> list[tuple[float, float, float, tuple[float, float, float]]]:
+    def _lights(
+        self, solid: Solid, actor: Actor, x: float, z: float, camera: Camera
+    ) -> list[tuple[float, float, float, tuple[float, float, float]]]:
         """Give column, row, radius and colour of the lamps that face the camera."""
         found = []
         for lamp in solid.lamps:
@@ -283,8 +299,14 @@ class Street:
             found.append((column, row, size, lamp.colour))
         return found
 
-    def _shine(self, image: Image, column: float, row: float, radius: float,
-               colour: tuple[float, float, float]) -> None:
+    def _shine(
+        self,
+        image: Image,
+        column: float,
+        row: float,
+        radius: float,
+        colour: tuple[float, float, float],
+    ) -> None:
         """Add a halo to the picture."""
         side = max(3, min(round(2 * radius), self.size_hw[0]))
         left, top = round(column - side / 2), round(row - side / 2)
@@ -310,7 +332,9 @@ class Street:
         for channel, tint in enumerate((gain * (1 + warm), gain, gain * (1 - warm))):
             # A soft shoulder keeps highlights from clipping at once.
             lit = ramp * tint / 255.0
-            table[0, :, channel] = np.clip(255 * np.where(lit > 0.8, 0.8 + 0.2 * np.tanh((lit - 0.8) / 0.2), lit), 0, 255)
+            table[0, :, channel] = np.clip(
+                255 * np.where(lit > 0.8, 0.8 + 0.2 * np.tanh((lit - 0.8) / 0.2), lit), 0, 255
+            )
         image = cv2.LUT(image, table)  # type: ignore[assignment]
         if self._soft > 0.25:
             image = cv2.GaussianBlur(image, (3, 3), self._soft)  # type: ignore[assignment]
@@ -340,98 +364,9 @@ def _size_of(sprite: Sprite | None) -> int:
     return 200 if sprite is None else sprite.colour.nbytes * 2 + sprite.labels.nbytes + 500
 
 
-def _halo() -> npt.NDArray[np.uint8]:
-    """Give a round glow (96, 96) with a bright core."""
-    line = np.linspace(-1, 1, 96)
-    away = np.hypot(line[:, None], line[None, :])
-    glow = 0.75 * np.exp(-((away / 0.16) ** 2)) + 0.30 * np.exp(-((away / 0.42) ** 2))
-    return np.clip(255 * glow * np.clip(1.6 - 1.6 * away, 0, 1), 0, 255).astype(np.uint8)
 
 
-def _noise_bank(rng: np.random.Generator, size_hw: tuple[int, int], lamps: float) -> tuple[Image, Image]:
-    """Give sensor noise to add and to subtract, larger than a frame so that it can be moved."""
-    sigma = float(rng.uniform(1.0, 3.5)) * (1.0 + 1.2 * (lamps > 0.9))
-    height, width = size_hw[0] + 64, size_hw[1] + 64
-    tile = rng.normal(0, sigma, (191, 229, 3)) + rng.normal(0, sigma * 0.7, (191, 229, 1))
-    whole = np.tile(np.rint(tile).astype(np.int16), (height // 191 + 1, width // 229 + 1, 1))
-    whole = whole[:height, :width]
-    return np.maximum(whole, 0).astype(np.uint8), np.maximum(-whole, 0).astype(np.uint8)
 
 
-def _paste(image: Image, owners: Image, sprite: Sprite, left: float, top: float, scale: float,
-           names: dict[int, int], seen: dict[int, _Seen]) -> None:
-    """Lay a sprite over the picture and its labels over ``owners``; measure its objects."""
-    full_h, full_w = sprite.labels.shape
-    x, y = round(left), round(top)
-    width, height = max(1, round(full_w * scale)), max(1, round(full_h * scale))
-    # Resize no more of a large sprite than lies inside the picture.
-    u0, v0 = max(0, int(-x / scale) - 1), max(0, int(-y / scale) - 1)
-    u1 = min(full_w, math.ceil((image.shape[1] - x) / scale) + 1)
-    v1 = min(full_h, math.ceil((image.shape[0] - y) / scale) + 1)
-    if u0 >= u1 or v0 >= v1:
-        return
-    part = (slice(v0, v1), slice(u0, u1))
-    colour, keep, labels = sprite.colour[part], sprite.keep[part], sprite.labels[part]
-    if (height, width) != (full_h, full_w):
-        x, y = round(left + u0 * scale), round(top + v0 * scale)
-        width, height = max(1, round((u1 - u0) * scale)), max(1, round((v1 - v0) * scale))
-        colour = cv2.resize(colour, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
-        keep = cv2.resize(keep, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
-        if names:
-            labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)  # type: ignore[assignment]
-    else:
-        x, y, width, height = x + u0, y + v0, u1 - u0, v1 - v0
-    x0, y0 = max(0, x), max(0, y)
-    x1, y1 = min(image.shape[1], x + width), min(image.shape[0], y + height)
-    if x0 >= x1 or y0 >= y1:
-        return
-    cut = (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))
-    region, owned = image[y0:y1, x0:x1], owners[y0:y1, x0:x1]
-    cv2.multiply(region, keep[cut], region, scale=1 / 255)
-    cv2.add(region, colour[cut], region)
-    if not names:
-        owned[keep[cut][:, :, 0] < 128] = 0
-        return
-    for label, owner in names.items():
-        mask = (labels[cut] == label).astype(np.uint8)
-        bx, by, wide, high = cv2.boundingRect(mask)
-        if not wide:
-            continue
-        _, _, own_w, own_h = sprite.extents[label]
-        inside = wide * high / max(1.0, own_w * own_h * scale * scale)
-        box = (x0 + bx, y0 + by, x0 + bx + wide, y0 + by + high)
-        seen[owner] = _Seen(seen[owner].class_id, cv2.countNonZero(mask), box, inside)
-        owned[mask > 0] = owner
 
 
-def _truth(
-    seen: dict[int, _Seen], owners: Image
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Sort the pasted objects into truth and ignored by what of them can be seen."""
-    least = max(5.0, 0.017 * owners.shape[0])
-    counts = cv2.calcHist([owners], [0], None, [256], [0, 256]).ravel()
-    boxes, class_ids, ignored = [], [], []
-    for owner, found in seen.items():
-        if not found.own_pixels:
-            continue
-        x0, y0, x1, y1 = found.box
-        box = found.box
-        visible = int(counts[owner])
-        if visible and visible < found.own_pixels:
-            mask = (owners[y0:y1, x0:x1] == owner).astype(np.uint8)
-            bx, by, wide, high = cv2.boundingRect(mask)
-            box = (x0 + bx, y0 + by, x0 + bx + wide, y0 + by + high)
-        clear = visible / found.own_pixels >= LEAST_VISIBLE
-        large = min(box[2] - box[0], box[3] - box[1]) >= least
-        if visible < 0.02 * found.own_pixels:
-            continue  # behind something: there is nothing to find
-        if clear and large and found.inside >= _LEAST_INSIDE:
-            boxes.append(box)
-            class_ids.append(found.class_id)
-        else:
-            ignored.append(found.box)
-    return (
-        np.array(boxes, np.float32).reshape(-1, 4),
-        np.array(class_ids, np.int64),
-        np.array(ignored, np.float32).reshape(-1, 4),
-    )

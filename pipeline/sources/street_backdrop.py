@@ -96,7 +96,9 @@ class Ground:
     ``left`` metres right of the camera's axis.
     """
 
-    def __init__(self, picture: Image, mood: Mood, left: float, along: float, across: float) -> None:
+    def __init__(
+        self, picture: Image, mood: Mood, left: float, along: float, across: float
+    ) -> None:
         self.left = left
         self.loop = picture.shape[0] / along
         self.columns = picture.shape[1] / across
@@ -129,10 +131,14 @@ class Ground:
             under = np.maximum(rows - columns * np.float32(camera.roll), np.float32(0.25))
             depth = np.float32(scale) / under
             np.minimum(depth, np.float32(2 * FAR_METRES + level.near), out=depth)
-            side = depth * (columns * np.float32(1 / camera.focal)) - depth * depth * np.float32(camera.bend)
+            side = depth * (columns * np.float32(1 / camera.focal)) - depth * depth * np.float32(
+                camera.bend
+            )
             map_x = (side - np.float32(self.left)) * np.float32(level.across)
             offset = (camera.travelled + level.near) % self.loop - level.near
-            map_y = np.maximum((depth + np.float32(offset)) * np.float32(level.along), np.float32(0))
+            map_y = np.maximum(
+                (depth + np.float32(offset)) * np.float32(level.along), np.float32(0)
+            )
             cv2.remap(level.image, map_x - np.float32(0.5), map_y, cv2.INTER_LINEAR, image[top:bottom],
                       cv2.BORDER_REPLICATE)  # fmt: skip
 
@@ -143,14 +149,20 @@ class Haze:
     Kept as a tall picture around the horizon row, so that a frame needs one product and one sum.
     """
 
-    def __init__(self, size_hw: tuple[int, int], focal: float, eye_height: float, mood: Mood) -> None:
+    def __init__(
+        self, size_hw: tuple[int, int], focal: float, eye_height: float, mood: Mood
+    ) -> None:
         height, width = size_hw
         under = np.maximum(np.arange(height + 1, dtype=np.float64), 0.5)
         veil = 1.0 - np.exp(-focal * eye_height / under * mood.haze_per_metre)
         keep = np.rint(255 * (1 - veil)).astype(np.uint8)
         added = np.outer(veil, mood.haze).clip(0, 255).astype(np.uint8)
-        self._keep = np.ascontiguousarray(np.broadcast_to(keep[:, None, None], (height + 1, width, 3)))
-        self._added = np.ascontiguousarray(np.broadcast_to(added[:, None, :], (height + 1, width, 3)))
+        self._keep = np.ascontiguousarray(
+            np.broadcast_to(keep[:, None, None], (height + 1, width, 3))
+        )
+        self._added = np.ascontiguousarray(
+            np.broadcast_to(added[:, None, :], (height + 1, width, 3))
+        )
         self._rows = int(np.searchsorted(-veil, -0.02))
 
     def draw(self, image: Image, camera: Camera) -> None:
@@ -202,16 +214,26 @@ class Wall:
             if not len(columns):
                 continue
             first, last = int(columns[0]), int(columns[-1]) + 1
-            self._draw_level(image, camera, level, depth[first:last].astype(np.float32), first, height)
+            self._draw_level(
+                image, camera, level, depth[first:last].astype(np.float32), first, height
+            )
 
-    def _draw_level(self, image: Image, camera: Camera, level: _Level, depth: Plane, first: int,
-                    height: int) -> None:
+    def _draw_level(
+        self, image: Image, camera: Camera, level: _Level, depth: Plane, first: int, height: int
+    ) -> None:
         finite = np.minimum(depth, np.float32(FAR_METRES))
         columns = np.arange(first, first + len(depth), dtype=np.float32) - np.float32(camera.centre)
         horizon = np.float32(camera.horizon) + columns * np.float32(camera.roll)
         nearest = float(finite.min())
-        top = max(0, math.floor(float(horizon.min()) - camera.focal * (self.high - camera.eye_height) / nearest))
-        bottom = min(height, math.ceil(float(horizon.max()) + camera.focal * camera.eye_height / nearest) + 1)
+        top = max(
+            0,
+            math.floor(
+                float(horizon.min()) - camera.focal * (self.high - camera.eye_height) / nearest
+            ),
+        )
+        bottom = min(
+            height, math.ceil(float(horizon.max()) + camera.focal * camera.eye_height / nearest) + 1
+        )
         if bottom <= top:
             return
         offset = (camera.travelled + level.near) % self.loop - level.near
@@ -221,9 +243,13 @@ class Wall:
         start = np.float32((self.high - camera.eye_height) * level.across) - horizon * step
         map_y = rows * step + start
         map_x = np.broadcast_to(line, map_y.shape)
-        shown = cv2.remap(level.image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        shown = cv2.remap(
+            level.image, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
         assert level.mask is not None
-        mask = cv2.remap(level.mask, map_x, map_y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+        mask = cv2.remap(
+            level.mask, map_x, map_y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT
+        )
         cv2.copyTo(shown, mask, image[top:bottom, first : first + len(depth)])
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 ROWS, COLUMNS = 3, 14
 INDEX_BITS, CHECK_BITS = 24, 12
-_DARK, _LIGHT = 16, 235
+DARK, _LIGHT = 16, 235
 _LEAST_CONTRAST = 60.0
 
 
@@ -44,7 +44,7 @@ def paint_frame_counter(image: npt.NDArray[np.uint8], index: int) -> tuple[int, 
     if not 0 <= index < 1 << INDEX_BITS:
         raise ValueError(f"frame index must lie in 0..{(1 << INDEX_BITS) - 1}, got {index}")
     side = block_pixels(image.shape[0])
-    levels = np.where(_pattern(index), _LIGHT, _DARK).astype(np.uint8)
+    levels = np.where(_pattern(index), _LIGHT, DARK).astype(np.uint8)
     painted = levels.repeat(side, axis=0).repeat(side, axis=1)
     image[-painted.shape[0] :, : painted.shape[1]] = painted[:, :, None]
     return painted.shape[0], painted.shape[1]

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.sources.street_bodywork import PAINTS, choose_paint
 from pipeline.sources.street_light import Colour, Vector
 from pipeline.sources.street_solids import Lamp, Part, Piece, Solid
-from pipeline.sources.street_vehicles import PAINTS, choose_paint
 
 _SKINS: tuple[Colour, ...] = (
     (0.86, 0.68, 0.57), (0.78, 0.58, 0.45), (0.62, 0.43, 0.31), (0.42, 0.28, 0.20),
@@ -83,7 +83,9 @@ def _limb(points: list[Vector], radii: list[float], colour: Colour, label: int) 
     return Piece(points, colour, None, radii, label)
 
 
-def _upper_body(look: Look, hip: Vector, lean: float, label: int, helmet: Colour | None) -> list[Piece]:
+def _upper_body(
+    look: Look, hip: Vector, lean: float, label: int, helmet: Colour | None
+) -> list[Piece]:
     """Give torso, neck and head above ``hip`` (the middle between the hips), leant forward."""
     tall, wide = look.height, look.build
     x, y, z = hip
@@ -116,7 +118,11 @@ def _upper_body(look: Look, hip: Vector, lean: float, label: int, helmet: Colour
 def _arm(look: Look, shoulder: Vector, hand: Vector, bend: float, label: int) -> list[Piece]:
     """Give upper arm, forearm and hand; the elbow hangs ``bend`` metres below the straight line."""
     (sx, sy, sz), (hx, hy, hz) = shoulder, hand
-    elbow = ((sx + hx) / 2 + math.copysign(0.02, sx), (sy + hy) / 2 - bend, (sz + hz) / 2 - bend * 0.5)
+    elbow = (
+        (sx + hx) / 2 + math.copysign(0.02, sx),
+        (sy + hy) / 2 - bend,
+        (sz + hz) / 2 - bend * 0.5,
+    )
     tall = look.height
     sleeve = look.skin if look.bare_arms else look.top
     thick = 0.026 * tall * look.build
@@ -144,8 +150,15 @@ def make_walker(look: Look, phase: float, stride: float = 1.0) -> Solid:
         part.pieces.extend(_arm(look, shoulder, hand, 0.02, 1))
     part.pieces.extend(_upper_body(look, (0.0, hip_y, 0.0), 0.05, 1, None))
     if look.skirt:
-        hem = [(-0.05, hip_y, 0.0), (0.05, hip_y, 0.0), (-0.1, 0.30 * tall, 0.0), (0.1, 0.30 * tall, 0.0)]
-        part.pieces.append(_limb(hem, [0.06 * tall, 0.06 * tall, 0.07 * tall, 0.07 * tall], look.legs, 1))
+        hem = [
+            (-0.05, hip_y, 0.0),
+            (0.05, hip_y, 0.0),
+            (-0.1, 0.30 * tall, 0.0),
+            (0.1, 0.30 * tall, 0.0),
+        ]
+        part.pieces.append(
+            _limb(hem, [0.06 * tall, 0.06 * tall, 0.07 * tall, 0.07 * tall], look.legs, 1)
+        )
     if look.bag is not None:
         back_z = -0.1 * tall
         pack = [(0.0, hip_y + 0.22 * tall, back_z), (0.0, hip_y + 0.08 * tall, back_z - 0.02)]
@@ -172,7 +185,9 @@ def _leg(look: Look, side: float, hip_y: float, swing: float, bend: float) -> li
 
 def _ring(z: float, radius: float, half: float, colour: Colour) -> list[Piece]:
     angles = np.linspace(0, 2 * np.pi, 17)
-    points = [(0.0, radius + radius * float(np.sin(a)), z + radius * float(np.cos(a))) for a in angles]
+    points = [
+        (0.0, radius + radius * float(np.sin(a)), z + radius * float(np.cos(a))) for a in angles
+    ]
     return [Piece(points, colour, None, (half,), 1)]
 
 
@@ -186,22 +201,38 @@ def make_cyclist(look: Look, paint: Colour, phase: float, upright: float) -> Sol
         for angle in range(3):
             a = phase + angle * math.pi / 3
             dy, dz = 0.3 * math.sin(a), 0.3 * math.cos(a)
-            pieces.append(Piece([(0.0, 0.33 + dy, z + dz), (0.0, 0.33 - dy, z - dz)], _STEEL, None, (0.004,)))
+            pieces.append(
+                Piece([(0.0, 0.33 + dy, z + dz), (0.0, 0.33 - dy, z - dz)], _STEEL, None, (0.004,))
+            )
     crank, saddle, head = (0.0, 0.29, -0.05), (0.0, 0.92, -0.2), (0.0, 0.86, 0.36)
     for a, b in ((crank, saddle), (saddle, (0.0, 0.33, -0.53)), (crank, (0.0, 0.33, -0.53)),
                  (crank, (0.0, 0.74, 0.39)), ((0.0, 0.84, -0.18), head), (head, (0.0, 0.33, 0.53))):  # fmt: skip
         pieces.append(Piece([a, b], paint, None, (0.022,)))
     bar_y = 0.98 + 0.1 * upright
     pieces.append(Piece([head, (0.0, bar_y, 0.36)], _STEEL, None, (0.02,)))
-    pieces.append(Piece([(-0.28, bar_y, 0.32), (0.0, bar_y, 0.38), (0.28, bar_y, 0.32)], _RUBBER, None, (0.018,)))
+    pieces.append(
+        Piece(
+            [(-0.28, bar_y, 0.32), (0.0, bar_y, 0.38), (0.28, bar_y, 0.32)], _RUBBER, None, (0.018,)
+        )
+    )
     pieces.append(_limb([(0.0, 0.95, -0.27), (0.0, 0.95, -0.12)], [0.065, 0.035], _RUBBER, 1))
     pieces.append(_limb([(0.0, 0.78, -0.36)], [0.035], (0.6, 0.06, 0.05), 1))
-    _ride(part, look, (0.0, 1.0, -0.2), (0.26, bar_y + 0.02, 0.31), 0.55 - 0.4 * upright, crank, phase)
+    _ride(
+        part, look, (0.0, 1.0, -0.2), (0.26, bar_y + 0.02, 0.31), 0.55 - 0.4 * upright, crank, phase
+    )
     return Solid([part], 0.28, 0.85, 1.0 + 0.45 * look.height)
 
 
-def _ride(part: Part, look: Look, hip: Vector, hand: Vector, lean: float, crank: Vector,
-          phase: float, helmet: Colour | None = None) -> None:
+def _ride(
+    part: Part,
+    look: Look,
+    hip: Vector,
+    hand: Vector,
+    lean: float,
+    crank: Vector,
+    phase: float,
+    helmet: Colour | None = None,
+) -> None:
     """Seat a rider (object 2): pedalling about ``crank``, hands at ``±hand``."""
     tall = look.height
     part.pieces.extend(_upper_body(look, hip, lean, 2, helmet))
@@ -226,7 +257,11 @@ def _knee(hip: Vector, foot: Vector, thigh: float, shin: float) -> Vector:
     along = (thigh**2 - shin**2 + apart**2) / (2 * apart)
     out = math.sqrt(max(0.0, thigh**2 - along**2))
     uy, uz = dy / apart, dz / apart
-    return (hip[0] + foot[0]) / 2 * 1.15, hip[1] + uy * along + uz * out, hip[2] + uz * along - uy * out
+    return (
+        (hip[0] + foot[0]) / 2 * 1.15,
+        hip[1] + uy * along + uz * out,
+        hip[2] + uz * along - uy * out,
+    )
 
 
 def make_motorcyclist(
@@ -242,10 +277,23 @@ def make_motorcyclist(
         pieces.append(_limb([(0.0, radius, z)], [radius * 0.45], _STEEL, 1))
     pieces.append(Piece([(0.0, 0.95, base - 0.28), (0.0, radius, base)], _STEEL, None, (0.045,)))
     if scooter:
-        pieces.append(_limb([(0.0, 0.5, -0.55), (0.0, 0.68, -0.3), (0.0, 0.4, -0.2)], [0.17, 0.15, 0.14], paint, 1))
+        pieces.append(
+            _limb(
+                [(0.0, 0.5, -0.55), (0.0, 0.68, -0.3), (0.0, 0.4, -0.2)],
+                [0.17, 0.15, 0.14],
+                paint,
+                1,
+            )
+        )
         pieces.append(_limb([(0.0, 0.3, 0.1), (0.0, 0.3, -0.2)], [0.1, 0.12], paint, 1))
-        pieces.append(_limb([(-0.12, 0.35, 0.3), (0.12, 0.35, 0.3), (-0.12, 0.85, 0.25), (0.12, 0.85, 0.25)],
-                            [0.06, 0.06, 0.05, 0.05], paint, 1))
+        pieces.append(
+            _limb(
+                [(-0.12, 0.35, 0.3), (0.12, 0.35, 0.3), (-0.12, 0.85, 0.25), (0.12, 0.85, 0.25)],
+                [0.06, 0.06, 0.05, 0.05],
+                paint,
+                1,
+            )
+        )
     else:
         dark = (0.12, 0.12, 0.13)
         pieces.append(_limb([(0.0, 0.42, 0.12), (0.0, 0.42, -0.2)], [0.17, 0.16], dark, 1))
@@ -255,16 +303,32 @@ def make_motorcyclist(
         pieces.append(_limb([(0.0, 0.9, 0.42), (0.0, 0.72, 0.5)], [0.13, 0.12], paint, 1))
     pieces.append(_limb([(0.0, 0.84, base - 0.12)], [0.085], (0.9, 0.9, 0.85), 1))
     pieces.append(_limb([(0.0, 0.72, -base - 0.08)], [0.055], (0.65, 0.05, 0.04), 1))
-    pieces.append(_limb([(-0.07, 0.55, -base - 0.1), (0.07, 0.55, -base - 0.1)], [0.05, 0.05], (0.8, 0.8, 0.78), 1))
-    pieces.append(_limb([(-0.34, 1.02, 0.3), (0.0, 0.98, 0.38), (0.34, 1.02, 0.3)], [0.03, 0.05, 0.03], _RUBBER, 1))
+    pieces.append(
+        _limb(
+            [(-0.07, 0.55, -base - 0.1), (0.07, 0.55, -base - 0.1)],
+            [0.05, 0.05],
+            (0.8, 0.8, 0.78),
+            1,
+        )
+    )
+    pieces.append(
+        _limb(
+            [(-0.34, 1.02, 0.3), (0.0, 0.98, 0.38), (0.34, 1.02, 0.3)],
+            [0.03, 0.05, 0.03],
+            _RUBBER,
+            1,
+        )
+    )
     for side in (-1.0, 1.0):
         pieces.append(_limb([(side * 0.3, 1.18, 0.34)], [0.055], _RUBBER, 1))
     hip = (0.0, 0.84, -0.28)
     _ride(part, look, hip, (0.32, 1.04, 0.28), 0.28, (0.0, 0.36, 0.02), 0.15, helmet)
     lamps = []
     if lit > 0.05:
-        lamps = [Lamp((0.0, 0.84, base), (0, 0, 1), (1.0, 0.96, 0.88), 0.4 + 0.4 * lit),
-                 Lamp((0.0, 0.72, -base), (0, 0, -1), (1.0, 0.12, 0.06), 0.15 + 0.15 * lit)]
+        lamps = [
+            Lamp((0.0, 0.84, base), (0, 0, 1), (1.0, 0.96, 0.88), 0.4 + 0.4 * lit),
+            Lamp((0.0, 0.72, -base), (0, 0, -1), (1.0, 0.12, 0.06), 0.15 + 0.15 * lit),
+        ]
     return Solid([part], 0.34, 1.0, 1.55, lamps)
 
 

@@ -47,7 +47,9 @@ def make_lamp_post(rng: np.random.Generator, lit: float) -> Solid:
     part = Part((0.0, high / 2, 0.0))
     shaft: list[Vector] = [(0.0, 0.0, 0.0), (0.0, high * 0.93, 0.0)]
     part.pieces.append(Piece(shaft, _POST, None, (0.10, 0.06), 0))
-    part.pieces.append(Piece([(0.0, high * 0.93, 0.0), (arm, high, 0.0)], _POST, None, (0.05, 0.04), 0))
+    part.pieces.append(
+        Piece([(0.0, high * 0.93, 0.0), (arm, high, 0.0)], _POST, None, (0.05, 0.04), 0)
+    )
     head: list[Vector] = [(arm - 0.1, high, 0.0), (arm + 0.5, high + 0.03, 0.0)]
     glow = 1.0 if lit > 0.4 else 0.0
     colour = (1.0, 0.86, 0.6) if glow else (0.5, 0.5, 0.5)
@@ -109,7 +111,9 @@ def make_signal(rng: np.random.Generator) -> Solid:
     high, arm = 5.2, float(rng.uniform(0.0, 3.0))
     part = Part((0.0, high / 2, 0.0))
     part.pieces.append(Piece([(0.0, 0.0, 0.0), (0.0, high, 0.0)], _POST, None, (0.08, 0.06), 0))
-    part.pieces.append(Piece([(0.0, high, 0.0), (arm, high + 0.1, 0.0)], _POST, None, (0.05, 0.05), 0))
+    part.pieces.append(
+        Piece([(0.0, high, 0.0), (arm, high + 0.1, 0.0)], _POST, None, (0.05, 0.05), 0)
+    )
     red = bool(rng.random() < 0.6)
     for x, y in ((arm, high - 0.4), (0.0, 2.7)):
         box = [(x - 0.17, y - 0.5, -0.1), (x + 0.17, y - 0.5, -0.1), (x + 0.17, y + 0.5, -0.1),

@@ -1,0 +1,117 @@
+"""Sprites laid over a picture, and the truth about what of them can be seen.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.sources.street_backdrop import Image
+from pipeline.sources.street_render import Sprite
+
+LEAST_VISIBLE = 0.25
+"""Share of an object's pixels in the picture that must not be covered for it to be truth."""
+_LEAST_INSIDE = 0.15
+"""Share of an object's box that must lie inside the picture for it to be truth."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """An object pasted into the frame."""
+
+    class_id: int
+    own_pixels: int
+    box: tuple[int, int, int, int]
+    """Tight around its own mask inside the picture, whoever stands before it."""
+    inside: float
+
+
+def paste(
+    image: Image,
+    owners: Image,
+    sprite: Sprite,
+    left: float,
+    top: float,
+    scale: float,
+    names: dict[int, int],
+    seen: dict[int, Seen],
+) -> None:
+    """Lay a sprite over the picture and its labels over ``owners``; measure its objects."""
+    full_h, full_w = sprite.labels.shape
+    x, y = round(left), round(top)
+    width, height = max(1, round(full_w * scale)), max(1, round(full_h * scale))
+    # Resize no more of a large sprite than lies inside the picture.
+    u0, v0 = max(0, int(-x / scale) - 1), max(0, int(-y / scale) - 1)
+    u1 = min(full_w, math.ceil((image.shape[1] - x) / scale) + 1)
+    v1 = min(full_h, math.ceil((image.shape[0] - y) / scale) + 1)
+    if u0 >= u1 or v0 >= v1:
+        return
+    part = (slice(v0, v1), slice(u0, u1))
+    colour, keep, labels = sprite.colour[part], sprite.keep[part], sprite.labels[part]
+    if (height, width) != (full_h, full_w):
+        x, y = round(left + u0 * scale), round(top + v0 * scale)
+        width, height = max(1, round((u1 - u0) * scale)), max(1, round((v1 - v0) * scale))
+        colour = cv2.resize(colour, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+        keep = cv2.resize(keep, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+        if names:
+            labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)  # type: ignore[assignment]
+    else:
+        x, y, width, height = x + u0, y + v0, u1 - u0, v1 - v0
+    x0, y0 = max(0, x), max(0, y)
+    x1, y1 = min(image.shape[1], x + width), min(image.shape[0], y + height)
+    if x0 >= x1 or y0 >= y1:
+        return
+    cut = (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))
+    region, owned = image[y0:y1, x0:x1], owners[y0:y1, x0:x1]
+    cv2.multiply(region, keep[cut], region, scale=1 / 255)
+    cv2.add(region, colour[cut], region)
+    if not names:
+        owned[keep[cut][:, :, 0] < 128] = 0
+        return
+    for label, owner in names.items():
+        mask = (labels[cut] == label).astype(np.uint8)
+        bx, by, wide, high = cv2.boundingRect(mask)
+        if not wide:
+            continue
+        _, _, own_w, own_h = sprite.extents[label]
+        inside = wide * high / max(1.0, own_w * own_h * scale * scale)
+        box = (x0 + bx, y0 + by, x0 + bx + wide, y0 + by + high)
+        seen[owner] = Seen(seen[owner].class_id, cv2.countNonZero(mask), box, inside)
+        owned[mask > 0] = owner
+
+
+def truth(
+    seen: dict[int, Seen], owners: Image
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Sort the pasted objects into truth and ignored by what of them can be seen."""
+    least = max(5.0, 0.017 * owners.shape[0])
+    counts = cv2.calcHist([owners], [0], None, [256], [0, 256]).ravel()
+    boxes, class_ids, ignored = [], [], []
+    for owner, found in seen.items():
+        if not found.own_pixels:
+            continue
+        x0, y0, x1, y1 = found.box
+        box = found.box
+        visible = int(counts[owner])
+        if visible and visible < found.own_pixels:
+            mask = (owners[y0:y1, x0:x1] == owner).astype(np.uint8)
+            bx, by, wide, high = cv2.boundingRect(mask)
+            box = (x0 + bx, y0 + by, x0 + bx + wide, y0 + by + high)
+        clear = visible / found.own_pixels >= LEAST_VISIBLE
+        large = min(box[2] - box[0], box[3] - box[1]) >= least
+        if visible < 0.02 * found.own_pixels:
+            continue  # behind something: there is nothing to find
+        if clear and large and found.inside >= _LEAST_INSIDE:
+            boxes.append(box)
+            class_ids.append(found.class_id)
+        else:
+            ignored.append(found.box)
+    return (
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(class_ids, np.int64),
+        np.array(ignored, np.float32).reshape(-1, 4),
+    )
