@@ -20,6 +20,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from pipeline.errors import SourceError
 from pipeline.frame import Batch, Frame, Placement
 from pipeline.model_file import Fit
+from pipeline.yuv import Colours
 
 PADDING = 114  # grey of the letterbox bars, as in training
 
@@ -40,7 +41,6 @@ _MATRICES = {  # ISO/IEC 23091-2 number of the matrix -> swscale's
     9: Colorspace.BT2020,
     10: Colorspace.BT2020,
 }
-_HD_HEIGHT = 720  # from here on, untagged video is BT.709
 
 
 def preprocess(
@@ -65,16 +65,13 @@ def preprocess(
 
 
 def matrix_of(picture: av.VideoFrame) -> Colorspace:
-    """The matrix that a YUV picture's numbers are meant in; guessed by height when untagged."""
-    guess = Colorspace.ITU709 if picture.height >= _HD_HEIGHT else Colorspace.ITU601
-    return _MATRICES.get(int(picture.colorspace), guess)
+    """The matrix that a YUV picture's numbers are meant in; `Colours` guesses when untagged."""
+    return _MATRICES[Colours.of(picture).matrix]
 
 
 def range_of(picture: av.VideoFrame) -> ColorRange:
     """Full range where the picture says so or is RGB, else the limited range of video."""
-    if picture.format.name.startswith("yuvj") or picture.format.is_rgb:
-        return ColorRange.JPEG
-    is_full = int(picture.color_range) == ColorRange.JPEG
+    is_full = picture.format.is_rgb or Colours.of(picture).full_range
     return ColorRange.JPEG if is_full else ColorRange.MPEG
 
 
