@@ -40,6 +40,7 @@ class Source(Protocol):
         rate: Declared frames/s, None if unknown.
         frame_count: About how many frames there will be, for a progress bar; None if unknown.
         media_path: The file that holds the sound, None if there can be none.
+        origin: Seconds on the clock of `media_path` at which `Frame.pts` is 0.
         is_images: Whether it is a set of pictures, without a time of their own.
         stats: What became of its frames; `frames` writes what the source knows.
     """
@@ -51,6 +52,7 @@ class Source(Protocol):
     rate: Fraction | None
     frame_count: int | None
     media_path: Path | None
+    origin: Fraction
     is_images: bool
     stats: SourceStats
 

@@ -46,6 +46,7 @@ class FolderSource:
     live = False
     is_images = True
     media_path: Path | None = None
+    origin = Fraction(0)
     rate: Fraction | None = _RATE
 
     def __init__(self, pictures: Sequence[Path], *, name: str, url: str, limits: Limits) -> None:

@@ -31,6 +31,7 @@ class StreetSource:
     live = False
     is_images = False
     media_path: Path | None = None
+    origin = Fraction(0)
 
     def __init__(self, *, name: str, url: str, limits: Limits) -> None:
         """Read the URL.
