@@ -1,0 +1,264 @@
+"""The limits: what each part of the line can do alone, and how near the line comes to them.
+
+Pure arithmetic says what decoding, inference and encoding allow together on these cores: if
+nothing else cost anything and no core ever waited, frames/s would be
+
+    cores / (CPU seconds to decode + to infer + to encode a frame).
+
+Efficiency is the line's frames/s over that. Processor time is measured with the part running
+alone, in the form that the line uses; encoding is (decode + encode) less decode.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.detect import detect
+from pipeline.engines import Engine, infer, load_engine
+from pipeline.frame import Batch, Detections, Frame, Result
+from pipeline.model_file import ModelFile, read_model_file
+from pipeline.preprocess import preprocess
+from pipeline.render import draw
+from pipeline.report import usable_cores
+from pipeline.settings import EngineSettings, RenderSettings, Settings
+from pipeline.sinks import open_sinks
+from pipeline.sources import Source, open_sources
+from pipeline.yuv import own_yuv420p, stamped
+from tests.benchmarks.contestant import Job
+from tests.benchmarks.cost import Cost, Meter, in_turn, middle
+from tests.benchmarks.files import STREET, best_precision, model_for_the_line
+from tests.benchmarks.line import Contest, Entry
+from tests.benchmarks.material import CLIPS, clip, synthetic_clip
+from tests.benchmarks.outcome import aim, arguments, in_words, report, wanted
+
+ROUNDS = 3
+HELD_FRAMES = 48
+"""Decoded frames kept for the parts that need some; they are gone through again and again."""
+COLUMNS = {
+    "name": "clip, part",
+    "fps": "frames/s",
+    "spread": "spread",
+    "wall_ms": "ms/frame",
+    "cpu_ms": "CPU ms/frame",
+}
+
+
+@dataclass
+class Bench:
+    """One clip and one model, with frames, batches and detections at hand.
+
+    Attributes:
+        path: The clip.
+        most: Frames of it to use.
+        model: The model file.
+        precision: Of the engine.
+        held: Some decoded frames, spread over the clip.
+        images: (H, W, 3) of each, ready for the engine.
+        found: What is in each.
+        folder: For what is written.
+    """
+
+    path: Path
+    most: int
+    model: ModelFile
+    precision: Any
+    held: list[Frame]
+    images: list[Batch]
+    found: list[Detections]
+    folder: Path
+
+    @classmethod
+    def of(cls, path: Path, most: int, model: ModelFile, precision: str, folder: Path) -> Bench:
+        """Decode, prepare and detect once."""
+        every = max(1, most // HELD_FRAMES)
+        frames = islice(_source(path, most).frames(), 0, None, every)
+        held = [replace(f, picture=own_yuv420p(f.picture)) for f in islice(frames, HELD_FRAMES)]
+        images = list(preprocess([[frame] for frame in held], model.input_size_hw, model.fit))
+        bench = cls(path, most, model, precision, held, images, [], folder)
+        with bench.engine(1, latency=True) as engine:
+            results = detect(infer(images, engine), model, Settings().detection)
+            bench.found = [result.detections for result in results]
+        return bench
+
+    def engine(self, batch: int, latency: bool) -> Engine:
+        """As the line would load it."""
+        settings = EngineSettings(name="openvino", precision=self.precision, batch=batch)
+        return load_engine(self.model, settings, latency=latency)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print, write down."""
+    asked = arguments(
+        "limits",
+        __doc__,
+        ROUNDS,
+        argv,
+        model={"default": STREET, "help": "street (bundled), mobilenet_v3_large_320_fpn or a file"},
+        precision={"choices": ("f32", "bf16"), "help": "of the engine"},
+        frames={"type": int, "help": "of each clip, at most"},
+    )
+    precision = asked.precision or best_precision()
+    model = read_model_file(model_for_the_line(asked.model))
+    rows: list[dict[str, Any]] = []
+    sums: list[dict[str, Any]] = []
+    for name, path, most in _clips(asked.smoke, asked.frames):
+        with tempfile.TemporaryDirectory() as folder:
+            bench = Bench.of(path, most, model, precision, Path(folder))
+            parts = {f"{name} {part}": work for part, work in parts_of(bench).items()}
+            chosen = {part: work for part, work in parts.items() if wanted(part, asked.only)}
+            costs = in_turn(asked.rounds, chosen)
+        table = {part: middle(cost) for part, cost in costs.items()}
+        rows += [{"name": part, **figures} for part, figures in table.items()]
+        sums += efficiency(name, table)
+    report(
+        f"limits_{Path(asked.model).stem}",
+        asked,
+        rows,
+        COLUMNS,
+        title=f"The limits with {asked.model}, OpenVINO {precision}, {usable_cores()} cores",
+        notes=[
+            "allowed together = cores / CPU seconds a frame of (decode + engine + encode), where "
+            "encode = (decode + encode) - decode, and engine is its cheapest form",
+            *[one["sum"] for one in sums],
+            *in_words(sums),
+        ],
+        aims=sums,
+        precision=precision,
+    )
+
+
+def _clips(smoke: bool, frames: int | None) -> Iterator[tuple[str, Path, int]]:
+    if smoke:
+        yield "small", synthetic_clip((180, 320), 12), 12
+        return
+    for name, recording in CLIPS.items():
+        yield name, clip(recording), frames or recording.frames
+
+
+def parts_of(bench: Bench) -> dict[str, Callable[[], Cost]]:
+    """What is measured, by name; engines are loaded once and stay."""
+    latency, in_flight = bench.engine(1, latency=True), bench.engine(1, latency=False)
+    four = bench.engine(4, latency=False)
+    return {
+        DECODE: lambda: decode(bench),
+        DECODE_ENCODE: lambda: decode_and_encode(bench),
+        "preprocess": lambda: preprocess_only(bench),
+        "engine, one at a time on all cores": lambda: one_at_a_time(bench, latency),
+        f"engine, {in_flight.in_flight} requests in flight": lambda: several(bench, in_flight, 1),
+        f"engine, batch 4, {four.in_flight} in flight": lambda: several(bench, four, 4),
+        "draw": lambda: draw_only(bench),
+        LINE: lambda: whole_line(bench),
+    }
+
+
+DECODE, DECODE_ENCODE, LINE = "decode", "decode + encode", "the whole line"
+
+
+def efficiency(clip_name: str, table: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The line's frames/s over what its parts allow together; nothing if a part is missing."""
+    needed = {key: table.get(f"{clip_name} {key}") for key in (DECODE, DECODE_ENCODE, LINE)}
+    engines = [row["cpu_ms"] for part, row in table.items() if " engine" in part]
+    if not engines or not all(needed.values()):
+        return []
+    cpu = {key: figures["cpu_ms"] for key, figures in needed.items() if figures}
+    encode, engine = cpu[DECODE_ENCODE] - cpu[DECODE], min(engines)
+    allowed = 1e3 * usable_cores() / (cpu[DECODE] + engine + encode)
+    fps = table[f"{clip_name} {LINE}"]["fps"]
+    words = (
+        f"{clip_name}: {usable_cores()} cores / ({cpu[DECODE]:.2f} + {engine:.2f} + {encode:.2f}) "
+        f"ms = {allowed:.1f} frames/s allowed; the line does {fps:.1f}, with "
+        f"{cpu[LINE]:.2f} CPU ms a frame and {fps * cpu[LINE] / 1e3:.2f} cores busy"
+    )
+    what = f"{clip_name}: efficiency (line / allowed together)"
+    return [{**aim(what, fps / allowed, 0.9), "allowed_fps": round(allowed, 2), "sum": words}]
+
+
+def decode(bench: Bench) -> Cost:
+    """Read the clip as the line does, and look at nothing."""
+    with Meter() as meter:
+        frames = sum(1 for _ in _source(bench.path, bench.most).frames())
+    return meter.cost(frames)
+
+
+def decode_and_encode(bench: Bench) -> Cost:
+    """Read the clip and write it as the line does by default; the copy stands for drawing's."""
+    with Meter() as meter:
+        source = _source(bench.path, bench.most)
+        out = [str(bench.folder / "encoded.mp4")]
+        (sink,) = open_sinks(out, source, bench.model.class_names, Settings().video)
+        with sink:
+            for frame in source.frames():
+                picture = stamped(own_yuv420p(frame.picture), frame.pts, frame.time_base)
+                sink.write(Result(frame, Detections.none(), picture))
+    return meter.cost(sink.frames)
+
+
+def preprocess_only(bench: Bench) -> Cost:
+    """Frames that are decoded already."""
+    rounds = max(1, bench.most // len(bench.held))
+    groups = [[frame] for frame in bench.held] * rounds
+    with Meter() as meter:
+        deque(preprocess(groups, bench.model.input_size_hw, bench.model.fit), maxlen=0)
+    return meter.cost(len(groups))
+
+
+def one_at_a_time(bench: Bench, engine: Engine) -> Cost:
+    """Wait for each answer before the next call."""
+    calls = bench.images * max(1, bench.most // len(bench.images))
+    with Meter() as meter:
+        for batch in calls:
+            engine.infer(batch.images)
+    return meter.cost(len(calls))
+
+
+def several(bench: Bench, engine: Engine, size: int) -> Cost:
+    """Keep as many calls under way as the engine likes, and one more."""
+    images = np.concatenate([batch.images for batch in bench.images])
+    whole = len(images) // size * size
+    groups = [images[i : i + size] for i in range(0, whole, size)] or [images]
+    calls = groups * max(1, bench.most // whole if whole else 1)
+    under_way: deque[Any] = deque()
+    with Meter() as meter:
+        for group in calls:
+            under_way.append(engine.submit(group))
+            if len(under_way) > engine.in_flight:
+                under_way.popleft().result()
+        for pending in under_way:
+            pending.result()
+    return meter.cost(sum(map(len, calls)))
+
+
+def draw_only(bench: Bench) -> Cost:
+    """The boxes that the model finds on the frames they are in."""
+    settings = RenderSettings()
+    rounds = max(1, bench.most // len(bench.held))
+    with Meter() as meter:
+        for _ in range(rounds):
+            for frame, found in zip(bench.held, bench.found, strict=True):
+                draw(frame.picture, found, bench.model.class_names, settings)
+    return meter.cost(rounds * len(bench.held))
+
+
+def whole_line(bench: Bench) -> Cost:
+    """boxstream with its defaults, in a process of its own."""
+    job = Job(
+        bench.path, bench.model.path, bench.folder, bench.precision, "default", None, bench.most
+    )
+    return Contest(job, {}).run(Entry("boxstream", "H.264", "default"))
+
+
+def _source(path: Path, most: int) -> Source:
+    (source,) = open_sources([str(path)], max_frames=most)
+    return source
+
+
+if __name__ == "__main__":
+    main()

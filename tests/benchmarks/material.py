@@ -1,0 +1,117 @@
+"""What is measured on: clips, frames, and models that find something."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+REPOSITORY = Path(__file__).parents[2]
+SHARED_VIDEOS = REPOSITORY.parent / "shared" / "data" / "videos"
+WORKSHOP = REPOSITORY / "build" / "benchmarks"
+"""What took long to make is kept here; delete it at will."""
+
+Images = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A clip to be measured on: a file of ours if it is there, else a synthetic street."""
+
+    file: str
+    size_hw: tuple[int, int]
+    frames: int
+
+
+CLIPS = {
+    "540p": Recording("highway_day_960x540_25fps.mp4", (540, 960), 221),
+    "720p": Recording("drive_concat_1280x720_25fps_hevc.mp4", (720, 1280), 240),
+}
+ROAD = Recording("cam_road_640x352_24fps.mp4", (360, 640), 200)
+
+
+def clip(recording: Recording, frames: int | None = None) -> Path:
+    """The file; a synthetic one of the same size where the recordings are not at hand."""
+    path = SHARED_VIDEOS / recording.file
+    if path.exists():
+        return path
+    return synthetic_clip(recording.size_hw, frames or recording.frames)
+
+
+def synthetic_clip(size_hw: tuple[int, int], frames: int) -> Path:
+    """A drawn street in H.264, made once."""
+    height, width = size_hw
+    path = WORKSHOP / f"street_{width}x{height}_{frames}.mp4"
+    if path.exists():
+        return path
+    from pipeline.sources.street import Street
+
+    street = Street(seed=7, size_hw=size_hw, fps=25, seconds=frames / 25)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".part.mp4")
+    with av.open(str(unfinished), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for index in range(frames):
+            picture = av.VideoFrame.from_ndarray(street.frame(index).image, format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    unfinished.rename(path)
+    return path
+
+
+def over_and_over(path: Path, frames: int, target: Path) -> Path:
+    """The clip's packets again and again, without encoding, until there are `frames` or more."""
+    with av.open(str(target), "w") as out:
+        stream, written, shift = None, 0, 0
+        while written < frames:
+            with av.open(str(path)) as source:
+                video = source.streams.video[0]
+                stream = stream or out.add_stream_from_template(video)
+                last = 0
+                for packet in source.demux(video):
+                    if packet.dts is None:
+                        continue
+                    last = max(last, packet.pts + (packet.duration or 0))
+                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                    packet.stream = stream
+                    out.mux(packet)
+                    written += 1
+                shift += last
+    return target
+
+
+def pictures(path: Path) -> Iterator[Images]:
+    """Every frame as (H, W, 3) uint8 RGB."""
+    with av.open(str(path)) as container:
+        for picture in container.decode(video=0):
+            yield picture.to_ndarray(format="rgb24")
+
+
+def spread_frames(path: Path, count: int, size_hw: tuple[int, int], every: int = 20) -> Images:
+    """(count, H, W, 3) uint8 RGB of `size_hw`, taken some frames apart."""
+    height, width = size_hw
+    chosen = islice(pictures(path), 0, count * every, every)
+    return np.stack([cv2.resize(image, (width, height)) for image in chosen])
+
+
+def fingerprint(paths: Iterable[Path], *words: object) -> str:
+    """Short name for the contents of some files and some words: a new one when they change."""
+    digest = hashlib.sha256(repr(words).encode())
+    for path in sorted(paths):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def frame_rate(path: Path) -> Fraction:
+    """Frames for each second, as the file declares it."""
+    with av.open(str(path)) as container:
+        return container.streams.video[0].average_rate or Fraction(25)

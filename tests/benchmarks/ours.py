@@ -1,0 +1,84 @@
+"""boxstream's line, set up as `run_stream.run` does it, with a meter around the part that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from rich.console import Console
+
+import run_stream
+from pipeline.config import load_settings
+from pipeline.engines import load_engine
+from pipeline.model_file import read_model_file
+from pipeline.progress import ProgressView
+from pipeline.report import stage_reports
+from pipeline.settings import Settings
+from pipeline.sinks import open_sinks
+from pipeline.sources import Source, open_sources
+from pipeline.tally import Tally
+from tests.benchmarks.cost import Meter
+
+WARM_UP_CALLS = 3
+
+
+class View(Protocol):
+    """Something that is told a few times a second that the line is running."""
+
+    def update(self) -> None: ...
+
+
+class Watch(Protocol):
+    """Makes a view of the sources that are about to run."""
+
+    def __call__(self, sources: Sequence[Source]) -> View: ...
+
+
+@dataclass(frozen=True)
+class LineRun:
+    """What came of a run."""
+
+    frames: int
+    engine: str
+    sinks: list[dict[str, Any]]
+    stages: dict[str, Any]
+
+
+def settings_for(options: dict[str, Any], extra: Sequence[str] = ()) -> Settings:
+    """Settings as from the command line; `extra` are KEY=VALUE and come first."""
+    return load_settings(None, list(extra), {"report": None, **options})
+
+
+def run_line(settings: Settings, meter: Meter, watch: Watch | None = None) -> LineRun:
+    """Run the line on recorded sources; any failure ends the program."""
+    model = read_model_file(run_stream.MODELS.get(settings.model, settings.model))
+    with load_engine(model, settings.engine) as engine:
+        nothing = np.zeros((engine.batch, *model.input_size_hw, 3), np.uint8)
+        for _ in range(WARM_UP_CALLS):
+            engine.infer(nothing)
+        with meter:
+            sources = open_sources(settings.sources, max_frames=settings.max_frames)
+            sinks = {
+                source.name: open_sinks(settings.out, source, model.class_names, settings.video)
+                for source in sources
+            }
+            tally = Tally([source.stats for source in sources], model.class_names, _fail)
+            quiet = ProgressView(sources, Console(stderr=True), True)
+            with quiet if watch is None else nullcontext(watch(sources)) as view:
+                stop = run_stream.StopRequest()
+                stages = run_stream.stream(
+                    sources, model, engine, sinks, settings, tally, view, stop
+                )
+        return LineRun(
+            sum(source.stats.frames_inferred for source in sources),
+            f"{engine.name} {engine.precision} batch {engine.batch}",
+            [sink.report() for group in sinks.values() for sink in group],
+            stage_reports(stages),
+        )
+
+
+def _fail(sentence: str) -> None:
+    raise SystemExit(sentence)
