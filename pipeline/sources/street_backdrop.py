@@ -21,8 +21,15 @@ Plane = npt.NDArray[np.float32]
 
 FAR_METRES = 260.0
 _GROUND_BANDS = ((0.0, 22.0, 1), (22.0, 60.0, 3), (60.0, 130.0, 8), (130.0, 1e9, 16))
-_WALL_BANDS = ((0.0, 22.0, 1), (22.0, 38.0, 1), (38.0, 56.0, 2), (56.0, 80.0, 2), (80.0, 120.0, 4),
-               (120.0, 175.0, 4), (175.0, FAR_METRES, 8))  # fmt: skip
+_WALL_BANDS = (
+    (0.0, 22.0, 1),
+    (22.0, 38.0, 1),
+    (38.0, 56.0, 2),
+    (56.0, 80.0, 2),
+    (80.0, 120.0, 4),
+    (120.0, 175.0, 4),
+    (175.0, FAR_METRES, 8),
+)
 
 
 class Camera(NamedTuple):
@@ -46,8 +53,11 @@ class Camera(NamedTuple):
 
     def ground_row(self, x: float, z: float) -> float:
         """Give the row where a point on the ground is seen."""
-        return (self.horizon + self.focal * self.eye_height / z
-                + self.roll * self.focal * (x / z + self.bend * z))  # fmt: skip
+        return (
+            self.horizon
+            + self.focal * self.eye_height / z
+            + self.roll * self.focal * (x / z + self.bend * z)
+        )
 
 
 class _Level(NamedTuple):
@@ -106,10 +116,15 @@ class Ground:
         for near, far, shrink in _GROUND_BANDS:
             reach = min(far, 2 * FAR_METRES)
             narrow = min(shrink, 4)
-            small = picture if shrink == 1 else cv2.resize(
-                picture, (picture.shape[1] // narrow, picture.shape[0] // shrink),
-                interpolation=cv2.INTER_AREA,
-            )  # fmt: skip
+            small = (
+                picture
+                if shrink == 1
+                else cv2.resize(
+                    picture,
+                    (picture.shape[1] // narrow, picture.shape[0] // shrink),
+                    interpolation=cv2.INTER_AREA,
+                )
+            )
             small = np.asarray(small, np.uint8)
             own = small.shape[0] / self.loop
             image = _wrapped(small, math.ceil((reach - near) * own) + 2, 0)
@@ -139,8 +154,14 @@ class Ground:
             map_y = np.maximum(
                 (depth + np.float32(offset)) * np.float32(level.along), np.float32(0)
             )
-            cv2.remap(level.image, map_x - np.float32(0.5), map_y, cv2.INTER_LINEAR, image[top:bottom],
-                      cv2.BORDER_REPLICATE)  # fmt: skip
+            cv2.remap(
+                level.image,
+                map_x - np.float32(0.5),
+                map_y,
+                cv2.INTER_LINEAR,
+                image[top:bottom],
+                cv2.BORDER_REPLICATE,
+            )
 
 
 class Haze:
@@ -190,14 +211,25 @@ class Wall:
         self._levels: list[_Level] = []
         for near, far, shrink in _WALL_BANDS:
             size = (picture.shape[1] // shrink, picture.shape[0] // shrink)
-            small = _hazed(np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8),
-                           mood, (near + far) / 2)  # fmt: skip
+            small = _hazed(
+                np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8),
+                mood,
+                (near + far) / 2,
+            )
             veil = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_AREA), np.uint8)
             veil = np.where(veil > 127, 255, 0).astype(np.uint8)
             own = small.shape[1] / self.loop
             extra = math.ceil((far - near) * own) + 2
-            self._levels.append(_Level(_wrapped(small, extra, 1), _wrapped(veil, extra, 1),
-                                       near, far, small.shape[0] / self.high, own))  # fmt: skip
+            self._levels.append(
+                _Level(
+                    _wrapped(small, extra, 1),
+                    _wrapped(veil, extra, 1),
+                    near,
+                    far,
+                    small.shape[0] / self.high,
+                    own,
+                )
+            )
 
     def draw(self, image: Image, camera: Camera) -> None:
         """Paint the plane over ``image`` (H, W, 3)."""

@@ -123,7 +123,9 @@ def tyres(part: Part, places: Sequence[float], x: float, radius: float, width: f
                 part.pieces.extend(middle.pieces)
 
 
-def corner_lamps(length: float, width: float, head_y: float, tail_y: float, lit: float) -> list[Lamp]:
+def corner_lamps(
+    length: float, width: float, head_y: float, tail_y: float, lit: float
+) -> list[Lamp]:
     """Give the four lamps of a vehicle, or none while they are off."""
     if lit <= 0.05:
         return []

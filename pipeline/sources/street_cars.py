@@ -5,6 +5,8 @@ Measures are metres; a car drives towards its own +z.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from pipeline.sources.street_bodywork import (
@@ -35,10 +37,13 @@ class _CarStyle:
 
     def __init__(self, rng: np.random.Generator, kind: str) -> None:
         length, width, height, clearance = {
-            "sedan": (4.65, 1.82, 1.44, 0.19), "hatch": (4.05, 1.76, 1.48, 0.18),
-            "estate": (4.75, 1.83, 1.49, 0.18), "suv": (4.60, 1.90, 1.70, 0.24),
-            "mpv": (4.75, 1.90, 1.78, 0.20), "pickup": (5.30, 1.90, 1.80, 0.28),
-        }[kind]  # fmt: skip
+            "sedan": (4.65, 1.82, 1.44, 0.19),
+            "hatch": (4.05, 1.76, 1.48, 0.18),
+            "estate": (4.75, 1.83, 1.49, 0.18),
+            "suv": (4.60, 1.90, 1.70, 0.24),
+            "mpv": (4.75, 1.90, 1.78, 0.20),
+            "pickup": (5.30, 1.90, 1.80, 0.28),
+        }[kind]
         self.kind = kind
         self.length = length * float(rng.uniform(0.95, 1.05))
         self.width = width * float(rng.uniform(0.96, 1.03))
@@ -51,10 +56,13 @@ class _CarStyle:
     def cabin(self) -> tuple[float, float, float, float]:
         """Give where rear glass foot, roof rear, roof front and windscreen foot lie (z)."""
         shares = {
-            "sedan": (-0.36, -0.20, 0.09, 0.25), "hatch": (-0.49, -0.41, 0.08, 0.27),
-            "estate": (-0.49, -0.43, 0.07, 0.25), "suv": (-0.49, -0.42, 0.08, 0.24),
-            "mpv": (-0.495, -0.45, 0.14, 0.36), "pickup": (-0.10, -0.07, 0.15, 0.27),
-        }[self.kind]  # fmt: skip
+            "sedan": (-0.36, -0.20, 0.09, 0.25),
+            "hatch": (-0.49, -0.41, 0.08, 0.27),
+            "estate": (-0.49, -0.43, 0.07, 0.25),
+            "suv": (-0.49, -0.42, 0.08, 0.24),
+            "mpv": (-0.495, -0.45, 0.14, 0.36),
+            "pickup": (-0.10, -0.07, 0.15, 0.27),
+        }[self.kind]
         a, b, c, d = (share * self.length for share in shares)
         return a, b, c, d
 
@@ -78,25 +86,33 @@ def make_pickup(rng: np.random.Generator, lit: float) -> Solid:
     style_length, wide = solid.half_length, solid.half_width
     belt = solid.height * 0.60
     bed = Part((0.0, belt * 0.55, -style_length * 0.6))
-    floor = [(-wide * 0.85, belt + 0.02, -style_length + 0.1), (wide * 0.85, belt + 0.02, -style_length + 0.1),
-             (wide * 0.85, belt + 0.02, -style_length * 0.22), (-wide * 0.85, belt + 0.02, -style_length * 0.22)]  # fmt: skip
+    floor = [
+        (-wide * 0.85, belt + 0.02, -style_length + 0.1),
+        (wide * 0.85, belt + 0.02, -style_length + 0.1),
+        (wide * 0.85, belt + 0.02, -style_length * 0.22),
+        (-wide * 0.85, belt + 0.02, -style_length * 0.22),
+    ]
     bed.face(floor, DARK)
     solid.parts.insert(1, bed)
     return solid
 
 
 def _stations(style: _CarStyle) -> list[tuple[float, float, float, float]]:
-    """Give cross-sections from rear to front: z, height of the top, share of the width, underside."""
+    """Give cross-sections, rear to front: z, top, share of the width, underside."""
     half, belt, hood, low = style.length / 2, style.belt, style.hood, style.clearance
     rear_foot, _, _, front_foot = style.cabin()
     deck = belt - (0.03 if style.kind in ("sedan", "pickup") else 0.0)
     return [
-        (-half, deck * 0.80, 0.80, low + 0.12), (-half + 0.05, deck * 0.93, 0.90, low + 0.03),
-        (-half + 0.22, deck, 0.97, low), (max(rear_foot, -half + 0.3), belt, 1.0, low),
-        (front_foot, belt, 1.0, low), ((front_foot + half) / 2, (belt + hood) / 2 + 0.02, 0.99, low),
-        (half - 0.35, hood, 0.95, low), (half - 0.10, hood - 0.09, 0.86, low + 0.02),
+        (-half, deck * 0.80, 0.80, low + 0.12),
+        (-half + 0.05, deck * 0.93, 0.90, low + 0.03),
+        (-half + 0.22, deck, 0.97, low),
+        (max(rear_foot, -half + 0.3), belt, 1.0, low),
+        (front_foot, belt, 1.0, low),
+        ((front_foot + half) / 2, (belt + hood) / 2 + 0.02, 0.99, low),
+        (half - 0.35, hood, 0.95, low),
+        (half - 0.10, hood - 0.09, 0.86, low + 0.02),
         (half, hood - 0.24, 0.72, low + 0.08),
-    ]  # fmt: skip
+    ]
 
 
 def _car_body(style: _CarStyle, paint: Colour, rng: np.random.Generator, lit: float) -> Part:
@@ -106,7 +122,7 @@ def _car_body(style: _CarStyle, paint: Colour, rng: np.random.Generator, lit: fl
     axles = (half * -0.59, half * 0.61)
     tyres(part, axles, wide - 0.03, style.radius, 0.21)
     stations = _stations(style)
-    for (z0, y0, w0, u0), (z1, y1, w1, u1) in zip(stations, stations[1:], strict=False):
+    for (z0, y0, w0, u0), (z1, y1, w1, u1) in pairwise(stations):
         a, b, low_paint = w0 * wide, w1 * wide, mix(paint, DARK, 0.06)
         for side in (-1.0, 1.0):
             # Three strips up the side: below the waist, the door, and the shoulder that leans in.
@@ -116,15 +132,26 @@ def _car_body(style: _CarStyle, paint: Colour, rng: np.random.Generator, lit: fl
                 ((0.80, 0.985), (1.0, 0.90), paint),
             ):
                 part.face(
-                    [(side * a * out_low, u0 + (y0 - u0) * lower, z0),
-                     (side * b * out_low, u1 + (y1 - u1) * lower, z1),
-                     (side * b * out_high, u1 + (y1 - u1) * upper, z1),
-                     (side * a * out_high, u0 + (y0 - u0) * upper, z0)], own, gloss=PAINT_GLOSS)  # fmt: skip
-        part.face([(-a * 0.9, y0, z0), (a * 0.9, y0, z0), (b * 0.9, y1, z1), (-b * 0.9, y1, z1)],
-                  paint, gloss=PAINT_GLOSS)  # fmt: skip
+                    [
+                        (side * a * out_low, u0 + (y0 - u0) * lower, z0),
+                        (side * b * out_low, u1 + (y1 - u1) * lower, z1),
+                        (side * b * out_high, u1 + (y1 - u1) * upper, z1),
+                        (side * a * out_high, u0 + (y0 - u0) * upper, z0),
+                    ],
+                    own,
+                    gloss=PAINT_GLOSS,
+                )
+        part.face(
+            [(-a * 0.9, y0, z0), (a * 0.9, y0, z0), (b * 0.9, y1, z1), (-b * 0.9, y1, z1)],
+            paint,
+            gloss=PAINT_GLOSS,
+        )
     for z, y, w, u in (stations[0], stations[-1]):
-        part.face([(-w * wide, u, z), (w * wide, u, z), (w * wide * 0.9, y, z), (-w * wide * 0.9, y, z)],
-                  paint, gloss=PAINT_GLOSS)  # fmt: skip
+        part.face(
+            [(-w * wide, u, z), (w * wide, u, z), (w * wide * 0.9, y, z), (-w * wide * 0.9, y, z)],
+            paint,
+            gloss=PAINT_GLOSS,
+        )
     sill = [
         (-half + 0.35, low),
         (half - 0.35, low),
@@ -169,8 +196,11 @@ def _bumper(part: Part, style: _CarStyle, end: float, colour: Colour, up: Corner
         [(-inner, z), (-0.985, z - end * 0.30)],
     ):
         (x0, z0), (x1, z1) = points
-        part.face([(x0 * wide, y0, z0), (x1 * wide, y0, z1), (x1 * wide, y1, z1), (x0 * wide, y1, z0)],
-                  colour, gloss=0.2)  # fmt: skip
+        part.face(
+            [(x0 * wide, y0, z0), (x1 * wide, y0, z1), (x1 * wide, y1, z1), (x0 * wide, y1, z0)],
+            colour,
+            gloss=0.2,
+        )
 
 
 def _corner_lamp(
@@ -190,8 +220,12 @@ def _corner_lamp(
             ((inner, z), (knee, z)),
             ((knee, z), (0.975, z - end * turn)),
         ):
-            points = [(side * x0 * wide, up[0], z0), (side * x1 * wide, up[0], z1),
-                      (side * x1 * wide, up[1], z1), (side * x0 * wide, up[1], z0)]  # fmt: skip
+            points = [
+                (side * x0 * wide, up[0], z0),
+                (side * x1 * wide, up[0], z1),
+                (side * x1 * wide, up[1], z1),
+                (side * x0 * wide, up[1], z0),
+            ]
             part.face(points, colour, gloss=0.4)
             part.pieces[-1].emission = emission
 
@@ -212,8 +246,15 @@ def _car_rear(
     inner = float(rng.uniform(0.42, 0.66))
     glow = 0.35 + 0.65 * lit if lit > 0.05 else 0.2
     _corner_lamp(part, style, -1, inner, (belt * y0, belt * y1), TAIL, glow)
-    _corner_lamp(part, style, -1, inner + 0.05, (belt * (y0 + 0.03), belt * (y0 + 0.09)),
-                 (0.72, 0.40, 0.30), glow * 0.5)  # fmt: skip
+    _corner_lamp(
+        part,
+        style,
+        -1,
+        inner + 0.05,
+        (belt * (y0 + 0.03), belt * (y0 + 0.09)),
+        (0.72, 0.40, 0.30),
+        glow * 0.5,
+    )
     plate = PLATES[int(rng.choice(3, p=[0.7, 0.25, 0.05]))]
     at = belt * 0.64 if rng.random() < 0.6 else low + 0.2
     end_patch(part, z - 0.003, (-0.30, 0.30), (at - 0.03, at + 0.15), mix(paint, DARK, 0.5))
@@ -238,9 +279,7 @@ def _car_front(
     end_patch(part, z + 0.002, (-0.06, 0.06), (top - 0.13, top - 0.06), STEEL)
     glow = min(1.0, lit * 1.4) if lit > 0.05 else 0.1
     inner = float(rng.uniform(0.44, 0.52))
-    _corner_lamp(
-        part, style, 1, inner, (top - 0.17, top - 0.01), mix(HEAD, DARK, 0.45), glow * 0.5
-    )
+    _corner_lamp(part, style, 1, inner, (top - 0.17, top - 0.01), mix(HEAD, DARK, 0.45), glow * 0.5)
     _corner_lamp(part, style, 1, inner + 0.05, (top - 0.14, top - 0.03), HEAD, glow)
     for side in (-1.0, 1.0):
         x0, x1 = sorted((side * wide * 0.56, side * wide * 0.72))
@@ -257,10 +296,20 @@ def _car_cabin(style: _CarStyle, paint: Colour, rng: np.random.Generator) -> Par
     part = Part((0.0, belt + 0.25, 0.0))
     quads = [
         [(-foot, belt, z0), (foot, belt, z0), (roof, top - 0.03, z1), (-roof, top - 0.03, z1)],
-        [(-roof, top - 0.03, z1), (roof, top - 0.03, z1), (roof, top, (z1 + z2) / 2), (-roof, top, (z1 + z2) / 2)],
-        [(-roof, top, (z1 + z2) / 2), (roof, top, (z1 + z2) / 2), (roof, top - 0.02, z2), (-roof, top - 0.02, z2)],
+        [
+            (-roof, top - 0.03, z1),
+            (roof, top - 0.03, z1),
+            (roof, top, (z1 + z2) / 2),
+            (-roof, top, (z1 + z2) / 2),
+        ],
+        [
+            (-roof, top, (z1 + z2) / 2),
+            (roof, top, (z1 + z2) / 2),
+            (roof, top - 0.02, z2),
+            (-roof, top - 0.02, z2),
+        ],
         [(-roof, top - 0.02, z2), (roof, top - 0.02, z2), (foot, belt, z3), (-foot, belt, z3)],
-    ]  # fmt: skip
+    ]
     for quad in quads:
         part.face(quad, paint, gloss=PAINT_GLOSS)
     tint = mix(GLASS, SHINE, float(rng.uniform(0.0, 0.35)))
@@ -268,14 +317,22 @@ def _car_cabin(style: _CarStyle, paint: Colour, rng: np.random.Generator) -> Par
     pane(part, quads[0], (0.07, 0.93), (0.14, 0.90), tint)
     pane(part, quads[3], (0.06, 0.94), (0.08, 0.94), tint)
     for side in (-1.0, 1.0):
-        wall = [(side * foot, belt, z0), (side * foot, belt, z3), (side * roof, top - 0.03, z2),
-                (side * roof, top - 0.03, z1)]  # fmt: skip
+        wall = [
+            (side * foot, belt, z0),
+            (side * foot, belt, z3),
+            (side * roof, top - 0.03, z2),
+            (side * roof, top - 0.03, z1),
+        ]
         part.face(wall, paint, gloss=PAINT_GLOSS)
         for u0, u1 in ((0.05, 0.485), (0.52, 0.95)):
             pane(part, wall, (u0, u1), (0.10, 0.86), tint)
     for side in (-1.0, 1.0):
         x = side * (wide + 0.10)
-        mirror = Piece([(x, belt + 0.06, z3 - 0.25), (side * wide, belt + 0.03, z3 - 0.25)], paint,
-                       None, (0.075, 0.04))  # fmt: skip
+        mirror = Piece(
+            [(x, belt + 0.06, z3 - 0.25), (side * wide, belt + 0.03, z3 - 0.25)],
+            paint,
+            None,
+            (0.075, 0.04),
+        )
         part.pieces.insert(0, mirror)
     return part

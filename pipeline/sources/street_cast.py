@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from pipeline.sources import street_buses as buses
 from pipeline.sources import street_cars as cars
 from pipeline.sources import street_lorries as lorries
 from pipeline.sources import street_people as people
@@ -113,9 +114,7 @@ class Cast:
         parked: bool = False,
     ) -> None:
         seed, lit = self.seed(), 0.0 if parked else self.lit
-        make = {CAR: cars.make_car, BUS: lorries.make_bus, TRUCK: lorries.make_truck}[
-            class_id
-        ]
+        make = {CAR: cars.make_car, BUS: buses.make_bus, TRUCK: lorries.make_truck}[class_id]
         self.actors.append(
             Actor(
                 {1: class_id},

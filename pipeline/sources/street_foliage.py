@@ -1,5 +1,4 @@
-"""Leaves: smooth green blobs broken into ragged, mottled foliage.
-"""
+"""Leaves: smooth green blobs broken into ragged, mottled foliage."""
 
 from __future__ import annotations
 
@@ -16,6 +15,8 @@ def _leaf_tiles() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     shift = rng.uniform(-1, 1, (192, 192, 2)).astype(np.float32)
     light = rng.uniform(0.72, 1.22, (192, 192)).astype(np.float32)
     return shift, light
+
+
 _LEAF_SHIFT, _LEAF_LIGHT = _leaf_tiles()
 
 
@@ -36,10 +37,12 @@ def break_into_leaves(
     rows, columns = math.ceil(height / cell) + 1, math.ceil(width / cell) + 1
     tiles = (rows // 192 + 1, columns // 192 + 1)
     whole = (math.ceil(columns * cell), math.ceil(rows * cell))
-    shift = cv2.resize(np.tile(_LEAF_SHIFT, (*tiles, 1))[:rows, :columns], whole,
-                       interpolation=cv2.INTER_LINEAR)[:height, :width] * np.float32(2.6 * size)  # fmt: skip
-    light = cv2.resize(np.tile(_LEAF_LIGHT, tiles)[:rows, :columns], whole,
-                       interpolation=cv2.INTER_LINEAR)[:height, :width]  # fmt: skip
+    shift = cv2.resize(
+        np.tile(_LEAF_SHIFT, (*tiles, 1))[:rows, :columns], whole, interpolation=cv2.INTER_LINEAR
+    )[:height, :width] * np.float32(2.6 * size)
+    light = cv2.resize(
+        np.tile(_LEAF_LIGHT, tiles)[:rows, :columns], whole, interpolation=cv2.INTER_LINEAR
+    )[:height, :width]
     map_x = shift[:, :, 0] + np.arange(width, dtype=np.float32)
     map_y = shift[:, :, 1] + np.arange(height, dtype=np.float32)[:, None]
     moved = cv2.remap(colour, map_x, map_y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)

@@ -175,8 +175,15 @@ def _villas(picture: Image, mask: Image, rng: np.random.Generator, lamps: float)
         def at(a: float, b: float, rows: int = rows) -> list[int]:
             return [round(a * _WALL_SCALE), rows - round(b * _WALL_SCALE)]
 
-        roof = np.array([at(x - 0.6, high), at(x + wide + 0.6, high), at(x + wide * 0.72, high + 2.6),
-                         at(x + wide * 0.28, high + 2.6)], np.int32)  # fmt: skip
+        roof = np.array(
+            [
+                at(x - 0.6, high),
+                at(x + wide + 0.6, high),
+                at(x + wide * 0.72, high + 2.6),
+                at(x + wide * 0.28, high + 2.6),
+            ],
+            np.int32,
+        )
         tiles = (112, 66, 50) if rng.random() < 0.5 else (78, 76, 78)
         cv2.fillPoly(picture, [roof], tiles)
         cv2.fillPoly(mask, [roof], (255,))

@@ -1,5 +1,4 @@
-"""Cross-sections of drawn streets: lanes, kerbs, walls, the camera's height and speed.
-"""
+"""Cross-sections of drawn streets: lanes, kerbs, walls, the camera's height and speed."""
 
 from __future__ import annotations
 

@@ -94,14 +94,23 @@ def _upper_body(
     half = 0.098 * tall * wide
     pieces = [
         _limb(
-            [(x - half, shoulder_y - 0.01, shoulder_z), (x + half, shoulder_y - 0.01, shoulder_z),
-             (x + half * 0.62, y, z), (x - half * 0.62, y, z)],
+            [
+                (x - half, shoulder_y - 0.01, shoulder_z),
+                (x + half, shoulder_y - 0.01, shoulder_z),
+                (x + half * 0.62, y, z),
+                (x - half * 0.62, y, z),
+            ],
             [0.040 * tall, 0.040 * tall, 0.05 * tall * wide, 0.05 * tall * wide],
-            look.top, label,
+            look.top,
+            label,
         ),
-        _limb([(x, shoulder_y, shoulder_z), (x, shoulder_y + 0.07 * tall, shoulder_z + 0.02 * tall)],
-              [0.034 * tall, 0.03 * tall], look.skin, label),
-    ]  # fmt: skip
+        _limb(
+            [(x, shoulder_y, shoulder_z), (x, shoulder_y + 0.07 * tall, shoulder_z + 0.02 * tall)],
+            [0.034 * tall, 0.03 * tall],
+            look.skin,
+            label,
+        ),
+    ]
     head_y, head_z = shoulder_y + 0.122 * tall, shoulder_z + 0.02 * tall
     face = [(x, head_y + 0.012 * tall, head_z + 0.01), (x, head_y - 0.022 * tall, head_z + 0.02)]
     pieces.append(_limb(face, [0.053 * tall, 0.043 * tall], look.skin, label))
@@ -145,8 +154,11 @@ def make_walker(look: Look, phase: float, stride: float = 1.0) -> Solid:
         shoulder = (side * 0.118 * tall * look.build, hip_y + 0.285 * tall, 0.0)
         back = -0.55 * stride * side * math.sin(phase)
         reach = 0.33 * tall
-        hand = (side * 0.15 * tall * look.build, shoulder[1] - reach * math.cos(back),
-                reach * math.sin(back) + 0.04)  # fmt: skip
+        hand = (
+            side * 0.15 * tall * look.build,
+            shoulder[1] - reach * math.cos(back),
+            reach * math.sin(back) + 0.04,
+        )
         part.pieces.extend(_arm(look, shoulder, hand, 0.02, 1))
     part.pieces.extend(_upper_body(look, (0.0, hip_y, 0.0), 0.05, 1, None))
     if look.skirt:
@@ -205,8 +217,14 @@ def make_cyclist(look: Look, paint: Colour, phase: float, upright: float) -> Sol
                 Piece([(0.0, 0.33 + dy, z + dz), (0.0, 0.33 - dy, z - dz)], _STEEL, None, (0.004,))
             )
     crank, saddle, head = (0.0, 0.29, -0.05), (0.0, 0.92, -0.2), (0.0, 0.86, 0.36)
-    for a, b in ((crank, saddle), (saddle, (0.0, 0.33, -0.53)), (crank, (0.0, 0.33, -0.53)),
-                 (crank, (0.0, 0.74, 0.39)), ((0.0, 0.84, -0.18), head), (head, (0.0, 0.33, 0.53))):  # fmt: skip
+    for a, b in (
+        (crank, saddle),
+        (saddle, (0.0, 0.33, -0.53)),
+        (crank, (0.0, 0.33, -0.53)),
+        (crank, (0.0, 0.74, 0.39)),
+        ((0.0, 0.84, -0.18), head),
+        (head, (0.0, 0.33, 0.53)),
+    ):
         pieces.append(Piece([a, b], paint, None, (0.022,)))
     bar_y = 0.98 + 0.1 * upright
     pieces.append(Piece([head, (0.0, bar_y, 0.36)], _STEEL, None, (0.02,)))
@@ -245,8 +263,11 @@ def _ride(
         part.pieces.append(_limb([knee, foot], [0.036 * tall, 0.026 * tall], look.legs, 2))
         toe = (foot[0], foot[1] - 0.01, foot[2] + 0.12)
         part.pieces.append(_limb([foot, toe], [0.04, 0.03], look.shoes, 2))
-        shoulder = (side * 0.115 * tall * look.build, hip[1] + 0.28 * tall * math.cos(lean),
-                    hip[2] + 0.28 * tall * math.sin(lean))  # fmt: skip
+        shoulder = (
+            side * 0.115 * tall * look.build,
+            hip[1] + 0.28 * tall * math.cos(lean),
+            hip[2] + 0.28 * tall * math.sin(lean),
+        )
         part.pieces.extend(_arm(look, shoulder, (side * hand[0], hand[1], hand[2]), 0.08, 2))
 
 

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from pipeline.sources.street_foliage import break_into_leaves
 from pipeline.sources.street_light import Colour, Mood, Vector
+from pipeline.sources.street_shading import piece_colours
 from pipeline.sources.street_solids import (
     NEAR_METRES,
-    Packed,
     Part,
     Piece,
     Pose,
@@ -73,6 +73,8 @@ def _clip_near(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _tangents(points: npt.NDArray[np.float64], eye_height: float) -> npt.NDArray[np.float64]:
     depth = np.maximum(points[:, 2], NEAR_METRES)
     return np.stack([points[:, 0] / depth, (eye_height - points[:, 1]) / depth], axis=1)
+
+
 _CIRCLE = np.array([(math.cos(a * math.pi / 6), math.sin(a * math.pi / 6)) for a in range(12)])
 
 
@@ -134,6 +136,8 @@ def _shadow_outline(solid: Solid, pose: Pose, sun: Vector | None) -> npt.NDArray
         moved = foot + np.array([-sun[0] * reach, 0.0, -sun[2] * reach])
         foot = np.concatenate([foot, moved])
     return foot
+
+
 _ROUND = tuple(
     share * _CIRCLE + 1.6 * (1.0 - share) * np.array([0.2, -0.2]) for share in (1.0, 0.76, 0.46)
 )
@@ -173,7 +177,7 @@ def _project(part: Part, canvas: _Canvas, pose: Pose, mood: Mood, veil: float) -
     )
     rays = placed[packed.starts[:-1]] - np.array([0.0, pose.eye_height, 0.0])
     facings = (normals * rays).sum(axis=1)
-    colours = _colours(packed, normals, facings, rays, pose, mood)
+    colours = piece_colours(packed, normals, facings, rays, pose, mood)
     colours += veil * (np.array(mood.haze) - colours)
     return _Drawing(placed, canvas.corners(flat), rings, facings.tolist(), colours.tolist())
 
@@ -233,49 +237,6 @@ def _draw_round(
 
 def _times(colour: Sequence[float], gain: float) -> Colour:
     return min(255.0, colour[0] * gain), min(255.0, colour[1] * gain), min(255.0, colour[2] * gain)
-
-
-def _colours(
-    packed: Packed,
-    normals: npt.NDArray[np.float64],
-    facings: npt.NDArray[np.float64],
-    rays: npt.NDArray[np.float64],
-    pose: Pose,
-    mood: Mood,
-) -> npt.NDArray[np.float64]:
-    """Give the colour (pieces, 3) in [0, 255] of each piece under the mood's light.
-
-    Args:
-        packed: The pieces.
-        normals: (pieces, 3) in the camera's frame.
-        facings: (pieces,) normal times ray.
-        rays: (pieces, 3) from the eye to a point of each piece.
-        pose: Where the model stands.
-        mood: The light.
-    """
-    sky = np.where(packed.plain, 0.9, 0.72 + 0.28 * normals[:, 1])[:, None]
-    sun = np.where(packed.plain, 0.45, np.maximum(0.0, normals @ np.array(mood.towards_sun)))[
-        :, None
-    ]
-    light = sky * np.array(mood.ambient) + sun * np.array(mood.sun)
-    own = 255.0 * packed.albedos
-    colours = np.minimum(255.0, own * light)
-    colours += packed.emissions[:, None] * (own - colours)
-    # What stands low gets less of the sky.
-    low = np.minimum(1.04, 0.90 + 0.10 * (rays[:, 1] + pose.eye_height))
-    colours *= np.where(packed.plain, 1.0, low)[:, None]
-    if packed.glosses.any():
-        length = np.sqrt((rays * rays).sum(axis=1))
-        cosine = np.clip(-facings / length, 0.0, 1.0)
-        up = rays[:, 1] / length + 2.0 * cosine * normals[:, 1]
-        low_sky, top_sky, haze = np.array(mood.sky_low), np.array(mood.sky_top), np.array(mood.haze)
-        mirrored = low_sky + np.clip(up, 0.0, 1.0)[:, None] * (top_sky - low_sky)
-        # Below the roofs it is houses, then road, that a car mirrors.
-        houses = np.where(up > -0.1, 0.42, 0.3)[:, None] * haze
-        mirrored = np.where((up > 0.12)[:, None], mirrored, houses)
-        share = np.minimum(0.8, packed.glosses * (0.10 + 0.75 * (1.0 - cosine) ** 4))
-        colours += share[:, None] * (mirrored - colours)
-    return np.clip(colours, 0.0, 255.0)
 
 
 def render(
@@ -353,7 +314,7 @@ def _finish(
     canvas: _Canvas, shadow: npt.NDArray[np.uint8] | None, veil: float, anchor: tuple[float, float]
 ) -> Sprite:
     """Average the canvas down and lay the shadow beneath what was drawn."""
-    colour, labels = canvas.colour, cv2.subtract(canvas.owners, (1,))
+    colour, labels = canvas.colour, np.maximum(canvas.owners, 1) - np.uint8(1)
     opacity = cv2.threshold(canvas.owners, 0, 255, cv2.THRESH_BINARY)[1]
     if canvas.fine > 1:
         size = (colour.shape[1] // canvas.fine, colour.shape[0] // canvas.fine)
@@ -375,6 +336,10 @@ def _finish(
         if width:
             extents[label] = (x, y, width, height)
     return Sprite(
-        colour, cv2.merge([keep, keep, keep]), labels,
-        canvas.left - anchor[0], canvas.top - anchor[1], extents,
-    )  # fmt: skip
+        colour,
+        cv2.merge([keep, keep, keep]),
+        labels,
+        canvas.left - anchor[0],
+        canvas.top - anchor[1],
+        extents,
+    )

@@ -5,6 +5,8 @@ Painted as reflectance (255 = white); rows lie along the way, columns across.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
@@ -14,6 +16,8 @@ from pipeline.sources.street_light import Mood
 from pipeline.sources.street_texture import cloud, grain
 
 _ROAD_LOOP, _ALONG, _ACROSS = 96.0, 12.0, 20.0
+Column = Callable[[float], int]
+"""Gives the column of a place, metres right of the camera's lane."""
 _WHITE, _YELLOW = (205, 205, 200), (200, 160, 60)
 
 
@@ -60,8 +64,8 @@ def paint_ground(layout: Layout, mood: Mood, rng: np.random.Generator) -> Ground
 
 
 def _house_shadow(
-    picture: Image, layout: Layout, column, mood: Mood, rng: np.random.Generator
-) -> None:  # type: ignore[no-untyped-def]
+    picture: Image, layout: Layout, column: Column, mood: Mood, rng: np.random.Generator
+) -> None:
     """Darken what the houses or trees on the sun's side keep the sun from."""
     towards = mood.towards_sun[0] * (-1 if layout.mirrored else 1)
     reach = float(rng.uniform(0.5, 1.4)) * abs(towards) / max(0.3, mood.towards_sun[1]) * 7.0
@@ -69,15 +73,15 @@ def _house_shadow(
     edge = layout.wall[1] - reach if towards > 0 else layout.wall[0] + reach
     cells = 24
     jags = np.repeat(rng.uniform(-2.5, 2.0, cells), rows // cells + 1)[:rows]
-    jags = cv2.blur(jags.reshape(-1, 1), (1, 9)).ravel()
+    smooth = cv2.blur(jags.reshape(-1, 1), (1, 9)).ravel().tolist()
     columns = np.arange(picture.shape[1])[None, :]
-    border = np.array([column(edge + jag) for jag in jags])[:, None]
+    border = np.array([column(edge + jag) for jag in smooth])[:, None]
     dark = columns > border if towards > 0 else columns < border
     soft = cv2.blur(dark.astype(np.float32), (9, 5))[:, :, None]
     np.copyto(picture, (picture * (1 - soft * mood.shadow)).astype(np.uint8))
 
 
-def _pavements(picture: Image, layout: Layout, column, rng: np.random.Generator) -> None:  # type: ignore[no-untyped-def]
+def _pavements(picture: Image, layout: Layout, column: Column, rng: np.random.Generator) -> None:
     """Paint kerbs and pavements, or a highway's verge, on both sides."""
     if layout.kind == "highway":
         return
@@ -104,9 +108,9 @@ def _pavements(picture: Image, layout: Layout, column, rng: np.random.Generator)
 def _wear(
     picture: Image,
     layout: Layout,
-    column,
+    column: Column,
     road0: int,
-    road1: int,  # type: ignore[no-untyped-def]
+    road1: int,
     rng: np.random.Generator,
 ) -> None:
     """Add tyre tracks, patches, cracks and manhole covers."""
@@ -132,13 +136,18 @@ def _wear(
         cv2.ellipse(picture, (place, (11, 7), 0), (62, 60, 58), -1)
 
 
-def _lines(picture: Image, layout: Layout, column, rng: np.random.Generator) -> None:  # type: ignore[no-untyped-def]
+def _lines(picture: Image, layout: Layout, column: Column, rng: np.random.Generator) -> None:
     """Paint lane lines, edge lines, a zebra crossing."""
     rows = picture.shape[0]
     worn = float(rng.uniform(0.55, 1.0))
 
-    def stripe(x: float, colour: tuple[int, int, int], on: float = 1.0, period: float = 0.0,
-               half: float = 0.075) -> None:  # fmt: skip
+    def stripe(
+        x: float,
+        colour: tuple[int, int, int],
+        on: float = 1.0,
+        period: float = 0.0,
+        half: float = 0.075,
+    ) -> None:
         a, b = column(x - half), max(column(x + half), column(x - half) + 2)
         where = np.ones(rows, bool)
         if period:
@@ -179,7 +188,7 @@ def _lines(picture: Image, layout: Layout, column, rng: np.random.Generator) -> 
         _zebra(picture, layout, column, zebra, worn)
 
 
-def _zebra(picture: Image, layout: Layout, column, z: float, worn: float) -> None:  # type: ignore[no-untyped-def]
+def _zebra(picture: Image, layout: Layout, column: Column, z: float, worn: float) -> None:
     rows = slice(round(z * _ALONG), round((z + 2.8) * _ALONG))
     x = layout.road[0] + 0.5
     while x < layout.road[1] - 0.6:

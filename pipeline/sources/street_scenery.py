@@ -63,10 +63,13 @@ def make_lamp_post(rng: np.random.Generator, lit: float) -> Solid:
 def _disc(y: float, radius: float, colour: Colour, z: float, corners: int = 14) -> Piece:
     turn = math.pi / corners
     points = [
-        (radius * math.sin(turn + a * 2 * math.pi / corners),
-         y + radius * math.cos(turn + a * 2 * math.pi / corners), z)
+        (
+            radius * math.sin(turn + a * 2 * math.pi / corners),
+            y + radius * math.cos(turn + a * 2 * math.pi / corners),
+            z,
+        )
         for a in range(corners)
-    ]  # fmt: skip
+    ]
     return Piece(points, colour, None, (), 0)
 
 
@@ -82,8 +85,12 @@ def make_sign(rng: np.random.Generator) -> Solid:
         part.pieces.append(_disc(high, 0.13, (0.1, 0.1, 0.1), -0.052, 4))
     elif kind == "stop":
         part.pieces += [_disc(high, 0.38, white, -0.05, 8), _disc(high, 0.35, red, -0.051, 8)]
-        bar = [(-0.24, high - 0.06, -0.052), (0.24, high - 0.06, -0.052), (0.24, high + 0.06, -0.052),
-               (-0.24, high + 0.06, -0.052)]  # fmt: skip
+        bar = [
+            (-0.24, high - 0.06, -0.052),
+            (0.24, high - 0.06, -0.052),
+            (0.24, high + 0.06, -0.052),
+            (-0.24, high + 0.06, -0.052),
+        ]
         part.pieces.append(Piece(bar, white, None, (), 0))
     elif kind == "blue":
         part.pieces += [_disc(high, 0.33, white, -0.05), _disc(high, 0.30, blue, -0.051)]
@@ -93,8 +100,12 @@ def make_sign(rng: np.random.Generator) -> Solid:
     else:
         wide = float(rng.uniform(0.5, 0.9))
         tint = (0.05, 0.32, 0.20) if rng.random() < 0.5 else blue
-        plate = [(-wide, high - 0.2, -0.05), (wide, high - 0.2, -0.05), (wide, high + 0.2, -0.05),
-                 (-wide, high + 0.2, -0.05)]  # fmt: skip
+        plate = [
+            (-wide, high - 0.2, -0.05),
+            (wide, high - 0.2, -0.05),
+            (wide, high + 0.2, -0.05),
+            (-wide, high + 0.2, -0.05),
+        ]
         part.pieces.append(Piece(plate, tint, None, (), 0))
         line = [(-wide * 0.75, high, -0.051), (wide * 0.6, high, -0.051)]
         part.pieces.append(Piece(line, white, None, (0.05,), 0))
@@ -116,8 +127,12 @@ def make_signal(rng: np.random.Generator) -> Solid:
     )
     red = bool(rng.random() < 0.6)
     for x, y in ((arm, high - 0.4), (0.0, 2.7)):
-        box = [(x - 0.17, y - 0.5, -0.1), (x + 0.17, y - 0.5, -0.1), (x + 0.17, y + 0.5, -0.1),
-               (x - 0.17, y + 0.5, -0.1)]  # fmt: skip
+        box = [
+            (x - 0.17, y - 0.5, -0.1),
+            (x + 0.17, y - 0.5, -0.1),
+            (x + 0.17, y + 0.5, -0.1),
+            (x - 0.17, y + 0.5, -0.1),
+        ]
         part.pieces.append(Piece(box, (0.06, 0.06, 0.06), None, (), 0))
         colours = ((0.95, 0.1, 0.05), (0.25, 0.2, 0.05), (0.05, 0.25, 0.1))
         if not red:

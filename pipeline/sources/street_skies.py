@@ -1,5 +1,4 @@
-"""The painted sky of a drawn street, with clouds and a far skyline.
-"""
+"""The painted sky of a drawn street, with clouds and a far skyline."""
 
 from __future__ import annotations
 

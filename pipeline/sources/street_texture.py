@@ -1,5 +1,4 @@
-"""Noise that keeps painted surfaces from looking flat.
-"""
+"""Noise that keeps painted surfaces from looking flat."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Who is on the drawn street: lanes, parked cars, walkers, cyclists, and what stands beside them.
-"""
+"""Who is on the drawn street: lanes, parked cars, walkers, cyclists, what stands by it."""
 
 from __future__ import annotations
 
@@ -59,8 +58,11 @@ def _lanes(cast: Cast) -> None:
         gap = float(rng.uniform(16, 45)) / cast.busy * (1.7 if layout.kind == "highway" else 1.0)
         place = float(rng.uniform(0, gap))
         while place < length - 16:
-            cast.any_vehicle(weave(middle, rng), ring(place, speed, length, 16.0),
-                             0.0 if direction == 1 else math.pi)  # fmt: skip
+            cast.any_vehicle(
+                weave(middle, rng),
+                ring(place, speed, length, 16.0),
+                0.0 if direction == 1 else math.pi,
+            )
             place += 15.0 + gap * float(rng.uniform(0.3, 1.7))
 
 
@@ -113,8 +115,13 @@ def _parked(cast: Cast) -> None:
                 continue
             kind = TRUCK if rng.random() < 0.06 else CAR
             z = cast.grounded(slot * 7.0 + float(rng.uniform(-0.6, 0.6)), 154.0)
-            cast.vehicle(kind, constant(x + float(rng.uniform(-0.12, 0.12))), z,
-                         heading + float(rng.uniform(-0.03, 0.03)), parked=True)  # fmt: skip
+            cast.vehicle(
+                kind,
+                constant(x + float(rng.uniform(-0.12, 0.12))),
+                z,
+                heading + float(rng.uniform(-0.03, 0.03)),
+                parked=True,
+            )
 
 
 def _at_crossing(layout: Layout, z: float) -> bool:
@@ -158,8 +165,9 @@ def _crosser(cast: Cast) -> None:
     base = layout.crossing - 6.2 if layout.crossing else float(rng.uniform(10, 45))
     z0, phase = base + float(rng.uniform(-1.2, 1.2)), float(rng.uniform(0, 1))
     pace = float(rng.uniform(1.0, 1.6)) / abs(right - left)
-    cast.walker(lambda t, z: left + (right - left) * ((phase + pace * t) % 1.0),
-                lambda t: z0, heading)  # fmt: skip
+    cast.walker(
+        lambda t, z: left + (right - left) * ((phase + pace * t) % 1.0), lambda t: z0, heading
+    )
 
 
 def _cyclists(cast: Cast) -> None:
@@ -213,16 +221,25 @@ def _scenery(cast: Cast) -> None:
                 continue
             cast.still(
                 lambda post_rng: scenery.make_lamp_post(post_rng, cast.lit),
-                x, (post + 0.5 * side) * 150 / count, 150.0, 0.0 if side == 0 else math.pi,
+                x,
+                (post + 0.5 * side) * 150 / count,
+                150.0,
+                0.0 if side == 0 else math.pi,
                 model=lamp_seed,
-            )  # fmt: skip
+            )
         if trees:
             for slot in range(13):
                 far = 0.5 if layout.kind != "highway" else float(rng.uniform(2, 8))
                 seed = grove[int(rng.integers(4))]
                 if rng.random() < 0.7 and not _at_crossing(layout, slot * 12.0):
-                    cast.still(scenery.make_tree, x + (far if side else -far), slot * 12.0, 156.0,
-                               flat=True, model=seed)  # fmt: skip
+                    cast.still(
+                        scenery.make_tree,
+                        x + (far if side else -far),
+                        slot * 12.0,
+                        156.0,
+                        flat=True,
+                        model=seed,
+                    )
         for _ in range(int(rng.poisson(2.0))):
             cast.still(scenery.make_sign, x, float(rng.uniform(0, 150)), 150.0)
         if layout.kind in ("city", "junction"):
@@ -235,5 +252,6 @@ def _scenery(cast: Cast) -> None:
         middle = sum(layout.median) / 2
         for slot in range(9):
             if rng.random() < 0.5:
-                cast.still(scenery.make_tree, middle, slot * 17.0, 153.0, flat=True,
-                           model=grove[slot % 3])  # fmt: skip
+                cast.still(
+                    scenery.make_tree, middle, slot * 17.0, 153.0, flat=True, model=grove[slot % 3]
+                )
