@@ -16,7 +16,8 @@ import torchvision
 from torch import Tensor, nn
 
 from models.detection.architectures import COCO_CLASSES, faster_rcnn
-from models.detection.faster_rcnn import FasterRCNN
+from models.detection.faster_rcnn import FasterRCNN, OutputForm
+from models.export import export
 from tests.benchmarks.material import (
     REPOSITORY,
     ROAD,
