@@ -33,6 +33,7 @@ __all__ = ["STREET_CLASSES", "Street", "StreetFrame", "read_frame_counter"]
 
 STREET_CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "truck")
 LEAST_SIZE = 64
+_SALT = 41  # any number would do; with this one, seed 0 is a lively street by day
 _FARTHEST_METRES, _BEHIND_METRES = 170.0, 9.0
 
 
@@ -77,7 +78,7 @@ class Street:
         self.seed, self.size_hw, self.fps = seed, (int(size_hw[0]), int(size_hw[1])), float(fps)
         self._length = max(1, round(fps * seconds))
         # A stream of chance for each part, so that a change of one leaves the others as they are.
-        streams = [np.random.default_rng([seed, part]) for part in range(5)]
+        streams = [np.random.default_rng([seed, part, _SALT]) for part in range(5)]
         self.layout = draw_layout(streams[0])
         self.mood = draw_mood(streams[1])
         self._view = _View(self.size_hw, self.layout, streams[2])

@@ -201,6 +201,7 @@ def ring(start: float, speed: float, length: float, behind: float) -> Callable[[
 
 
 def mirrored(actor: Actor) -> Actor:
+    """Give the actor on the other side of the camera's axis, for left-hand traffic."""
     own = actor.x
     return replace(actor, x=lambda t, z: -own(t, z), heading=-actor.heading)
 
@@ -208,9 +209,16 @@ def mirrored(actor: Actor) -> Actor:
 def weave(
     middle: float, rng: np.random.Generator, size: float = 0.25
 ) -> Callable[[float, float], float]:
+    """Give x(seconds, z) of who keeps to ``middle``, a little aside and not quite straight."""
     offset, rate, phase = rng.uniform(-size, size), rng.uniform(0.2, 0.6), rng.uniform(0, 6.3)
     return lambda t, z: middle + offset + 0.4 * size * math.sin(rate * t + phase)
 
 
 def constant(x: float) -> Callable[[float, float], float]:
+    """Give x(seconds, z) of what stands in one line along the road."""
     return lambda t, z: x
+
+
+def standing(z: float) -> Callable[[float], float]:
+    """Give z(seconds) of what keeps its distance to the camera."""
+    return lambda seconds: z

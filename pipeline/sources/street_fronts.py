@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.sources.street_backdrop import Image, Wall, lit_picture
 from pipeline.sources.street_foliage import break_into_leaves
@@ -56,12 +57,14 @@ def paint_walls(layout: Layout, mood: Mood, rng: np.random.Generator) -> list[Wa
     return walls
 
 
-def _rect(picture: Image, x0: float, y0: float, x1: float, y1: float, colour: object) -> None:
+def _rect(
+    picture: Image, x0: float, y0: float, x1: float, y1: float, colour: npt.ArrayLike
+) -> None:
     """Fill a rectangle given in metres along and metres above the ground."""
     rows = picture.shape[0]
     a, b = round(x0 * _WALL_SCALE), round(x1 * _WALL_SCALE)
     top, bottom = max(0, rows - round(y1 * _WALL_SCALE)), rows - round(y0 * _WALL_SCALE)
-    picture[top : max(top, bottom), max(0, a) : max(0, b)] = colour
+    picture[top : max(top, bottom), max(0, a) : max(0, b)] = np.asarray(colour)
 
 
 def _glass(rng: np.random.Generator, lamps: float) -> tuple[int, int, int]:

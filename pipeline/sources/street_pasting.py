@@ -62,10 +62,10 @@ def paste(
     if (height, width) != (full_h, full_w):
         x, y = round(left + u0 * scale), round(top + v0 * scale)
         width, height = max(1, round((u1 - u0) * scale)), max(1, round((v1 - v0) * scale))
-        colour = cv2.resize(colour, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
-        keep = cv2.resize(keep, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+        colour = _resized(colour, (width, height), cv2.INTER_LINEAR)
+        keep = _resized(keep, (width, height), cv2.INTER_LINEAR)
         if names:
-            labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)  # type: ignore[assignment]
+            labels = _resized(labels, (width, height), cv2.INTER_NEAREST)
     else:
         x, y, width, height = x + u0, y + v0, u1 - u0, v1 - v0
     x0, y0 = max(0, x), max(0, y)
@@ -123,3 +123,7 @@ def truth(
         np.array(class_ids, np.int64),
         np.array(ignored, np.float32).reshape(-1, 4),
     )
+
+
+def _resized(image: Image, size_wh: tuple[int, int], interpolation: int) -> Image:
+    return np.asarray(cv2.resize(image, size_wh, interpolation=interpolation), np.uint8)

@@ -217,7 +217,7 @@ def make_cyclist(look: Look, paint: Colour, phase: float, upright: float) -> Sol
                 Piece([(0.0, 0.33 + dy, z + dz), (0.0, 0.33 - dy, z - dz)], _STEEL, None, (0.004,))
             )
     crank, saddle, head = (0.0, 0.29, -0.05), (0.0, 0.92, -0.2), (0.0, 0.86, 0.36)
-    for a, b in (
+    for start, end in (
         (crank, saddle),
         (saddle, (0.0, 0.33, -0.53)),
         (crank, (0.0, 0.33, -0.53)),
@@ -225,7 +225,7 @@ def make_cyclist(look: Look, paint: Colour, phase: float, upright: float) -> Sol
         ((0.0, 0.84, -0.18), head),
         (head, (0.0, 0.33, 0.53)),
     ):
-        pieces.append(Piece([a, b], paint, None, (0.022,)))
+        pieces.append(Piece([start, end], paint, None, (0.022,)))
     bar_y = 0.98 + 0.1 * upright
     pieces.append(Piece([head, (0.0, bar_y, 0.36)], _STEEL, None, (0.02,)))
     pieces.append(

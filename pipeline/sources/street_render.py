@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -95,7 +95,7 @@ class _Canvas:
     def corners(self, tangents: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
         offset = np.array([self.left * self.fine + 0.5, self.top * self.fine + 0.5])
         pixels = np.clip(tangents * self.scale - offset, -20000, 20000)
-        return np.rint(pixels * (1 << _SHIFT)).astype(np.int32)
+        return np.asarray(np.rint(pixels * (1 << _SHIFT)), np.int32)
 
     def fill(self, polygon: npt.NDArray[np.int32], colour: Sequence[float], label: int) -> None:
         cv2.fillPoly(self.colour, [polygon], colour, cv2.LINE_8, _SHIFT)
@@ -228,7 +228,7 @@ def _draw_round(
     for ring, gain in zip(
         drawing.rings[: 1 if piece.emission else layers], _ROUND_GAINS, strict=False
     ):
-        hull = cv2.convexHull(ring[span].reshape(-1, 2)).reshape(-1, 2)
+        hull = np.asarray(cv2.convexHull(ring[span].reshape(-1, 2)).reshape(-1, 2), np.int32)
         if gain < _ROUND_GAINS[0] + 0.01:
             canvas.fill(hull, _times(colour, gain if layers > 1 else 0.95), piece.label)
         else:
@@ -306,7 +306,8 @@ def _shadow(canvas: _Canvas, solid: Solid, pose: Pose, mood: Mood) -> npt.NDArra
         cv2.fillPoly(layer, [hull // canvas.fine], (round(255 * opacity),), cv2.LINE_8, _SHIFT)
         wide = min(30, max(1, round((0.14 if sun is None else 0.05) * per_metre)))
         high = max(1, round(0.5 * wide * min(1.0, 3 * pose.eye_height / max(1.0, pose.z))))
-        dark = cv2.max(dark, cv2.blur(layer, (2 * wide + 1, 2 * high + 1)))
+        soft = cv2.blur(layer, (2 * wide + 1, 2 * high + 1))
+        dark = np.maximum(dark, soft).astype(np.uint8)
     return dark
 
 
@@ -315,21 +316,21 @@ def _finish(
 ) -> Sprite:
     """Average the canvas down and lay the shadow beneath what was drawn."""
     colour, labels = canvas.colour, np.maximum(canvas.owners, 1) - np.uint8(1)
-    opacity = cv2.threshold(canvas.owners, 0, 255, cv2.THRESH_BINARY)[1]
+    opacity = _bytes(cv2.threshold(canvas.owners, 0, 255, cv2.THRESH_BINARY)[1])
     if canvas.fine > 1:
         size = (colour.shape[1] // canvas.fine, colour.shape[0] // canvas.fine)
         labels = np.ascontiguousarray(
             labels[canvas.fine - 1 :: canvas.fine, canvas.fine - 1 :: canvas.fine]
         )
         # Averaging with the empty (black) surroundings multiplies colour by opacity.
-        colour = cv2.resize(colour, size, interpolation=cv2.INTER_AREA)
-        opacity = cv2.resize(opacity, size, interpolation=cv2.INTER_AREA)
+        colour = _bytes(cv2.resize(colour, size, interpolation=cv2.INTER_AREA))
+        opacity = _bytes(cv2.resize(opacity, size, interpolation=cv2.INTER_AREA))
         labels = np.where(opacity >= 128, labels, 0)
-    keep = cv2.bitwise_not(opacity)
+    keep = _bytes(cv2.bitwise_not(opacity))
     if shadow is not None:
         # Haze thins a shadow as it thins everything else.
         clear = cv2.convertScaleAbs(shadow, alpha=-(1.0 - veil), beta=255.0)
-        keep = cv2.multiply(keep, clear, scale=1 / 255)
+        keep = _bytes(cv2.multiply(keep, clear, scale=1 / 255))
     extents = {}
     for label in (1, 2):
         x, y, width, height = cv2.boundingRect((labels == label).astype(np.uint8))
@@ -337,9 +338,14 @@ def _finish(
             extents[label] = (x, y, width, height)
     return Sprite(
         colour,
-        cv2.merge([keep, keep, keep]),
+        _bytes(cv2.merge([keep, keep, keep])),
         labels,
         canvas.left - anchor[0],
         canvas.top - anchor[1],
         extents,
     )
+
+
+def _bytes(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Tell the type checker what OpenCV gave."""
+    return np.asarray(image, np.uint8)

@@ -127,10 +127,12 @@ def _wear(
         patch = picture[y : y + high, x : min(road1, x + wide)]
         patch[:] = np.clip(patch * float(rng.uniform(0.75, 1.18)), 0, 255)
     for _ in range(int(rng.integers(0, 10))):
-        steps = np.cumsum(rng.normal(0, 7, (14, 2)) + [0, rng.choice([-8, 8])], axis=0)
-        points = (steps + [rng.integers(road0, road1), rng.integers(rows)]).astype(np.int32)
+        drift = np.array([0.0, rng.choice([-8.0, 8.0])])
+        start = np.array([rng.integers(road0, road1), rng.integers(rows)])
+        points = (start + np.cumsum(rng.normal(0, 7, (14, 2)) + drift, axis=0)).astype(np.int32)
         inside = (points[:, 0] > road0) & (points[:, 0] < road1)
-        cv2.polylines(picture, [points[inside]], False, (58, 57, 56), 1)
+        if inside.any():
+            cv2.polylines(picture, [points[inside]], False, (58, 57, 56), 1)
     for _ in range(int(rng.integers(0, 4))):
         place = (int(rng.integers(road0 + 10, road1 - 10)), int(rng.integers(rows)))
         cv2.ellipse(picture, (place, (11, 7), 0), (62, 60, 58), -1)

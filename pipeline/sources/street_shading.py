@@ -49,4 +49,4 @@ def piece_colours(
         mirrored = np.where((up > 0.12)[:, None], mirrored, houses)
         share = np.minimum(0.8, packed.glosses * (0.10 + 0.75 * (1.0 - cosine) ** 4))
         colours += share[:, None] * (mirrored - colours)
-    return np.clip(colours, 0.0, 255.0)
+    return np.asarray(np.clip(colours, 0.0, 255.0), np.float64)

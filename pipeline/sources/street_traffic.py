@@ -16,6 +16,7 @@ from pipeline.sources.street_cast import (
     constant,
     mirrored,
     ring,
+    standing,
     weave,
 )
 from pipeline.sources.street_layout import Layout
@@ -97,8 +98,7 @@ def _queue(cast: Cast, middle: float) -> None:
     place = cast.layout.crossing - 8.0
     while place > 2.0:
         if cast.rng.random() < 0.6:
-            start = place
-            cast.vehicle(CAR, weave(middle, cast.rng), lambda t, start=start: start, 0.0)
+            cast.vehicle(CAR, weave(middle, cast.rng), standing(place), 0.0)
         place -= 6.5
 
 
