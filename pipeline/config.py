@@ -16,8 +16,6 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import yaml
-
 from pipeline import strict_yaml
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings, Within
@@ -185,23 +183,10 @@ def _lines(section: Any, indent: str) -> Iterator[str]:
             yield from _lines(value, indent + "  ")
             continue
         comment = comments.get(field.name)
-        yield f"{indent}{field.name}: {_flow(value)}" + (f"  # {comment}" if comment else "")
-
-
-def _flow(value: object) -> str:
-    """`value` as YAML on one line."""
-    plain = list(value) if isinstance(value, tuple) else value
-    text = _dumped(plain, allow_unicode=True)
-    if yaml.safe_load(text) != plain:  # YAML folds some odd line breaks
-        text = _dumped(plain, allow_unicode=False)
-    return text.removesuffix("\n").removesuffix("\n...")
-
-
-def _dumped(value: object, allow_unicode: bool) -> str:
-    text: str = yaml.safe_dump(
-        value, default_flow_style=True, width=float("inf"), allow_unicode=allow_unicode
-    )
-    return text
+        plain = list(value) if isinstance(value, tuple) else value
+        yield f"{indent}{field.name}: {strict_yaml.dump(plain)}" + (
+            f"  # {comment}" if comment else ""
+        )
 
 
 def _comments(section: type) -> dict[str, str]:

@@ -51,6 +51,26 @@ def read(path: Path) -> Any:
     return parse(text, str(path))
 
 
+def dump(value: object) -> str:
+    """`value` as YAML on one line, such that `parse` gives it back."""
+    text = _dumped(value, allow_unicode=True)
+    if parse(text, "dump") != value:  # YAML folds some odd line breaks
+        text = _dumped(value, allow_unicode=False)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _dumped(value: object, allow_unicode: bool) -> str:
+    text: str = yaml.dump(
+        value,
+        None,
+        _Dumper,
+        default_flow_style=True,
+        width=float("inf"),
+        allow_unicode=allow_unicode,
+    )
+    return text
+
+
 class _StrictLoader(yaml.SafeLoader):
     """Plain YAML only.
 
@@ -79,7 +99,11 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Puts in quotes what the loader would not take for text."""
+
+
 # YAML 1.1 takes 1e-3 for text, because it has no dot.
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), [*"-+0123456789"]
-)
+_FLOAT_WITHOUT_DOT = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$")
+for _class in (_StrictLoader, _Dumper):
+    _class.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT_WITHOUT_DOT, [*"-+0123456789"])

@@ -9,7 +9,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.config import dump_settings, load_settings
@@ -275,9 +275,14 @@ any_settings = st.builds(
 )
 
 
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("shown") / "shown.yaml"
+
+
 @given(any_settings)
-def test_settings_that_are_shown_can_be_loaded_again(tmp_path_factory, settings):
-    file = tmp_path_factory.mktemp("shown") / "shown.yaml"
+@example(Settings(sources=("0E0", "1e3", "0x10", "yes", "1:30", "~", "2024-01-01", "\x85", "# a")))
+def test_settings_that_are_shown_can_be_loaded_again(file, settings):
     file.write_text(dump_settings(settings), encoding="utf-8", newline="")
     assert load_settings(str(file)) == settings
 
