@@ -18,6 +18,11 @@ Weights = tuple[float, float, float, float]
 SizeHW = tuple[int, int]
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """For numbers that turn into coordinates, ranks or scores; float64 stays what it is."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def area(boxes: Tensor) -> Tensor:
     """(..., 4) -> (...) square pixels."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
@@ -82,7 +87,7 @@ def encode(boxes: Tensor, anchors: Tensor, weights: Weights) -> Tensor:
 
 def decode(deltas: Tensor, anchors: Tensor, weights: Weights) -> Tensor:
     """The inverse of :func:`encode`: (..., 4), (..., 4) -> (..., 4)."""
-    deltas = deltas.float() / anchors.new_tensor(weights)
+    deltas = at_least_float32(deltas) / anchors.new_tensor(weights)
     size = anchors[..., 2:] - anchors[..., :2]
     centre = anchors[..., :2] + 0.5 * size
     centre = deltas[..., :2] * size + centre

@@ -47,7 +47,7 @@ class FasterRCNN(nn.Module):
     """The parts by name, for training; and their static composition, for everything else."""
 
     pixel_mean: Tensor
-    pixel_scale: Tensor
+    pixel_deviation: Tensor
 
     def __init__(
         self,
@@ -69,10 +69,8 @@ class FasterRCNN(nn.Module):
         self.size: FrameSize | None = None
         self.output_form: OutputForm = "detections"
         self.nms: Suppress = greedy_nms
-        scale = 255.0 * torch.tensor(IMAGENET_DEVIATION)[:, None, None]
-        mean = 255.0 * torch.tensor(IMAGENET_MEAN)[:, None, None]
-        self.register_buffer("pixel_mean", mean, persistent=False)
-        self.register_buffer("pixel_scale", scale, persistent=False)
+        self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN), persistent=False)
+        self.register_buffer("pixel_deviation", torch.tensor(IMAGENET_DEVIATION), persistent=False)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """(N, H, W, 3) uint8 RGB of the size given to :meth:`prepare` -> fixed slots per frame."""
@@ -80,18 +78,17 @@ class FasterRCNN(nn.Module):
         images = size.fit(self.normalise(frames))
         features = self.backbone(images)
         proposals = self.rpn(features, size.anchors, size.image_hw, self.nms)
-        logits, deltas = self.roi_heads(features, proposals.boxes)
+        logits, deltas, sound = self.roi_heads(features, proposals.boxes)
         found, above = self.roi_heads.candidates(logits, deltas, proposals, size.image_hw)
-        if self.output_form == "candidates":
-            return self._as_candidates(found, above, proposals.exact)
-        return self._as_detections(found, above, proposals.exact)
+        finish = self._candidates if self.output_form == "candidates" else self._detections
+        return finish(found, above, proposals.exact & sound)
 
-    def _as_candidates(self, found: Candidates, above: Tensor, exact: Tensor) -> tuple[Tensor, ...]:
+    def _candidates(self, found: Candidates, above: Tensor, exact: Tensor) -> tuple[Tensor, ...]:
         assert self.size is not None
         exact = exact & (above <= found.scores.shape[1])
         return self.size.to_frame(found.boxes), found.scores, found.labels, exact
 
-    def _as_detections(self, found: Candidates, above: Tensor, exact: Tensor) -> tuple[Tensor, ...]:
+    def _detections(self, found: Candidates, above: Tensor, exact: Tensor) -> tuple[Tensor, ...]:
         assert self.size is not None
         slots = found.scores.shape[1]
         found, nms_exact = self.roi_heads.detections(found, self.num_classes, self.nms)
@@ -126,9 +123,10 @@ class FasterRCNN(nn.Module):
 
     def normalise(self, frames: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 -> (N, 3, H, W) float of about zero mean and unit deviation."""
-        return (
-            frames.permute(0, 3, 1, 2).to(self.pixel_mean.dtype) - self.pixel_mean
-        ) / self.pixel_scale
+        # In torchvision's order, so that rounding is the same; engines fold the three into one.
+        # Turned around last: convolutions like channels last, so for an engine it is no work.
+        pixels = (frames.to(self.pixel_mean.dtype) / 255 - self.pixel_mean) / self.pixel_deviation
+        return pixels.permute(0, 3, 1, 2).contiguous()
 
     def anchors(self, features: Sequence[Tensor], padded_hw: SizeHW) -> list[Tensor]:
         """Per level (n_l, 4) float32 in pixels of the padded image, on the features' device."""

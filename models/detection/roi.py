@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.backbones.pyramid import Norm, conv
-from models.boxes import SizeHW, both_sides_at_least, clip, decode
+from models.boxes import SizeHW, at_least_float32, both_sides_at_least, clip, decode
 from models.detection.pooling import PyramidRoIAlign
 from models.detection.rpn import Proposals
 from models.detection.suppression import Suppress
@@ -95,12 +95,15 @@ class RoIHeads(nn.Module):
         self.box_predictor = box_predictor
         self.settings = settings
 
-    def forward(self, features: Sequence[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """At test time. boxes (N, R, 4) -> logits (N, R, C + 1), deltas (N, R, C + 1, 4)."""
-        bins = self.pool.atlas(features, boxes)
+    def forward(self, features: Sequence[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """At test time. boxes (N, R, 4) -> logits (N, R, C + 1), deltas (N, R, C + 1, 4).
+
+        And (N,) bool: the boxes were sound (see pooling.py).
+        """
+        bins, sound = self.pool.atlas(features, boxes)
         logits, deltas = self.box_predictor(self.box_head(bins.to(features[0].dtype)))
         shape = (*boxes.shape[:2], -1)
-        return logits.float().reshape(shape), deltas.float().reshape(*shape, 4)
+        return at_least_float32(logits).reshape(shape), deltas.reshape(*shape, 4), sound
 
     def candidates(
         self, logits: Tensor, deltas: Tensor, proposals: Proposals, image_hw: SizeHW

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.backbones.pyramid import conv
-from models.boxes import SizeHW, both_sides_at_least, clip, decode
+from models.boxes import SizeHW, at_least_float32, both_sides_at_least, clip, decode
 from models.detection.suppression import Suppress, greedy_nms
 
 ANCHOR_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
@@ -121,7 +121,7 @@ def select_proposals(
         torch.cat(x, 1) for x in zip(*best, strict=True)
     )
     boxes = clip(decode(level_deltas, level_anchors, ANCHOR_WEIGHTS), image_hw)
-    scores = torch.sigmoid(level_logits.float())
+    scores = torch.sigmoid(at_least_float32(level_logits))
     valid = real & both_sides_at_least(boxes, settings.min_side_pixels)
     if settings.min_score > 0:
         valid = valid & (scores >= settings.min_score)
@@ -145,7 +145,7 @@ def _best_of_level(
     count = min(slots, logits.shape[1])
     best, index = logits.topk(count, 1)
     deltas = deltas.gather(1, index[..., None].expand(-1, -1, 4))
-    chosen = anchors[index]
+    chosen = F.embedding(index, anchors)
     real = torch.ones_like(best, dtype=torch.bool)
     if missing := slots - count:
         best, real = F.pad(best, (0, missing)), F.pad(real, (0, missing))

@@ -3,9 +3,9 @@
 Both take K boxes *in order of rank* (best first) per group and return which stay. A rank instead
 of a score makes the two forms equal to the last bit: neither has ties to break.
 
-``fixpoint``  K x K overlaps and a few matrix-vector products: nothing in it depends on the data,
-              so it runs inside TensorRT and CUDA graphs (Cluster-NMS, arXiv:2005.03572, proves
-              that the fixpoint is greedy NMS). A certificate says whether it was reached.
+``fixpoint``  K x K overlaps and a few passes over them: no shape in it depends on the data, so it
+              runs inside TensorRT and CUDA graphs (Cluster-NMS, arXiv:2005.03572, proves that
+              the fixpoint is greedy NMS). A certificate says whether it was reached.
 ``greedy``    one operator: a loop in torch, ``NonMaxSuppression`` in ONNX. For CPUs, where K x K
               work costs more than a loop once K reaches the thousand.
 """
@@ -44,11 +44,13 @@ def fixpoint_nms(iterations: int) -> Suppress:
         count = boxes.shape[1]
         better = torch.ones(count, count, dtype=torch.bool, device=boxes.device).tril(-1)
         blocks = (rivals & better).float()  # blocks[g, i, j] = 1: j would suppress i
-        alive = valid.float()[..., None]
-        previous = keep = alive
+        previous = keep = alive = valid.float()
         for _ in range(iterations):
-            previous, keep = keep, alive * (torch.matmul(blocks, keep) < 0.5).float()
-        return keep[..., 0] > 0.5, (keep == previous).all(1)[:, 0]
+            # A product with a matrix, but not written as one: OpenVINO in bfloat16 would lower the
+            # precision of all that only leads to matrix products, which are the boxes.
+            blocked = (blocks * keep[:, None, :]).amax(-1)
+            previous, keep = keep, alive - alive * blocked
+        return keep > 0.5, (keep == previous).all(1)
 
     return suppress
 
@@ -67,7 +69,7 @@ def greedy_nms(
 def ranked_nms(boxes: Tensor, valid: Tensor, labels: Tensor, num_labels: int, iou: float) -> Tensor:
     """Greedy NMS per group and label -> keep (G, K) bool. ``models.export`` knows its ONNX form."""
     keep = torch.zeros_like(valid)
-    rank_score = -torch.arange(boxes.shape[1], dtype=torch.float32, device=boxes.device)
+    rank_score = -torch.arange(boxes.shape[1], device=boxes.device).to(boxes)
     for group in range(boxes.shape[0]):
         for label in range(num_labels):
             chosen = torch.nonzero(valid[group] & (labels[group] == label))[:, 0]
