@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.engines.cores import usable_cores
+from pipeline.cores import usable_cores
 from pipeline.errors import SinkError
 from pipeline.graph import StageStats
 from pipeline.metrics import SourceStats

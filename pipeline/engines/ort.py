@@ -11,8 +11,8 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as raised
 
+from pipeline.cores import usable_cores
 from pipeline.engines.contract import Images, Outputs, check_images, check_names, check_outputs
-from pipeline.engines.cores import usable_cores
 from pipeline.engines.precision import choose_precision
 from pipeline.errors import ConfigError, EngineError, ModelMismatch
 from pipeline.model_file import ModelFile

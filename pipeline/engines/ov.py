@@ -18,8 +18,8 @@ from typing import Any, Self
 import numpy as np
 
 from pipeline.channel import idle
+from pipeline.cores import usable_cores
 from pipeline.engines.contract import Images, Outputs, check_images, check_names, check_outputs
-from pipeline.engines.cores import usable_cores
 from pipeline.engines.precision import Precision, choose_precision
 from pipeline.errors import EngineError, ModelMismatch
 from pipeline.model_file import ModelFile

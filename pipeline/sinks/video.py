@@ -14,9 +14,9 @@ from av.container import OutputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from pipeline.cores import usable_cores
 from pipeline.errors import SinkError
 from pipeline.frame import Result
-from pipeline.report import usable_cores
 from pipeline.settings import VideoSettings
 from pipeline.sinks.audio import NoSound, SoundCopy
 from pipeline.sinks.encoder import Encoding, choose_encoder, tag

@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.cores import usable_cores
 from pipeline.detect import detect
 from pipeline.engines import Engine, infer, load_engine
 from pipeline.frame import Batch, Detections, Frame, Result
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.preprocess import preprocess
 from pipeline.render import draw
-from pipeline.report import usable_cores
 from pipeline.settings import EngineSettings, RenderSettings, Settings
 from pipeline.sinks import open_sinks
 from pipeline.sources import Source, open_sources

@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 import pytest
 
+from pipeline.cores import usable_cores
 from pipeline.engines import load_engine
-from pipeline.engines.cores import usable_cores
 from pipeline.engines.precision import choose_precision
 from pipeline.errors import ConfigError, EngineError, EngineUnavailable, ModelMismatch
 from pipeline.model_file import ModelFile, read_model_file
