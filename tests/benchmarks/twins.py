@@ -8,6 +8,7 @@ That makes post-processing work at least as hard as it would for COCO weights.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -77,27 +78,28 @@ def torchvision_onnx(architecture: str, batch: int) -> Path:
     The newer exporter (``dynamo=True``, the default by now) refuses these models, whose shapes
     depend on the picture.
     """
-    path = _file(f"torchvision-{architecture}-b{batch}")
+    path = _file(f"torchvision-{architecture}-b{batch}", [])
     if path.exists():
         return path
+    unfinished = path.with_suffix(".part")
     each = [f"{name}{i}" for i in range(batch) for name in ("boxes", "labels", "scores")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             torchvision_detector(architecture),
             (as_floats(road_frames()[:batch]),),
-            str(path),
+            str(unfinished),
             opset_version=17,
             dynamo=False,
             input_names=[f"image{i}" for i in range(batch)],
             output_names=each,
         )
-    return path
+    return unfinished.rename(path)
 
 
 def our_onnx(architecture: str) -> Path:
     """Our model file, with the last suppression inside as torchvision has it."""
-    path = _file(f"boxstream-{architecture}")
+    path = _file(f"boxstream-{architecture}", (REPOSITORY / "models").rglob("*.py"))
     if not path.exists():
         write_our_onnx(architecture, path, output_form="detections", threshold=0.05)
     return path
@@ -143,8 +145,7 @@ def _spread(layer: nn.Module, outputs: Tensor, deviation: float) -> None:
     layer.get_parameter("weight").mul_(deviation / outputs.std())
 
 
-def _file(name: str) -> Path:
+def _file(name: str, made_by: Iterable[Path]) -> Path:
     """In the workshop; another name whenever the code that makes it has changed."""
-    made_by = [*(REPOSITORY / "models").rglob("*.py"), Path(__file__)]
     WORKSHOP.mkdir(parents=True, exist_ok=True)
-    return WORKSHOP / f"{name}-{fingerprint(made_by, torch.__version__)}.onnx"
+    return WORKSHOP / f"{name}-{fingerprint([*made_by, Path(__file__)], torch.__version__)}.onnx"
