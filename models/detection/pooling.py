@@ -111,8 +111,8 @@ class PyramidRoIAlign:
     def atlas(self, features: Sequence[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
         """The same as :meth:`__call__`, by one RoIAlign over one map with static shapes.
 
-        Also (N,) bool: every sample fell where the atlas holds what it stands for. It always does,
-        unless the network overflowed and a box is not a number. Not differentiable.
+        Also (N,) bool: every sample fell where the atlas holds what it stands for. It always does
+        if the boxes are clipped to the image. Not differentiable.
         """
         maps = features[: len(self.strides)]
         sheet, origins = _atlas(maps)
