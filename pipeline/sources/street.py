@@ -136,8 +136,8 @@ class Street:
         for z, number, x in placed:
             actor = self._actors[number]
             step = actor.step(seconds)
-            if camera.focal < 24 * z:
-                step -= step % 2  # far off, half the steps will do
+            if camera.focal < 24 * z:  # far off, some of the steps will do
+                step -= step % (2 if camera.focal > 13 * z else 5)
             drawn = self._stage.draw(actor, number, step, x, z, camera)
             if drawn is None or len(seen) + len(actor.classes) > 255:
                 continue

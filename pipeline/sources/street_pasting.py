@@ -80,7 +80,8 @@ def paste(
         owned[keep[cut][:, :, 0] < 128] = 0
         return
     for label, owner in names.items():
-        mask = (labels[cut] == label).astype(np.uint8)
+        # A sprite of one object has labels 0 and 1 only.
+        mask = labels[cut] if len(names) == 1 else (labels[cut] == label).astype(np.uint8)
         bx, by, wide, high = cv2.boundingRect(mask)
         if not wide:
             continue
@@ -88,7 +89,7 @@ def paste(
         inside = wide * high / max(1.0, own_w * own_h * scale * scale)
         box = (x0 + bx, y0 + by, x0 + bx + wide, y0 + by + high)
         seen[owner] = Seen(seen[owner].class_id, cv2.countNonZero(mask), box, inside)
-        owned[mask > 0] = owner
+        np.copyto(owned, np.uint8(owner), where=mask.view(np.bool_))
 
 
 def truth(

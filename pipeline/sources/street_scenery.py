@@ -139,6 +139,7 @@ def make_signal(rng: np.random.Generator) -> Solid:
             colours = ((0.25, 0.05, 0.05), (0.25, 0.2, 0.05), (0.1, 0.95, 0.5))
         for row, colour in enumerate(colours):
             lamp = _disc(y + 0.3 - 0.3 * row, 0.11, colour, -0.101)
+            lamp.points = [(x + across, up, ahead) for across, up, ahead in lamp.points]
             lamp.emission = 0.9 if max(colour) > 0.9 else 0.0
             part.pieces.append(lamp)
     return Solid([part], 0.1, 0.1, high, casts_shadow=False)

@@ -65,8 +65,7 @@ class Stage:
         doublings = math.log2(per_metre)
         level = math.ceil(2 * doublings) if actor.exact else 2 * math.ceil(doublings)
         # Close up, a large sprite is enlarged rather than kept at its full size.
-        most = 0.8 if actor.flat else 1.1
-        stored = min(2.0 ** (level / 2), most * height / max(1.0, solid.height))
+        stored = min(2.0 ** (level / 2), 0.8 * height / max(1.0, solid.height))
         aside = 0.0 if actor.flat else x / z - camera.bend * z
         below = camera.eye_height / z
         fine = (0.08, 0.06) if actor.exact else (0.14, 0.11)
@@ -100,7 +99,7 @@ class Stage:
             per_metre * distance,
             self.mood,
             veil=self._veil(key[2]),
-            fine=1 if actor.flat or per_metre * solid.height > 250 else 2,
+            fine=1 if actor.flat or per_metre * solid.height > 130 else 2,
         )
         self._sprites[key] = sprite
         self._sprite_bytes += _size_of(sprite)
