@@ -118,6 +118,23 @@ def fit(
     return canvas, scale_xy, np.array([left, top], np.float32)
 
 
+def model_path(name_or_file: str) -> Path:
+    """The file of a bundled model, given by name, or the file itself.
+
+    Raises:
+        FileNotFoundError: neither a bundled name nor a file.
+    """
+    file = Path(name_or_file)
+    if not file.suffix:
+        file = ZOO / f"{name_or_file}.onnx"
+    if not file.is_file():
+        bundled = ", ".join(sorted(f.stem for f in ZOO.glob("*.onnx")))
+        raise FileNotFoundError(
+            f"no model {name_or_file!r}; bundled: {bundled}, or give an ONNX file"
+        )
+    return file
+
+
 def load_detector(
     name_or_file: str,
     engine: str = "onnxruntime",
@@ -130,14 +147,7 @@ def load_detector(
         FileNotFoundError: neither a bundled name nor a file.
         ValueError: an ONNX file of another kind.
     """
-    file = Path(name_or_file)
-    if not file.suffix:
-        file = ZOO / f"{name_or_file}.onnx"
-    if not file.is_file():
-        bundled = ", ".join(sorted(f.stem for f in ZOO.glob("*.onnx")))
-        raise FileNotFoundError(
-            f"no model {name_or_file!r}; bundled: {bundled}, or give an ONNX file"
-        )
+    file = model_path(name_or_file)
     content = onnx.load(str(file), load_external_data=False)
     run = openvino_runner(file, precision) if engine == "openvino" else onnxruntime_runner(file)
     entries = {p.key: p.value for p in content.metadata_props}

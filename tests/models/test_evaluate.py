@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from models import evaluate
+from models import evaluate, precision_check
 from models.class_names import COCO_NAMES, STREET_NAMES
 from models.data import DataError
 from models.evaluate import Classes, ModelFile, fit, load_detector, meet, regroup, score
@@ -181,6 +181,25 @@ def test_the_command_writes_the_figures(tmp_path, monkeypatch, capsys):
     evaluate.main()
     assert json.loads((tmp_path / "out.json").read_text())["AP"] == pytest.approx(1.0)
     assert "car" in capsys.readouterr().out
+
+
+def test_the_check_of_precisions_is_written_into_the_model_file(tmp_path):
+    write_model(tmp_path / "m.onnx", ABOUT)
+    truth = write_set(tmp_path, ["car"])
+    precision_check.main([str(tmp_path / "m.onnx"), "--data", f"{truth}:{tmp_path}"])
+    props = onnx.load(str(tmp_path / "m.onnx")).metadata_props
+    about = json.loads(next(p.value for p in props if p.key == "boxstream"))
+    assert about.pop("precision_check").keys() == {"f32", "bf16"}
+    assert about == {**ABOUT, "class_names": list(STREET_NAMES)}
+
+
+def test_the_bundled_model_finds_the_vehicles_on_the_highway(shared_data):
+    folder = shared_data / "det_highway_hand"
+    merge = {"vehicle": ["car", "bus", "truck"]}
+    street = load_detector("street")
+    figures = evaluate.evaluate(street, folder / "instances.json", folder / "images", merge)
+    assert figures["AP50"] >= 0.9
+    assert tuple(street.class_names) == STREET_NAMES
 
 
 def test_coco_has_eighty_different_names():

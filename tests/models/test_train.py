@@ -18,9 +18,10 @@ from models.training import LOSSES, Average, Schedule, Training, freeze, train_m
 
 
 @pytest.fixture(scope="module", autouse=True)
-def two_threads():
+def one_thread():
+    # Tiny tensors; on a busy machine threads would mostly wait for each other.
     before = torch.get_num_threads()
-    torch.set_num_threads(min(before, 2))
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
@@ -47,10 +48,10 @@ def new_training(steps: int = 40, half: bool = False) -> Training:
 @pytest.mark.parametrize("half", [False, True])
 def test_all_losses_fall_on_a_batch_learned_by_heart(half):
     training, batch = new_training(half=half), block_batch()
-    history = [training.advance(batch) for _ in range(30)]
+    history = [training.advance(batch) for _ in range(16)]
     assert all(np.isfinite(list(parts.values())).all() for parts in history)
     first, last = (sum(sum(p.values()) for p in part) for part in (history[:3], history[-3:]))
-    assert last < 0.5 * first
+    assert last < 0.7 * first
     assert set(history[0]) == set(LOSSES)
 
 
