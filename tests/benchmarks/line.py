@@ -36,11 +36,11 @@ COLUMNS = {
     "name": "clip, program, codec",
     "fps": "frames/s",
     "spread": "spread",
-    "cpu_ms": "CPU ms/frame",
+    "cpu_ms": "CPU ms",
     "peak_mb": "peak MB",
     "output_mb": "output MB",
     "start_seconds": "start s",
-    "objects": "objects/frame",
+    "objects": "objects",
     "agreement": "same objects",
 }
 
