@@ -84,7 +84,7 @@ class VideoSettings:
 class Settings:
     """Everything a run needs to know."""
 
-    sources: tuple[str, ...] = ("synthetic://street?seed=1&size=640x360&fps=25&seconds=20",)
+    sources: tuple[str, ...] = ("synthetic://street?seed=0&size=640x360&fps=25&seconds=20",)
     model: str = "street"  # a name or a model file
     out: tuple[str, ...] = ()  # none: out/{source}.mp4 (or a folder of pictures) and .jsonl
     report: str | None = "out/report.json"  # null: no report

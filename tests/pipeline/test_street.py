@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from pipeline.sources.street import STREET_CLASSES, Street, StreetFrame, read_frame_counter
-from pipeline.sources.street_cars import make_car
-from pipeline.sources.street_cast import CAR, TRUCK, Actor
-from pipeline.sources.street_counter import paint_frame_counter
-from pipeline.sources.street_lorries import make_truck
+from pipeline.sources.street.cars import make_car
+from pipeline.sources.street.cast import CAR, TRUCK, Actor
+from pipeline.sources.street.counter import paint_frame_counter
+from pipeline.sources.street.lorries import make_truck
 
 SMALL = (180, 320)
 DAY_CITY = 5
@@ -71,7 +71,7 @@ def test_any_order_of_frames_gives_the_same_frames_as_going_through():
 
 def test_frames_stay_the_same_when_old_sprites_had_to_go(monkeypatch):
     whole = Street(DAY_CITY, SMALL, seconds=0.4)
-    monkeypatch.setattr("pipeline.sources.street_stage._SPRITE_BYTES", 1 << 17)
+    monkeypatch.setattr("pipeline.sources.street.stage._SPRITE_BYTES", 1 << 17)
     frugal = Street(DAY_CITY, SMALL, seconds=0.4)
     for one, other in zip(whole, frugal, strict=True):
         assert same(one, other)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.sources.street_light import Mood
+from pipeline.sources.street.light import Mood
 
 Image = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.float32]

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from pipeline.sources import street_scenery as scenery
-from pipeline.sources.street_cast import (
+from pipeline.sources.street import scenery
+from pipeline.sources.street.cast import (
     BICYCLE,
     CAR,
     TRUCK,
@@ -19,7 +19,7 @@ from pipeline.sources.street_cast import (
     standing,
     weave,
 )
-from pipeline.sources.street_layout import Layout
+from pipeline.sources.street.layout import Layout
 
 _CROSS_LENGTH = 150.0  # metres of the crossroad's ring
 

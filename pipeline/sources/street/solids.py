@@ -1,7 +1,7 @@
 """Solid figures: models of faces, limbs and lamps, and where they stand before a camera.
 
 A model is built once in metres (right, up, forward; origin on the ground below its middle) and
-drawn, by ``street_render``, as often as its pose changes.
+drawn, by ``render``, as often as its pose changes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.sources.street_light import Colour, Vector
+from pipeline.sources.street.light import Colour, Vector
 
 NEAR_METRES = 0.4
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.sources.street_bodywork import (
+from pipeline.sources.street.bodywork import (
     DARK,
     GLASS,
     HEAD,
@@ -28,8 +28,8 @@ from pipeline.sources.street_bodywork import (
     tyres,
     wheels,
 )
-from pipeline.sources.street_light import Colour
-from pipeline.sources.street_solids import Part, Piece, Solid
+from pipeline.sources.street.light import Colour
+from pipeline.sources.street.solids import Part, Piece, Solid
 
 
 class _CarStyle:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.sources.street_bodywork import PAINTS, choose_paint
-from pipeline.sources.street_light import Colour, Vector
-from pipeline.sources.street_solids import Lamp, Part, Piece, Solid
+from pipeline.sources.street.bodywork import PAINTS, choose_paint
+from pipeline.sources.street.light import Colour, Vector
+from pipeline.sources.street.solids import Lamp, Part, Piece, Solid
 
 _SKINS: tuple[Colour, ...] = (
     (0.86, 0.68, 0.57), (0.78, 0.58, 0.45), (0.62, 0.43, 0.31), (0.42, 0.28, 0.20),

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.sources.street_light import Colour, Vector
-from pipeline.sources.street_solids import Lamp, Part, Piece
+from pipeline.sources.street.light import Colour, Vector
+from pipeline.sources.street.solids import Lamp, Part, Piece
 
 PAINTS: tuple[Colour, ...] = (
     (0.86, 0.87, 0.88), (0.80, 0.80, 0.78), (0.62, 0.64, 0.66), (0.48, 0.50, 0.52),

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.sources.street_backdrop import Image, Wall, lit_picture
-from pipeline.sources.street_foliage import break_into_leaves
-from pipeline.sources.street_layout import Layout
-from pipeline.sources.street_light import Mood
-from pipeline.sources.street_texture import cloud, grain
+from pipeline.sources.street.backdrop import Image, Wall, lit_picture
+from pipeline.sources.street.foliage import break_into_leaves
+from pipeline.sources.street.layout import Layout
+from pipeline.sources.street.light import Mood
+from pipeline.sources.street.texture import cloud, grain
 
 _WALL_LOOP, _WALL_SCALE = 128.0, 14.0
 _FRONTS = ((168, 96, 72), (150, 84, 66), (196, 178, 148), (205, 196, 180), (176, 150, 120),

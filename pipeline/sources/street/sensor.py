@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.sources.street_backdrop import Image
-from pipeline.sources.street_light import Colour, Mood
+from pipeline.sources.street.backdrop import Image
+from pipeline.sources.street.light import Colour, Mood
 
 
 class Light(NamedTuple):

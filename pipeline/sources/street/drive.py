@@ -16,18 +16,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.sources.street_backdrop import Camera, Haze, Image
-from pipeline.sources.street_counter import paint_frame_counter, read_frame_counter
-from pipeline.sources.street_fronts import paint_walls
-from pipeline.sources.street_layout import Layout, bend_of, draw_layout
-from pipeline.sources.street_light import draw_mood
-from pipeline.sources.street_pasting import Seen, paste, truth
-from pipeline.sources.street_roads import paint_ground
-from pipeline.sources.street_sensor import Light, Sensor
-from pipeline.sources.street_skies import paint_sky
-from pipeline.sources.street_solids import Solid, turned
-from pipeline.sources.street_stage import Stage
-from pipeline.sources.street_traffic import draw_actors
+from pipeline.sources.street.backdrop import Camera, Haze, Image
+from pipeline.sources.street.counter import paint_frame_counter, read_frame_counter
+from pipeline.sources.street.fronts import paint_walls
+from pipeline.sources.street.layout import Layout, bend_of, draw_layout
+from pipeline.sources.street.light import draw_mood
+from pipeline.sources.street.pasting import Seen, paste, truth
+from pipeline.sources.street.roads import paint_ground
+from pipeline.sources.street.sensor import Light, Sensor
+from pipeline.sources.street.skies import paint_sky
+from pipeline.sources.street.solids import Solid, turned
+from pipeline.sources.street.stage import Stage
+from pipeline.sources.street.traffic import draw_actors
 
 __all__ = ["STREET_CLASSES", "Street", "StreetFrame", "read_frame_counter"]
 

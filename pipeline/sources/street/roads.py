@@ -10,10 +10,10 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from pipeline.sources.street_backdrop import Ground, Image, lit_picture
-from pipeline.sources.street_layout import LANE, Layout
-from pipeline.sources.street_light import Mood
-from pipeline.sources.street_texture import cloud, grain
+from pipeline.sources.street.backdrop import Ground, Image, lit_picture
+from pipeline.sources.street.layout import LANE, Layout
+from pipeline.sources.street.light import Mood
+from pipeline.sources.street.texture import cloud, grain
 
 _ROAD_LOOP, _ALONG, _ACROSS = 96.0, 12.0, 20.0
 Column = Callable[[float], int]

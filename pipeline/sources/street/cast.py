@@ -12,12 +12,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pipeline.sources import street_buses as buses
-from pipeline.sources import street_cars as cars
-from pipeline.sources import street_lorries as lorries
-from pipeline.sources import street_people as people
-from pipeline.sources.street_layout import Layout
-from pipeline.sources.street_solids import Solid
+from pipeline.sources.street import buses, cars, lorries, people
+from pipeline.sources.street.layout import Layout
+from pipeline.sources.street.solids import Solid
 
 PERSON, BICYCLE, CAR, MOTORCYCLE, BUS, TRUCK = range(6)
 PHASES = 10

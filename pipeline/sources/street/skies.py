@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.sources.street_backdrop import Sky
-from pipeline.sources.street_layout import Layout
-from pipeline.sources.street_light import Mood
-from pipeline.sources.street_texture import cloud
+from pipeline.sources.street.backdrop import Sky
+from pipeline.sources.street.layout import Layout
+from pipeline.sources.street.light import Mood
+from pipeline.sources.street.texture import cloud
 
 
 def paint_sky(

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.sources.street_backdrop import Image
-from pipeline.sources.street_stage import Placed
+from pipeline.sources.street.backdrop import Image
+from pipeline.sources.street.stage import Placed
 
 # What counts as findable follows KITTI's "moderate" rule, loosened: there 25 rows of
 # 375 and "partly occluded". What falls short is ignored: it counts neither way.

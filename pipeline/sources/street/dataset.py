@@ -1,6 +1,6 @@
 """Write pictures of the drawn street and their true boxes as a COCO data set.
 
-python -m pipeline.sources.street_dataset OUT --images 2000 --seed 1000
+python -m pipeline.sources.street.dataset OUT --images 2000 --seed 1000
 
 Every street (seed) gives a few frames far apart, so that looks vary more than moments. Objects that
 the street counts neither way become ``iscrowd`` regions, which COCO tools ignore.
@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.sources.street import STREET_CLASSES, Street, StreetFrame
+from pipeline.sources.street.drive import STREET_CLASSES, Street, StreetFrame
 
 SIZES_HW = ((360, 640), (432, 768), (540, 960))
 COCO_IDS = {"person": 1, "bicycle": 2, "car": 3, "motorcycle": 4, "bus": 6, "truck": 8}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.sources.street_bodywork import (
+from pipeline.sources.street.bodywork import (
     DARK,
     GLASS,
     HEAD,
@@ -25,9 +25,9 @@ from pipeline.sources.street_bodywork import (
     tyres,
     wheels,
 )
-from pipeline.sources.street_cars import make_pickup
-from pipeline.sources.street_light import Colour
-from pipeline.sources.street_solids import Part, Piece, Solid
+from pipeline.sources.street.cars import make_pickup
+from pipeline.sources.street.light import Colour
+from pipeline.sources.street.solids import Part, Piece, Solid
 
 
 def make_truck(rng: np.random.Generator, lit: float) -> Solid:

@@ -10,11 +10,11 @@ import math
 from collections import OrderedDict
 from typing import NamedTuple
 
-from pipeline.sources.street_backdrop import Camera
-from pipeline.sources.street_cast import Actor
-from pipeline.sources.street_light import Mood
-from pipeline.sources.street_render import Sprite, Window, render
-from pipeline.sources.street_solids import NEAR_METRES, Pose, Solid
+from pipeline.sources.street.backdrop import Camera
+from pipeline.sources.street.cast import Actor
+from pipeline.sources.street.light import Mood
+from pipeline.sources.street.render import Sprite, Window, render
+from pipeline.sources.street.solids import NEAR_METRES, Pose, Solid
 
 _SPRITE_BYTES = 64 << 20
 _NEAREST_METRES = 0.9

@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.sources.street_foliage import break_into_leaves
-from pipeline.sources.street_light import Colour, Mood, Vector
-from pipeline.sources.street_shading import piece_colours
-from pipeline.sources.street_solids import (
+from pipeline.sources.street.foliage import break_into_leaves
+from pipeline.sources.street.light import Colour, Mood, Vector
+from pipeline.sources.street.shading import piece_colours
+from pipeline.sources.street.solids import (
     NEAR_METRES,
     Part,
     Piece,

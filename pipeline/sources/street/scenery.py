@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from pipeline.sources.street_light import Colour, Vector
-from pipeline.sources.street_solids import Lamp, Part, Piece, Solid
+from pipeline.sources.street.light import Colour, Vector
+from pipeline.sources.street.solids import Lamp, Part, Piece, Solid
 
 _BARK: Colour = (0.22, 0.16, 0.11)
 _POST: Colour = (0.36, 0.37, 0.38)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.sources.street_light import Mood
-from pipeline.sources.street_solids import Packed, Pose
+from pipeline.sources.street.light import Mood
+from pipeline.sources.street.solids import Packed, Pose
 
 
 def piece_colours(

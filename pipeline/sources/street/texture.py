@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.sources.street_backdrop import Image
+from pipeline.sources.street.backdrop import Image
 
 
 def cloud(rng: np.random.Generator, height: int, width: int, cells: int) -> npt.NDArray[np.float32]:
