@@ -124,8 +124,9 @@ def _load(model: ModelFile, threads: int) -> onnxruntime.InferenceSession:
             str(model.path), options, providers=["CPUExecutionProvider"]
         )
     except FAILURES as error:
+        reason = " ".join(str(error).split())  # older versions break their lines
         raise ModelMismatch(
-            f"ONNX Runtime cannot use {str(model.path)!r} ({error}); export it again"
+            f"ONNX Runtime cannot use {str(model.path)!r} ({reason}); export it again"
         ) from error
     check_names(
         model,
