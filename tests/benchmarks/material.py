@@ -33,7 +33,7 @@ class Recording:
 
 CLIPS = {
     "540p": Recording("highway_day_960x540_25fps.mp4", (540, 960), 221),
-    "720p": Recording("drive_concat_1280x720_25fps_hevc.mp4", (720, 1280), 240),
+    "720p": Recording("drive_concat_1280x720_25fps_hevc.mp4", (720, 1280), 180),
 }
 ROAD = Recording("cam_road_640x352_24fps.mp4", (360, 640), 200)
 
