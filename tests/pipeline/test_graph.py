@@ -473,6 +473,7 @@ def write(items):
     finally:
         print("sink closed", flush=True)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored behind a shell's "&"
 with Graph(capacity=1) as graph:
     if sys.argv[1] == "SIGTERM":
         signal.signal(signal.SIGTERM, lambda *_: graph.stop())
