@@ -32,7 +32,8 @@ def ranked_nms(boxes: FLOAT, valid: BOOL, labels: INT64, num_labels: int, iou: f
     selected = op.NonMaxSuppression(boxes, scores, most, overlap, _constant([0], np.float32))
     place = op.Gather(selected, _constant([0, 2], np.int64), axis=1)
     ones = op.Expand(_constant(1, np.float32), op.Shape(selected, start=0, end=1))
-    zeros = op.Expand(_constant(0, np.float32), op.Shape(valid))
+    zero = _constant(0, np.float32)
+    zeros = op.Where(valid, zero, zero)  # of a shape that needs no run to be known
     return op.Greater(op.ScatterND(zeros, place, ones), _constant(0.5, np.float32))
 
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torchvision.models.mobilenetv3 import InvertedResidual
+from torchvision.models.resnet import Bottleneck
 
 from models.boxes import SizeHW, iou
 from models.detection.architectures import faster_rcnn
@@ -39,13 +41,20 @@ def twins(architecture: str, resize: Resize | None = None) -> tuple[nn.Module, F
         theirs.transform.max_size = resize.long_pixels
         ours.resize = resize
         limit_proposals(theirs, ours, 200)
-    for name, weight in theirs.named_parameters():
-        if name.endswith("bn3.weight"):  # weak residuals, as training starts with: less chaos
-            nn.init.constant_(weight, 0.25)
+    weaken_residuals(theirs)
     ours.load_state_dict(theirs.state_dict(), strict=True)
     enliven(ours, (360, 640))
     theirs.load_state_dict(ours.state_dict(), strict=True)
     return theirs, ours
+
+
+def weaken_residuals(model: nn.Module) -> None:
+    """What residual blocks add, made small: else a deep random network amplifies rounding."""
+    for module in model.modules():
+        if isinstance(module, Bottleneck):
+            nn.init.constant_(module.bn3.weight, 0.25)
+        elif isinstance(module, InvertedResidual) and module.use_res_connect:
+            nn.init.constant_(module.block[-1][1].weight, 0.25)
 
 
 def limit_proposals(theirs: nn.Module, ours: FasterRCNN, count: int) -> None:

@@ -28,6 +28,8 @@ from tests.models.detectors import (
     twins,
 )
 
+pytestmark = pytest.mark.timeout(600)  # for busy machines; a quiet one needs a tenth
+
 SMALL = {
     "mobilenet_v3_large_320_fpn": Resize(320, 640),
     "mobilenet_v3_large_fpn": Resize(256, 512),
