@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ from tests.clips import write_clip
 # A busy machine is no failure.
 hypothesis.settings.register_profile("boxstream", deadline=None)
 hypothesis.settings.load_profile("boxstream")
+
+# A shell that starts us in the background has us ignore Ctrl-C, and all our children too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NO_SKIPS = os.environ.get("BOXSTREAM_NO_SKIPS") == "1"
 
