@@ -40,7 +40,7 @@ def twins(architecture: str, resize: Resize | None = None) -> tuple[nn.Module, F
         theirs.transform.min_size = (resize.short_pixels,)
         theirs.transform.max_size = resize.long_pixels
         ours.resize = resize
-        limit_proposals(theirs, ours, 200)
+        limit_proposals(theirs, ours, 60 if architecture.endswith("v2") else 150)
     weaken_residuals(theirs)
     ours.load_state_dict(theirs.state_dict(), strict=True)
     enliven(ours, (360, 640))
@@ -123,10 +123,12 @@ def frames(count: int, frame_hw: SizeHW, seed: int = 1) -> Tensor:
     return pixels.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def by_torchvision(model: nn.Module, pixels: Tensor) -> list[Found]:
+def by_torchvision(
+    model: nn.Module, pixels: Tensor, dtype: torch.dtype = torch.float32
+) -> list[Found]:
     """What the original finds in (N, H, W, 3) uint8, with labels counted from 0."""
     with torch.inference_mode():
-        outputs = model([frame.permute(2, 0, 1).float() / 255 for frame in pixels])
+        outputs = model([frame.permute(2, 0, 1).to(dtype) / 255 for frame in pixels])
     return [(found["boxes"], found["labels"] - 1, found["scores"]) for found in outputs]
 
 

@@ -120,7 +120,7 @@ def test_an_engine_finds_what_torch_finds(small_model, small_files, form, body, 
     ],
 )
 def test_engines_find_what_torchvision_finds(architecture, resize, form, body, tmp_path):
-    theirs, ours = twins(architecture, resize)
+    theirs, ours = (model.float() for model in twins(architecture, resize))
     frame_hw = (270, 480)
     pixels = frames(2, frame_hw)
     reference = by_torchvision(theirs, pixels)

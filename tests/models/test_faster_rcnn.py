@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -58,25 +59,38 @@ def test_torchvision_weights_fit_by_the_same_names(architecture):
     assert [x.shape for x in ours.values()] == [x.shape for x in theirs.values()]
 
 
+@pytest.fixture(scope="module", params=TORCHVISION)
+def pair(request):
+    """torchvision's detector and ours."""
+    return twins(request.param, SMALL[request.param])
+
+
 @pytest.mark.parametrize("frame_hw", SIZES_HW, ids=str)
-@pytest.mark.parametrize("architecture", TORCHVISION)
-def test_the_graph_finds_exactly_what_torchvision_finds(architecture, frame_hw):
-    theirs, ours = twins(architecture, SMALL[architecture])
+def test_the_graph_finds_exactly_what_torchvision_finds(pair, frame_hw):
+    # In float64: what differs cannot be rounding. In float32 a box in some thousand lies so close
+    # to a threshold that the order of a sum decides, in torchvision's own hands, too.
+    theirs, ours = (model.double() for model in pair)
     pixels = frames(3, frame_hw)
-    for batch in (pixels[:1], pixels):
-        reference = by_torchvision(theirs, batch)
-        assert min(len(boxes) for boxes, _, _ in reference) > 20
-        for nms_body in ("nonmaxsuppression", "fixpoint"):
-            if nms_body == "fixpoint" and len(batch) == 3 and frame_hw != SIZES_HW[0]:
-                continue  # 5 x 1000 x 1000 overlaps a frame, again and again
-            assert shares_found(ours, batch, reference, nms_body) == [1.0] * len(batch)
+    reference = by_torchvision(theirs, pixels, torch.float64)
+    assert min(len(boxes) for boxes, _, _ in reference) > 20
+    for nms_body in ("nonmaxsuppression", "fixpoint"):
+        assert shares_found(ours, pixels, reference, nms_body) == [1.0] * 3
+    assert shares_found(ours, pixels[:1], reference[:1], "nonmaxsuppression") == [1.0]
+
+
+def test_float32_changes_no_more_than_rounding_can(pair):
+    theirs, ours = (model.float() for model in pair)
+    pixels = frames(3, SIZES_HW[0])
+    reference = by_torchvision(theirs, pixels)
+    assert np.mean(shares_found(ours, pixels, reference, "nonmaxsuppression")) >= 0.99
 
 
 @pytest.mark.slow
 def test_the_graph_finds_what_torchvision_finds_at_its_full_size():
     theirs, ours = twins("resnet50_fpn")
     pixels = frames(1, (360, 640))
-    assert shares_found(ours, pixels, by_torchvision(theirs, pixels), "nonmaxsuppression") == [1.0]
+    (share,) = shares_found(ours, pixels, by_torchvision(theirs, pixels), "nonmaxsuppression")
+    assert share >= 0.99
 
 
 def shares_found(ours, pixels, reference, nms_body) -> list[float]:
