@@ -66,6 +66,8 @@ def export(
 ) -> None:
     """Write ``model`` for frames of one size to ``path``, which appears whole or not at all.
 
+    Leaves the model prepared for that size, and in eval mode.
+
     nms_body: "fixpoint" for every engine, TensorRT and CUDA graphs included; "nonmaxsuppression"
         for CPU engines when the model thins out thousands of boxes.
     fit: how frames of another size are to be brought to ``frame_hw``.
@@ -76,12 +78,10 @@ def export(
     """
     if len(class_names) != model.num_classes:
         raise ValueError(f"{model.num_classes} classes need names, got {len(class_names)}")
-    was_training = model.training
     model.eval().prepare(
         frame_hw, output_form=output_form, nms_body=nms_body, nms_iterations=nms_iterations
     )
     proto = _to_onnx(model, frame_hw, output_form)
-    model.train(was_training)
     if half_weights:
         halve_weights(proto)
     about = description(

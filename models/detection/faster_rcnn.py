@@ -110,6 +110,8 @@ class FasterRCNN(nn.Module):
 
         nms_iterations: of the fixpoint (see suppression.py), which both NMS stages share.
         """
+        if self.training:
+            raise ValueError("prepare() runs the backbone; call eval() first")
         image_hw = frame_hw if self.resize is None else self.resize(frame_hw)
         padded_hw = (-(-image_hw[0] // 32) * 32, -(-image_hw[1] // 32) * 32)
         size = FrameSize(frame_hw, image_hw, padded_hw)

@@ -48,6 +48,12 @@ def twins(architecture: str, resize: Resize | None = None) -> tuple[nn.Module, F
     return theirs, ours
 
 
+def small_detector(frame_hw: SizeHW) -> FasterRCNN:
+    """Our smallest architecture, the same weights every time, in eval mode."""
+    torch.manual_seed(0)
+    return enliven(faster_rcnn("mobilenet_v2_fpn").eval(), frame_hw)
+
+
 def weaken_residuals(model: nn.Module) -> None:
     """What residual blocks add, made small: else a deep random network amplifies rounding."""
     for module in model.modules():

@@ -24,10 +24,10 @@ from models.export import METADATA_KEY, class_names_of, export, load_weights, ma
 from models.onnx_lint import lint
 from tests.models.detectors import (
     by_torchvision,
-    enliven,
     found_in,
     frames,
     matched_share,
+    small_detector,
     twins,
 )
 
@@ -65,7 +65,7 @@ def _no_progress_monitor():
 
 @pytest.fixture(scope="module")
 def small_model():
-    return enliven(faster_rcnn("mobilenet_v2_fpn").eval(), SIZE_HW)
+    return small_detector(SIZE_HW)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,7 @@ def small_files(small_model, tmp_path_factory) -> dict[tuple[str, str], Path]:
                 class_names=STREET_NAMES,
                 output_form=form,
                 nms_body=body,
+                nms_iterations=24,
                 score_threshold=0.4,
                 provenance={"architecture": "mobilenet_v2_fpn", "date": "2026-11-21"},
             )
@@ -173,7 +174,9 @@ def test_the_file_explains_itself(small_files):
 def test_halved_weights_are_the_same_weights_rounded(small_model, small_files, tmp_path):
     path = tmp_path / "half.onnx"
     names = STREET_NAMES
-    export(small_model, path, frame_hw=SIZE_HW, class_names=names, half_weights=True)
+    export(
+        small_model, path, frame_hw=SIZE_HW, class_names=names, half_weights=True, nms_iterations=24
+    )
     full_path = small_files["candidates", "fixpoint"]
     assert path.stat().st_size < 0.55 * full_path.stat().st_size
     full, half = (constants(onnx.load(p)) for p in (full_path, path))

@@ -22,10 +22,10 @@ from models.detection.pooling import PyramidRoIAlign
 from tests.models.detectors import (
     TORCHVISION,
     by_torchvision,
-    enliven,
     found_in,
     frames,
     matched_share,
+    small_detector,
     twins,
 )
 
@@ -103,12 +103,12 @@ def shares_found(ours, pixels, reference, nms_body) -> list[float]:
 
 
 def test_both_forms_of_suppression_and_of_output_agree():
-    model = enliven(faster_rcnn("mobilenet_v2_fpn").eval(), (320, 576))
+    model = small_detector((320, 576))
     pixels = frames(2, (320, 576), seed=3)
     found = []
     for nms_body in ("nonmaxsuppression", "fixpoint"):
         for output_form in OUTPUTS:
-            model.prepare((320, 576), output_form=output_form, nms_body=nms_body)
+            model.prepare((320, 576), output_form=output_form, nms_body=nms_body, nms_iterations=24)
             with torch.inference_mode():
                 outputs = model(pixels)
             assert outputs[-1].all()
@@ -118,7 +118,7 @@ def test_both_forms_of_suppression_and_of_output_agree():
 
 
 def test_outputs_are_ranked_and_empty_slots_are_zero():
-    model = enliven(faster_rcnn("mobilenet_v2_fpn").eval(), (128, 192))
+    model = small_detector((128, 192))
     model.roi_heads.settings = replace(model.roi_heads.settings, min_score=0.7)
     for output_form in OUTPUTS:
         model.prepare((128, 192), output_form=output_form)
@@ -133,7 +133,7 @@ def test_outputs_are_ranked_and_empty_slots_are_zero():
 
 
 def test_too_few_candidate_slots_are_confessed():
-    model = enliven(faster_rcnn("mobilenet_v2_fpn").eval(), (128, 192))
+    model = small_detector((128, 192))
     model.roi_heads.settings = replace(model.roi_heads.settings, candidates=10)
     with torch.inference_mode():
         outputs = model.prepare((128, 192), output_form="candidates")(frames(1, (128, 192)))
@@ -141,7 +141,7 @@ def test_too_few_candidate_slots_are_confessed():
 
 
 def test_a_frame_finds_the_same_alone_and_in_a_batch():
-    model = enliven(faster_rcnn("mobilenet_v2_fpn").eval(), (128, 192)).prepare((128, 192))
+    model = small_detector((128, 192)).prepare((128, 192))
     pixels = frames(3, (128, 192))
     with torch.inference_mode():
         together = found_in(model(pixels), "detections")
@@ -155,13 +155,18 @@ def test_frames_of_another_size_are_refused():
         model(frames(1, (64, 96)))
 
 
+def test_a_model_in_training_is_not_prepared_lest_its_batch_norms_learn_from_nothing():
+    with pytest.raises(ValueError, match=r"call eval\(\) first"):
+        faster_rcnn("mobilenet_v2_fpn").prepare((64, 96))
+
+
 def test_an_unknown_architecture_names_the_known_ones():
     with pytest.raises(ValueError, match=", ".join(ARCHITECTURES)):
         faster_rcnn("resnet51")
 
 
 def test_proposals_for_training_are_those_of_the_graph():
-    model = enliven(faster_rcnn("mobilenet_v2_fpn").eval(), (128, 192)).prepare((128, 192))
+    model = small_detector((128, 192)).prepare((128, 192))
     images = model.normalise(frames(2, (128, 192)))
     features = model.backbone(images)
     logits, deltas = model.rpn.flatten(*model.rpn.head(features))
