@@ -128,6 +128,7 @@ def print_summary(report: Mapping[str, Any], console: Console) -> None:
         f"[bold]{engine['model']}[/] at {width}x{height} on {engine['name']} "
         f"({engine['precision']}, batch {engine['batch']}): {engine['reason']}",
         highlight=False,
+        soft_wrap=True,
     )
     table = Table(box=None, pad_edge=False)
     for heading in ("source", "state"):
