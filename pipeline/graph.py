@@ -54,7 +54,6 @@ class Graph:
         self.stats: list[StageStats] = []
         self._channels: list[Channel[Any]] = []
         self._threads: list[threading.Thread] = []
-        self._sinks: list[threading.Thread] = []
         self._error: BaseException | None = None
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -139,15 +138,14 @@ class Graph:
         """
         with self._changed:
             self._running_sinks += 1
-        thread = self._start(write, name, None, [], [items.cancel, self._sink_ended], on_error)
-        self._sinks.append(thread)
+        self._start(write, name, None, [], [items.cancel, self._sink_ended], on_error)
 
     def stop(self) -> None:
         """Ask the sources to end; what they have delivered still flows to the sinks."""
         self._stopping.set()
 
-    def wait(self, seconds: float) -> bool:
-        """Wait until all sinks have ended, at most `seconds`; tell whether they have."""
+    def wait(self, seconds: float | None) -> bool:
+        """Wait until all sinks have ended, at most `seconds` if given; tell whether they have."""
         with self._changed:
             return self._changed.wait_for(lambda: self._running_sinks == 0, timeout=seconds)
 
@@ -157,8 +155,8 @@ class Graph:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
             if error is None:
-                for sink in self._sinks:
-                    sink.join()
+                # Not by joining: before Python 3.13 an interrupted join takes a thread for ended.
+                self.wait(None)
         finally:
             self._cancel()
             for thread in self._threads:
@@ -176,7 +174,7 @@ class Graph:
         at_end: list[Callable[[], None]],
         on_error: OnError | None = None,
         is_source: bool = False,
-    ) -> threading.Thread:
+    ) -> None:
         stats = StageStats(name, channel=channels[0] if channels else None)
         with self._lock:
             self.stats.append(stats)
@@ -191,7 +189,6 @@ class Graph:
         )
         self._threads.append(thread)
         thread.start()
-        return thread
 
     def _pump(
         self,
