@@ -1,18 +1,24 @@
-"""Which encoder, how hard it tries, and how many threads it gets."""
+"""Which encoder, how hard it tries, and how many threads it gets; pictures in, packets out."""
 
 from __future__ import annotations
 
+import io
+from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import cast
 
 import av
 from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType
+from av.video.stream import VideoStream
 
 from pipeline.errors import ConfigError
+from pipeline.frame import Result
 from pipeline.settings import VideoSettings
-from pipeline.yuv import Colours
+from pipeline.yuv import Colours, fitted, own_yuv420p, stamped
 
 # CPU milliseconds for a million pixels, measured on recorded drives at crf 23; only the ratio to
 # the machine's cores matters, and only roughly.
@@ -38,6 +44,8 @@ class Encoding:
         threads: Of the encoder.
         keyframe_every: Frames from one keyframe to the next, at most.
         rate: Frames/s, roughly; frames carry their own time.
+        is_live: Every picture comes out at once, and every keyframe says all that whoever
+            joins there needs to know.
     """
 
     encoder: str
@@ -47,6 +55,7 @@ class Encoding:
     threads: int
     keyframe_every: int
     rate: Fraction
+    is_live: bool = False
 
     @classmethod
     def choose(
@@ -86,9 +95,13 @@ class Encoding:
         context.thread_count = self.threads
         context.gop_size = self.keyframe_every
         context.flags |= Flags.frame_duration  # else the last picture's length is guessed
+        if not self.is_live:
+            context.flags |= Flags.global_header  # what files hold once, at their beginning
         context.options = {"bf": "0"}
         if self.encoder == "libx264":
-            context.options |= {"preset": str(self.preset), "crf": str(self.crf)}
+            # A keyframe that was asked for must be one that nothing refers across.
+            context.options |= {"preset": str(self.preset), "crf": str(self.crf), "forced-idr": "1"}
+            context.options |= {"tune": "zerolatency"} if self.is_live else {}
             if self.extras:
                 context.options |= {"x264-params": self.extras}
         else:
@@ -132,3 +145,94 @@ def tag(context: VideoCodecContext, picture: av.VideoFrame) -> None:
     context.colorspace, context.color_range = colours.matrix, colours.range
     context.color_primaries = picture.color_primaries
     context.color_trc = picture.color_trc
+
+
+def picture_of(result: Result) -> av.VideoFrame:
+    """What is to be seen of a result: the drawing, or a copy of the frame; yuv420p, even size."""
+    if result.annotated is not None:
+        return result.annotated
+    return stamped(own_yuv420p(result.frame.picture), result.frame.pts, result.frame.time_base)
+
+
+class Encoder:
+    """Pictures in, packets out; where those go is decided packet by packet.
+
+    The first picture decides size and colours; later ones are fitted to it. There is one packet
+    for each picture, in order: no encoding here has B-frames.
+
+    Args:
+        picture: The first picture; it is not encoded yet.
+        time_base: Seconds per unit of the packets' times.
+        encoding: How to encode.
+    """
+
+    def __init__(self, picture: av.VideoFrame, time_base: Fraction, encoding: Encoding) -> None:
+        self.size_hw = (picture.height, picture.width)
+        self.colours = Colours.of(picture)
+        self.encoding, self.time_base = encoding, time_base
+        self.resized = 0
+        self._clock = encoding.clock(time_base)
+        self._times: deque[int] = deque()  # of pictures inside an encoder with a coarser clock
+        self._last_pts: int | None = None
+        # PyAV copies the facts of a stream from another stream only: this one leads nowhere.
+        self._nowhere = av.open(io.BytesIO(), "w", format="null")
+        self._stream = cast(VideoStream, self._nowhere.add_stream(encoding.encoder, encoding.rate))
+        context: VideoCodecContext = self._stream.codec_context
+        encoding.configure(context, self.size_hw, time_base)
+        tag(context, picture)
+        self._stream.time_base = time_base
+        self._nowhere.start_encoding()
+
+    @property
+    def template(self) -> VideoStream:
+        """For `OutputContainer.add_stream_from_template`."""
+        return self._stream
+
+    def fits(self, picture: av.VideoFrame) -> bool:
+        """Tell whether the picture can be encoded as large as it is."""
+        return (picture.height, picture.width) == self.size_hw
+
+    def encode(
+        self, picture: av.VideoFrame, *, keyframe: bool = False
+    ) -> list[av.Packet[VideoStream]]:
+        """Encode a picture, which is not written to; return what falls out.
+
+        Args:
+            keyframe: Make this a picture from which playing can begin.
+        """
+        if not self.fits(picture):
+            self.resized += 1
+        if not self.fits(picture) or Colours.of(picture) != self.colours:
+            picture = fitted(picture, self.size_hw, self.colours)
+        timed = self._timed(picture, keyframe)
+        return self._restored(self._stream.encode(timed))
+
+    def flush(self) -> list[av.Packet[VideoStream]]:
+        """What is still inside; nothing can be encoded afterwards."""
+        return self._restored(self._stream.encode(None))
+
+    def _timed(self, picture: av.VideoFrame, keyframe: bool) -> av.VideoFrame:
+        """The picture on our clock, later than the last one."""
+        pts, time_base = picture.pts, picture.time_base
+        assert pts is not None and time_base is not None, "pictures come with their time"
+        placed = pts if time_base == self.time_base else round(pts * time_base / self.time_base)
+        if self._last_pts is not None and placed <= self._last_pts:
+            placed = self._last_pts + 1
+        self._last_pts = placed
+        if self._clock != self.time_base:
+            self._times.append(placed)
+            placed = round(placed * self.time_base / self._clock)
+        if (placed, self._clock) == (pts, time_base) and not keyframe:
+            return picture
+        own = stamped(own_yuv420p(picture), placed, self._clock)
+        own.pict_type = PictureType.I if keyframe else PictureType.NONE
+        return own
+
+    def _restored(self, packets: list[av.Packet[VideoStream]]) -> list[av.Packet[VideoStream]]:
+        """The packets with the exact times of their pictures."""
+        for packet in packets:
+            if self._times:
+                packet.pts = packet.dts = self._times.popleft()
+                packet.duration = round((packet.duration or 0) * self._clock / self.time_base)
+                packet.time_base = self.time_base
+        return packets

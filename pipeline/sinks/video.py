@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 import av
 from av.container import OutputContainer
-from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from pipeline.cores import usable_cores
@@ -19,9 +17,9 @@ from pipeline.errors import SinkError
 from pipeline.frame import Result
 from pipeline.settings import VideoSettings
 from pipeline.sinks.audio import NoSound, SoundCopy
-from pipeline.sinks.encoder import Encoding, choose_encoder, tag
+from pipeline.sinks.container import open_container
+from pipeline.sinks.encoder import Encoder, Encoding, choose_encoder, picture_of
 from pipeline.sinks.protocol import SinkTarget, writing
-from pipeline.yuv import Colours, fitted, own_yuv420p, stamped
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +36,8 @@ class VideoSink:
     """
 
     wants_picture = True
+    may_drop = False
+    capacity = 4
 
     def __init__(self, path: Path, target: SinkTarget, settings: VideoSettings) -> None:
         """`ConfigError` if the encoder asked for does not exist here."""
@@ -48,7 +48,6 @@ class VideoSink:
         if self._encoder != "libx264" and settings.encoder == "auto":
             log.warning("no libx264 in this FFmpeg; writing %s as MPEG-4 part 2", path)
         self._file: _VideoFile | None = None
-        self._resized = 0
         self._failed = False
         self._sound_report = ""
 
@@ -77,7 +76,7 @@ class VideoSink:
             with writing(self.path):
                 if self._file is None:
                     self._file = self._open(result)
-                self._file.encode(self._picture(result, self._file))
+                self._file.encode(picture_of(result))
         except BaseException:
             self._failed = True
             raise
@@ -90,10 +89,10 @@ class VideoSink:
             "frames": self.frames,
             "bytes": self.path.stat().st_size if self.path.exists() else None,
             "encoder": self._encoder,
-            "frames_resized": self._resized,
+            "frames_resized": self._file.encoder.resized if self._file else 0,
         }
         if self._file is not None:
-            encoding = self._file.encoding
+            encoding = self._file.encoder.encoding
             if encoding.preset:
                 entry |= {"preset": encoding.preset, "crf": encoding.crf}
             entry |= {"x264_params": encoding.extras} if encoding.extras else {}
@@ -104,7 +103,7 @@ class VideoSink:
         return entry
 
     def _open(self, result: Result) -> _VideoFile:
-        picture, time_base = self._own(result), result.frame.time_base
+        picture, time_base = picture_of(result), result.frame.time_base
         encoding = Encoding.choose(
             self._settings,
             (picture.height, picture.width),
@@ -113,9 +112,10 @@ class VideoSink:
             cores=usable_cores(),
         )
         growing = self._target.live or result.frame.pts < 0
-        container = _container(self.path, self._settings, time_base, growing)
+        encoder = Encoder(picture, time_base, encoding)
+        container = open_container(self.path, self._settings, time_base, growing=growing)
         sound, self._sound_report = self._sound(container.format.name)
-        return _VideoFile(container, picture, time_base, encoding, sound)
+        return _VideoFile(container, encoder, sound)
 
     def _sound(self, form: str) -> tuple[SoundCopy | None, str]:
         """The source's sound, or why there is none."""
@@ -130,22 +130,6 @@ class VideoSink:
             return None, str(error)
         return sound, f"copied ({sound.codec})"
 
-    def _picture(self, result: Result, file: _VideoFile) -> av.VideoFrame:
-        """The result's picture as this file needs it; a copy wherever it differs."""
-        picture = self._own(result)
-        if (picture.height, picture.width) != file.size_hw:
-            self._resized += 1
-            picture = fitted(picture, file.size_hw, file.colours)
-        elif Colours.of(picture) != file.colours:
-            picture = fitted(picture, file.size_hw, file.colours)
-        return picture
-
-    def _own(self, result: Result) -> av.VideoFrame:
-        frame = result.frame
-        if result.annotated is not None:
-            return result.annotated
-        return stamped(own_yuv420p(frame.picture), frame.pts, frame.time_base)
-
     def _finish(self) -> None:
         if self._file is not None:
             self._file.close(flush=not self._failed)
@@ -158,32 +142,19 @@ class _VideoFile:
 
     Args:
         container: Where to; closed with this.
-        picture: The first picture; decides size and colours.
-        time_base: Seconds per unit of the timestamps written.
-        encoding: How to encode.
+        encoder: Where the pictures come from.
         sound: Goes beside the picture; closed with this.
     """
 
     def __init__(
-        self,
-        container: OutputContainer,
-        picture: av.VideoFrame,
-        time_base: Fraction,
-        encoding: Encoding,
-        sound: SoundCopy | None,
+        self, container: OutputContainer, encoder: Encoder, sound: SoundCopy | None
     ) -> None:
-        self.size_hw = (picture.height, picture.width)
-        self.colours = Colours.of(picture)
-        self.encoding = encoding
+        self.encoder = encoder
         self._sound = sound
-        self._time_base = time_base
-        self._clock = encoding.clock(time_base)
-        self._times: deque[int] = deque()  # of pictures inside an encoder with a coarser clock
-        self._last_pts: int | None = None
         self._end = Fraction(0)
         self._container = container
         try:
-            self._stream = self._add_stream(picture)
+            self._stream = container.add_stream_from_template(encoder.template)
             if sound is not None:
                 sound.add_to(container)
             container.start_encoding()
@@ -198,13 +169,13 @@ class _VideoFile:
 
     def encode(self, picture: av.VideoFrame) -> None:
         """Encode and write; `picture` is not written to."""
-        self._mux(self._stream.encode(self._timed(picture)))
+        self._mux(self.encoder.encode(picture))
 
     def close(self, flush: bool) -> None:
         """Write what is left inside the encoder, if `flush`, and finish the file."""
         try:
             if flush:
-                self._mux(self._stream.encode(None))
+                self._mux(self.encoder.flush())
                 self._copy_sound(self._end)
         finally:
             self._close_files()
@@ -214,74 +185,15 @@ class _VideoFile:
             self._sound.close()
         self._container.close()
 
-    def _add_stream(self, picture: av.VideoFrame) -> VideoStream:
-        rate = self.encoding.rate
-        added = self._container.add_stream(self.encoding.encoder, rate=rate)
-        stream = cast(VideoStream, added)
-        context: VideoCodecContext = stream.codec_context
-        self.encoding.configure(context, self.size_hw, self._time_base)
-        tag(context, picture)
-        stream.time_base = self._time_base
-        return stream
-
-    def _timed(self, picture: av.VideoFrame) -> av.VideoFrame:
-        """The picture on this file's clock, later than the last one."""
-        pts, time_base = picture.pts, picture.time_base
-        assert pts is not None and time_base is not None, "pictures come with their time"
-        placed = pts if time_base == self._time_base else round(pts * time_base / self._time_base)
-        if self._last_pts is not None and placed <= self._last_pts:
-            placed = self._last_pts + 1
-        self._last_pts = placed
-        if self._clock != self._time_base:
-            self._times.append(placed)
-            placed = round(placed * self._time_base / self._clock)
-        if (placed, self._clock) == (pts, time_base):
-            return picture
-        return stamped(own_yuv420p(picture), placed, self._clock)
-
     def _mux(self, packets: list[av.Packet[VideoStream]]) -> None:
         for packet in packets:
-            if self._times:  # one packet a picture, in order: there are no B-frames
-                packet.pts = packet.dts = self._times.popleft()
-                packet.duration = round((packet.duration or 0) * self._clock / self._time_base)
-                packet.time_base = self._time_base
             start = (packet.pts or 0) * packet.time_base
             self._copy_sound(start)
             self._end = start + (packet.duration or 0) * packet.time_base
+            packet.stream = self._stream
             self._container.mux(packet)
 
     def _copy_sound(self, until: Fraction) -> None:
         if self._sound is not None:
             for packet in self._sound.until(until):
                 self._container.mux(packet)
-
-
-def _container(
-    path: Path, settings: VideoSettings, time_base: Fraction, growing: bool
-) -> OutputContainer:
-    """Open a file that stays playable while it grows.
-
-    Args:
-        growing: Leave an MP4 in fragments for good: the only form that needs no index in memory,
-            and that can begin before 0.
-    """
-    piece = min(1.0, settings.keyframe_seconds)
-    options = {
-        "flush_packets": "1",  # do not sit on what is complete
-        "max_interleave_delta": "1000000",  # microseconds; when the sound ends before the picture
-    }
-    if path.suffix.lower() == ".mp4":
-        flags = ["frag_keyframe", "default_base_moof", "delay_moov"]
-        if not growing:
-            flags.append("hybrid_fragmented")
-        units = time_base.denominator * -(-1000 // time_base.denominator)  # a second, at least 1000
-        options |= {
-            "movflags": "+".join(flags),
-            "frag_duration": str(round(piece * 1e6)),
-            "movie_timescale": str(min(units, 2**31 - 1)),  # what a late beginning is counted in
-        }
-        form = "mp4"
-    else:
-        options |= {"cluster_time_limit": str(round(piece * 1e3))}
-        form = "matroska"
-    return av.open(f"file:{path}", "w", format=form, container_options=options)
