@@ -1,0 +1,1 @@
+"""Tests of live sources, against servers that misbehave on command."""

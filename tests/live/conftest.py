@@ -1,0 +1,44 @@
+"""Fixtures that give a test its cameras and take them away again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tests.live.kit.cameras import CameraServer, why_no_cameras
+from tests.live.kit.mjpeg import MjpegServer
+
+
+@pytest.fixture
+def start_cameras() -> Iterator[Callable[..., CameraServer]]:
+    """``start_cameras(user=..., password=...)``: another server process, ended with the test.
+
+    Skips where GStreamer's RTSP server is not installed.
+    """
+    missing = why_no_cameras()
+    if missing:
+        pytest.skip(missing)
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(CameraServer(**options))
+
+
+@pytest.fixture
+def cameras(start_cameras: Callable[..., CameraServer]) -> CameraServer:
+    """A server process without cameras: ``cameras.add("front")``."""
+    return start_cameras()
+
+
+@pytest.fixture
+def mjpeg() -> Iterator[Callable[..., MjpegServer]]:
+    """``mjpeg(size=..., fps=...)``: a camera that speaks HTTP, ended with the test."""
+    with ExitStack() as stack:
+
+        def start(**options: Any) -> MjpegServer:
+            server = MjpegServer(**options)
+            stack.callback(server.close)
+            return server
+
+        yield start
