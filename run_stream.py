@@ -10,8 +10,6 @@ Exit codes: 0 done, 2 bad arguments or configuration, 3 a source, 4 the model or
 
 from __future__ import annotations
 
-import argparse
-import json
 import signal
 import sys
 import time
@@ -20,27 +18,39 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
 from pipeline.batch import batches
+from pipeline.blur import conceal, detect_also_blurred
+from pipeline.command_line import overrides, parse
 from pipeline.config import dump_settings, load_settings
-from pipeline.detect import detect, low_threshold, show
+from pipeline.detect import Shown, detect, low_threshold
 from pipeline.engines import Engine, infer, load_engine
-from pipeline.errors import ConfigError, PipelineError
-from pipeline.frame import Result
+from pipeline.errors import PipelineError
 from pipeline.graph import Graph, StageStats
 from pipeline.model_file import ModelFile, read_model_file
+from pipeline.outputs import open_all_sinks
+from pipeline.pace import Pace
 from pipeline.preprocess import preprocess
 from pipeline.progress import ProgressView
 from pipeline.render import render
-from pipeline.report import build_report, print_summary, stage_reports, write_report
-from pipeline.settings import Settings
-from pipeline.sinks import Sink, open_sinks
+from pipeline.report import (
+    build_report,
+    engine_report,
+    infer_report,
+    print_summary,
+    sink_reports,
+    stage_reports,
+    write_report,
+)
+from pipeline.roster import Roster, any_live
+from pipeline.settings import DetectionSettings, Settings
+from pipeline.sinks import Sink
 from pipeline.sources import Source, open_sources
-from pipeline.tally import Tally, describe
+from pipeline.tally import Tally
+from pipeline.zones import count_in_zones, zones_of
 
 MODELS = {"street": Path(__file__).parent / "models" / "zoo" / "street.onnx"}
 
@@ -56,42 +66,48 @@ def stream(
     stop: StopRequest,
 ) -> list[StageStats]:
     """Lead every frame from its source to its sinks; return what each station did."""
-    outlets = [(source.name, sink) for source in sources for sink in sinks[source.name]]
-    draw = settings.render.enabled and any(sink.wants_picture for _, sink in outlets)
-    judged = any(source.url.startswith("synthetic:") for source in sources)
-    scored = low_threshold(settings.detection) if judged else settings.detection
+    zones = zones_of(settings.zones, model.class_names, [source.name for source in sources])
+    shown = Shown(model, settings.detection)
+    pictures = any(sink.wants_picture for group in sinks.values() for sink in group)
     with Graph() as graph, stop.ends(graph):
-        frames = graph.merge(
-            {source.name: source.frames() for source in sources},
-            capacity=max(4, engine.batch),
-            on_error=tally.source_failed,
+        inlet = graph.inlet(capacity=max(4, engine.batch), on_error=tally.source_failed)
+        pace = Pace(
+            tally,
+            patience_seconds=settings.engine.batch_wait_seconds,
+            max_age_seconds=settings.latency.max_age_seconds,
+            slots=graph.slots(engine.in_flight) if any_live(sources) else None,
         )
-        groups = batches(frames, engine.batch, settings.engine.batch_wait_seconds)
+        groups = batches(inlet.channel, engine.batch, pace)
         images = graph.stage(
             preprocess(groups, model.input_size_hw, model.fit), name="preprocess", capacity=2
         )
         calls = max(1, engine.in_flight - 1)  # one more is being made, another waited for
-        answers = graph.stage(infer(images, engine), name="infer", capacity=calls)
-        found = tally.found(detect(answers, model, scored))
-        results = graph.stage(show(found, model, settings.detection), name="detect")
-        drawn = render(results, model.class_names, settings.render, tally.hud) if draw else results
-        branches = graph.tee(drawn, [partial(comes_from, name) for name, _ in outlets], name="draw")
-        for (name, sink), branch in zip(outlets, branches, strict=True):
-            first = sink is sinks[name][0]
-            graph.sink(
-                branch,
-                tally.sunk(branch, sink, first),
-                name=f"write {sink.name}",
-                on_error=tally.sink_failed,
-            )
+        asked = graph.stage(infer(images, engine), name="infer", capacity=calls)
+        found = tally.found(detect(pace.answered(asked), model, lowered(sources, model, settings)))
+        private = conceal(found, model, settings.detection, settings.render)
+        counted = count_in_zones(shown.filter(private), zones, model.class_names)
+        results = graph.stage(counted, name="detect")
+        drawn = render(results, model.class_names, settings.render, tally.hud, zones)
+        outlet = graph.outlet(drawn if pictures else results, name="draw")
+        roster = Roster(graph, inlet, outlet, tally)
+        for source in sources:
+            roster.join(source, sinks[source.name])
+        outlet.start()
+        inlet.close()
         while not graph.wait(0.2):
+            roster.sweep()
             view.update()
     return graph.stats
 
 
-def comes_from(name: str, result: Result) -> bool:
-    """Tell whether a result belongs to the source of that name."""
-    return result.frame.source == name
+def lowered(sources: Sequence[Source], model: ModelFile, settings: Settings) -> DetectionSettings:
+    """Thresholds low enough for all that is done with detections besides showing them."""
+    judged = any(source.url.startswith("synthetic:") for source in sources)
+    can_change = any_live(sources)
+    detection = settings.detection
+    if judged or can_change:
+        detection = low_threshold(detection)
+    return detect_also_blurred(detection, settings.render, model)
 
 
 class StopRequest:
@@ -149,9 +165,9 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
         tally.close()
     report = build_report(
         wall_seconds=wall_seconds,
-        engine=engine_report(engine, model, settings),
+        engine=engine_report(engine, model, settings.model),
         sources=[source.stats for source in sources],
-        sinks=sink_reports(sinks, tally),
+        sinks=sink_reports((sink for group in sinks.values() for sink in group), tally),
         stages=stage_reports(stages) | infer_report(engine, stages),
         truth=tally.score.report() if tally.score else None,
         interrupted=stop.signal.name if stop.signal else None,
@@ -163,43 +179,6 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
     return exit_code(tally, stop)
 
 
-def open_all_sinks(
-    settings: Settings, sources: Sequence[Source], model: ModelFile
-) -> dict[str, list[Sink]]:
-    """The sinks of every source, by the source's name; none may write over an input."""
-    inputs = [source.media_path for source in sources if source.media_path]
-    return {
-        source.name: open_sinks(
-            outs(settings.out, source, len(sources)),
-            source,
-            model.class_names,
-            settings.video,
-            inputs,
-        )
-        for source in sources
-    }
-
-
-def outs(wanted: Sequence[str], source: Source, source_count: int) -> list[str]:
-    """Where one source's results go; with several sources each gets outputs of its own."""
-    if not wanted:
-        picture = "out/{source}/" if source.is_images else "out/{source}.mp4"
-        return [picture, "out/{source}.jsonl"]
-    if source_count == 1:
-        return list(wanted)
-    return [out if "{source}" in out else one_for_each(out) for out in wanted]
-
-
-def one_for_each(out: str) -> str:
-    """``all.mp4`` -> ``all-{source}.mp4``, ``folder/`` -> ``folder/{source}/``."""
-    if out.endswith("/"):
-        return f"{out}{{source}}/"
-    if out.startswith("null:"):
-        return out
-    path = Path(out)
-    return str(path.with_name(f"{path.stem}-{{source}}{path.suffix}"))
-
-
 def exit_code(tally: Tally, stop: StopRequest) -> int:
     """What the shell is told; a signal outranks a failure that may have come of it."""
     if stop.signal:
@@ -207,35 +186,6 @@ def exit_code(tally: Tally, stop: StopRequest) -> int:
     failures = [*tally.failed_sources.values(), *tally.failed_sinks.values()]
     default = 3 if tally.failed_sources else 5
     return getattr(failures[0], "exit_code", default) if failures else 0
-
-
-def engine_report(engine: Engine, model: ModelFile, settings: Settings) -> dict[str, Any]:
-    """The report's entry on the engine."""
-    return {
-        "name": engine.name,
-        "precision": engine.precision,
-        "reason": engine.reason,
-        "model": settings.model,
-        "input_size_hw": list(model.input_size_hw),
-        "batch": engine.batch,
-        "load_seconds": round(engine.load_seconds, 3),
-    }
-
-
-def infer_report(engine: Engine, stages: Sequence[StageStats]) -> dict[str, Any]:
-    """The report's entry on inference, whose work is the engine's, not its thread's."""
-    work = {"calls": engine.calls, "busy_seconds": round(engine.busy_seconds, 4)}
-    entries = stage_reports(stage for stage in stages if stage.name == "infer")
-    return {name: entry | work for name, entry in entries.items()}
-
-
-def sink_reports(sinks: dict[str, list[Sink]], tally: Tally) -> dict[str, Any]:
-    """The report's entries on the sinks, by name."""
-    entries: dict[str, Any] = {}
-    for sink in (sink for group in sinks.values() for sink in group):
-        error = tally.failed_sinks.get(f"write {sink.name}")
-        entries[sink.name] = {**sink.report(), "error": describe(error) if error else None}
-    return entries
 
 
 def in_groups(sources: Sequence[Source], size: int) -> Iterator[Sequence[Source]]:
@@ -249,74 +199,11 @@ def complain(console: Console, sentence: str) -> None:
     console.print(f"[red]error[/] {escape(sentence)}", highlight=False, soft_wrap=True)
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="run_stream.py",
-        description="Detect objects in video, write annotated video, and tell the honest speed.",
-        epilog="Exit codes: 0 done, 2 arguments or config, 3 source, 4 model or engine, 5 sink, "
-        "130/143 stopped by SIGINT/SIGTERM.",
-    )
-    add = parser.add_argument
-    add("sources", nargs="*", metavar="SOURCE", help="video, folder, glob or synthetic://street")
-    add("--config", metavar="FILE", help="YAML file; see configs/")
-    add("--model", metavar="NAME_OR_FILE", help=f"{', '.join(MODELS)} or a model file (.onnx)")
-    add("--engine", help="auto, openvino or onnxruntime")
-    add(
-        "--out",
-        nargs="+",
-        action="extend",
-        metavar="PATH_OR_URL",
-        help=".mp4, .mkv, .jsonl, folder/ or null:",
-    )
-    add("--report", metavar="FILE", help="where the JSON report goes")
-    add("--threshold", metavar="T", help="lowest score that is shown, 0 to 1")
-    add("--batch", metavar="N", help="images per call of the engine; 0: chosen for this machine")
-    add("--max-frames", metavar="N", help="stop each source after N frames")
-    add("--duration", metavar="SECONDS", help="stop each source after so much of its own time")
-    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="any key")
-    add("--no-draw", action="store_true", help="leave the pictures as they are")
-    add("--quiet", action="store_true", help="print errors only")
-    add("--print-config", action="store_true", help="show the settings in force, and stop")
-    arguments = parser.parse_intermixed_args(argv)
-    if not arguments.sources and not arguments.config:
-        refuse_swallowed_source(arguments.out or [])
-    return arguments
-
-
-def refuse_swallowed_source(out: Sequence[str]) -> None:
-    """``--out a.mp4 drive.mp4`` with no SOURCE would overwrite what was meant to be read."""
-    for path in map(Path, out[1:]):
-        if path.suffix.lower() in {".mp4", ".mkv"} and path.is_file():
-            raise ConfigError(f"{path} exists and no SOURCE is given; write SOURCE before --out")
-
-
-def overrides(arguments: argparse.Namespace) -> list[str]:
-    """The command line's flags as ``key=value``; they come after --set and so outrank it."""
-    values = {
-        "sources": arguments.sources or None,
-        "model": arguments.model,
-        "engine.name": arguments.engine,
-        "out": arguments.out,
-        "report": arguments.report,
-    }
-    numbers = {
-        "detection.threshold": arguments.threshold,
-        "engine.batch": arguments.batch,
-        "max_frames": arguments.max_frames,
-        "duration": arguments.duration,
-        "render.enabled": "false" if arguments.no_draw else None,
-    }
-    texts = [f"{key}={json.dumps(value)}" for key, value in values.items() if value is not None]
-    texts += [f"{key}={value}" for key, value in numbers.items() if value is not None]
-    return [*arguments.set, *texts]
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     console = Console(stderr=True)
     try:
-        arguments = parse(argv)
+        arguments = parse(argv, MODELS)
         settings = load_settings(arguments.config, overrides(arguments))
         if arguments.print_config:
             sys.stdout.write(dump_settings(settings))

@@ -6,7 +6,7 @@ without another model file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Literal
@@ -58,25 +58,41 @@ def detect(
 def low_threshold(settings: DetectionSettings) -> DetectionSettings:
     """The same settings with a score threshold so low that an average precision can be taken.
 
-    `show` then gives what `detect` would have given with the settings themselves, but for one
+    `Shown` then gives what `detect` would have given with the settings themselves, but for one
     case: a class-agnostic suppression by a box that its own class's threshold hides.
     """
     wanted = [*settings.class_thresholds.values(), settings.threshold or LOW, LOW]
     return replace(settings, threshold=min(wanted), class_thresholds={})
 
 
-def show(
-    results: Iterable[Result], model: ModelFile, settings: DetectionSettings
-) -> Iterator[Result]:
-    """Keep of each result what reaches the thresholds; `ConfigError` as in `detect`."""
-    thresholds = thresholds_by_class(model, settings)
+class Shown:
+    """The scores from which detections are shown; they may be changed while the line runs.
 
-    def shown(result: Result) -> Result:
-        found = result.detections
-        keep = found.scores >= thresholds[found.class_ids]
-        return result if keep.all() else replace(result, detections=found[keep])
+    Args:
+        model: The classes, and what the file recommends.
+        settings: What the user wants instead.
 
-    return (shown(result) for result in results)
+    Raises:
+        ConfigError: A threshold is given for a class that the model does not know.
+    """
+
+    def __init__(self, model: ModelFile, settings: DetectionSettings) -> None:
+        self._model, self._settings = model, settings
+        self.thresholds = thresholds_by_class(model, settings)
+
+    def change(self, threshold: float | None, class_thresholds: Mapping[str, float]) -> None:
+        """Set other thresholds, from the next frame on; `ConfigError` as in the constructor."""
+        changed = replace(
+            self._settings, threshold=threshold, class_thresholds=dict(class_thresholds)
+        )
+        self.thresholds = thresholds_by_class(self._model, changed)
+
+    def filter(self, results: Iterable[Result]) -> Iterator[Result]:
+        """Keep of each result what reaches the thresholds."""
+        for result in results:
+            found = result.detections
+            keep = found.scores >= self.thresholds[found.class_ids]
+            yield result if keep.all() else replace(result, detections=found[keep])
 
 
 def thresholds_by_class(model: ModelFile, settings: DetectionSettings) -> Thresholds:

@@ -6,23 +6,31 @@ marked. Leaving the block waits for the sinks, cancels the rest, joins, and rais
 error of any stage, with the stage's name in a note.
 
 A thread that is blocked in a foreign read cannot be woken: every source needs a time limit of
-its own. With ``"wait"`` the slowest branch of a `tee` paces all.
+its own. With ``"wait"`` the slowest branch of an outlet paces all.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from pipeline.channel import Cancelled, Channel, WhenFull, idle_seconds
+from pipeline.channel import Cancelled, Channel, Slots, WhenFull, idle_seconds
+from pipeline.junctions import Inlet, Outlet
 
 T = TypeVar("T")
 OnError = Callable[[str, BaseException], None]
 Deliver = Callable[[Any], None]
+
+
+class Queue(Protocol):
+    """What holds the items that a stage has made."""
+
+    @property
+    def mean_occupancy(self) -> float: ...
 
 
 @dataclass
@@ -32,12 +40,41 @@ class StageStats:
     name: str
     items: int = 0
     busy_seconds: float = 0.0
-    channel: Channel[Any] | None = None
+    queue: Queue | None = None
+    queue_mean_before: float = 0.0
 
     @property
     def queue_mean(self) -> float:
         """Mean number of items waiting behind this stage."""
-        return self.channel.mean_occupancy if self.channel else 0.0
+        return self.queue.mean_occupancy if self.queue else self.queue_mean_before
+
+    def absorb(self, other: StageStats) -> None:
+        """Add what an ended stage of the same name did; its queue is not kept."""
+        self.items += other.items
+        self.busy_seconds += other.busy_seconds
+        self.queue_mean_before = max(self.queue_mean_before, other.queue_mean)
+
+
+class Background:
+    """A daemon thread outside of any graph, for what nobody can interrupt.
+
+    A graph joins its threads; a thread that hangs in a foreign library would hang it, too. Who
+    starts such work here must be able to do without it.
+    """
+
+    def __init__(self, run: Callable[[], object], name: str) -> None:
+        self._thread = threading.Thread(target=run, name=name, daemon=True)
+        self._thread.start()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for its end, at most `timeout` seconds; tell whether it has ended."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+
+def background(run: Callable[[], object], name: str) -> Background:
+    """Start `run` on a daemon thread of its own; errors are for `run` to handle."""
+    return Background(run, name)
 
 
 class Graph:
@@ -51,14 +88,23 @@ class Graph:
 
     def __init__(self, capacity: int = 4) -> None:
         self.capacity = capacity
-        self.stats: list[StageStats] = []
+        self._stats: list[StageStats] = []
+        self._ended_stats: dict[str, StageStats] = {}
         self._channels: list[Channel[Any]] = []
+        self._slots: list[Slots] = []
         self._threads: list[threading.Thread] = []
+        self._ends: list[Callable[[], None]] = []
         self._error: BaseException | None = None
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._changed = threading.Condition()
-        self._running_sinks = 0
+        self._awaited = 0  # sinks and holds
+
+    @property
+    def stats(self) -> list[StageStats]:
+        """What each stage did; stages that have ended are added up by their names."""
+        with self._lock:
+            return [*self._ended_stats.values(), *self._stats]
 
     def stage(
         self,
@@ -70,64 +116,28 @@ class Graph:
     ) -> Channel[T]:
         """Pull from `items` on a new thread; return the channel they land on."""
         channel = Channel[T](capacity or self.capacity, when_full)
-        self._start(items, name, channel.put, [channel], [channel.close])
+        self.register(channel)
+        self._start(items, StageStats(name, queue=channel), channel.put, [channel.close])
         return channel
 
-    def merge(
-        self,
-        sources: Mapping[str, Iterable[T]],
-        *,
-        when_full: WhenFull = "wait",
-        capacity: int | None = None,
-        on_drop: Callable[[T], None] | None = None,
-        on_error: OnError | None = None,
-    ) -> Channel[T]:
-        """Run each named source on a thread of its own into a lane of one channel.
+    def inlet(self, *, capacity: int | None = None, on_error: OnError | None = None) -> Inlet[Any]:
+        """Where sources flow together.
 
-        The channel ends with the last source. With `on_error` a failing source ends alone and
-        is reported there; without it the first failure ends the graph. `stop` ends all of them.
+        With `on_error` a failing source ends alone and is reported there; without it the first
+        failure ends the graph. `stop` ends all of them.
         """
-        channel = Channel[T](capacity or self.capacity, when_full, len(sources), on_drop)
-        for lane, (name, source) in enumerate(sources.items()):
-            self._start(
-                source,
-                name,
-                partial(channel.put, lane=lane),
-                [channel],
-                [partial(channel.close, lane)],
-                on_error=on_error,
-                is_source=True,
-            )
-        return channel
+        inlet = Inlet[Any](capacity or self.capacity, partial(self._start_source, on_error))
+        self.register(inlet.channel)
+        return inlet
 
-    def tee(
-        self,
-        items: Iterable[T],
-        accepts: Sequence[Callable[[T], bool]],
-        *,
-        name: str = "tee",
-        when_full: WhenFull = "wait",
-    ) -> list[Channel[T]]:
-        """One channel for each of `accepts`; it receives every item for which that is true.
+    def outlet(self, items: Iterable[T], *, name: str) -> Outlet[T]:
+        """Where items part, once it has been started: its thread pulls from `items`."""
 
-        A branch whose consumer has gone is skipped; when all have gone, the stage ends.
-        """
-        channels = [Channel[T](self.capacity, when_full) for _ in accepts]
-        branches = list(zip(channels, accepts, strict=True))
+        def start(outlet: Outlet[T]) -> None:
+            stats = StageStats(name, queue=outlet)
+            self._start(items, stats, outlet.deliver, [outlet.finish])
 
-        def deliver(item: T) -> None:
-            for branch in list(branches):
-                channel, accept = branch
-                try:
-                    if accept(item):
-                        channel.put(item)
-                except Cancelled:
-                    branches.remove(branch)
-            if not branches:
-                raise Cancelled
-
-        self._start(items, name, deliver, list(channels), [c.close for c in channels])
-        return channels
+        return Outlet(self.capacity, self.register, start)
 
     def sink(
         self, items: Channel[T], write: Iterable[object], *, name: str, on_error: OnError | None
@@ -136,18 +146,46 @@ class Graph:
 
         With `on_error` a failing sink fails alone: it stops reading and is reported there.
         """
+        self.hold()
+        at_end = [items.cancel, self.release]
+        self._start(write, StageStats(name), None, at_end, on_error=on_error)
+
+    def slots(self, count: int) -> Slots:
+        """Slots that are cancelled with the graph."""
+        slots = Slots(count)
+        with self._lock:
+            self._slots.append(slots)
+        return slots
+
+    def hold(self) -> None:
+        """Keep a clean exit waiting until `release`, as a sink does."""
         with self._changed:
-            self._running_sinks += 1
-        self._start(write, name, None, [], [items.cancel, self._sink_ended], on_error)
+            self._awaited += 1
+
+    def release(self) -> None:
+        """Take one `hold` back."""
+        with self._changed:
+            self._awaited -= 1
+            self._changed.notify_all()
 
     def stop(self) -> None:
         """Ask the sources to end; what they have delivered still flows to the sinks."""
         self._stopping.set()
+        for end in list(self._ends):
+            end()
 
     def wait(self, seconds: float | None) -> bool:
         """Wait until all sinks have ended, at most `seconds` if given; tell whether they have."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._running_sinks == 0, timeout=seconds)
+            return self._changed.wait_for(lambda: self._awaited == 0, timeout=seconds)
+
+    def register(self, channel: Channel[Any]) -> None:
+        """Have `channel` cancelled with the graph; at once if that has failed already."""
+        with self._lock:
+            self._channels.append(channel)
+            too_late = self._error is not None
+        if too_late:
+            channel.cancel()
 
     def __enter__(self) -> Graph:
         return self
@@ -165,29 +203,52 @@ class Graph:
         if self._error is not None and (error is None or isinstance(error, Cancelled)):
             raise self._error from self._error.__cause__ or self._error.__context__
 
+    def _start_source(
+        self,
+        on_error: OnError | None,
+        items: Iterable[Any],
+        name: str,
+        channel: Channel[Any],
+        lane: int,
+        end: Callable[[], None] | None,
+    ) -> Callable[[], None]:
+        stats, ending = StageStats(name, queue=channel), threading.Event()
+
+        def end_it() -> None:
+            ending.set()
+            if end is not None:
+                end()
+
+        self._ends.append(end_it)
+        if self._stopping.is_set():
+            end_it()
+        at_end: list[Callable[[], None]] = [
+            partial(channel.close, lane),
+            partial(self._ends.remove, end_it),
+        ]
+        put = partial(channel.put, lane=lane)
+        self._start(items, stats, put, at_end, on_error=on_error, ending=ending)
+        return end_it
+
     def _start(
         self,
         items: Iterable[Any],
-        name: str,
+        stats: StageStats,
         deliver: Deliver | None,
-        channels: list[Channel[Any]],
         at_end: list[Callable[[], None]],
+        *,
         on_error: OnError | None = None,
-        is_source: bool = False,
+        ending: threading.Event | None = None,
     ) -> None:
-        stats = StageStats(name, channel=channels[0] if channels else None)
-        with self._lock:
-            self.stats.append(stats)
-            self._channels += [channel for channel in channels if channel not in self._channels]
-            if self._error is not None:  # too late to join in
-                for channel in channels:
-                    channel.cancel()
         thread = threading.Thread(
             target=self._pump,
-            args=(items, stats, deliver, at_end, on_error, is_source),
-            name=name,
+            args=(items, stats, deliver, at_end, on_error, ending),
+            name=stats.name,
         )
-        self._threads.append(thread)
+        with self._lock:
+            self._stats.append(stats)
+            alive = [other for other in self._threads if other.ident is None or other.is_alive()]
+            self._threads = [*alive, thread]
         thread.start()
 
     def _pump(
@@ -197,11 +258,11 @@ class Graph:
         deliver: Deliver | None,
         at_end: list[Callable[[], None]],
         on_error: OnError | None,
-        is_source: bool,
+        ending: threading.Event | None,
     ) -> None:
         """Body of every thread: pull, count, deliver; say how it ended."""
         try:
-            self._pull(iter(items), stats, deliver, is_source)
+            self._pull(iter(items), stats, deliver, ending)
         except Cancelled:
             pass
         except BaseException as error:
@@ -209,8 +270,30 @@ class Graph:
             self._failed(stats.name, error, on_error)
         finally:
             self._stop_reading()
+            self._put_away(stats)
             for end in at_end:
                 end()
+
+    def _pull(
+        self,
+        iterator: Iterator[Any],
+        stats: StageStats,
+        deliver: Deliver | None,
+        ending: threading.Event | None,
+    ) -> None:
+        try:
+            while not (ending and ending.is_set()):
+                idle_before, start = idle_seconds(), time.perf_counter()
+                item = next(iterator, self)
+                stats.busy_seconds += time.perf_counter() - start - idle_seconds() + idle_before
+                if item is self:  # the graph itself serves as "no more"
+                    return
+                stats.items += 1
+                if deliver:
+                    deliver(item)
+        finally:
+            if isinstance(iterator, Generator):
+                iterator.close()
 
     def _failed(self, name: str, error: BaseException, on_error: OnError | None) -> None:
         """Report an error where it was asked for; else, or if that fails, end the graph."""
@@ -231,35 +314,24 @@ class Graph:
         So an end travels up the line as an end, and a branch that ends early holds up no other.
         """
         with self._lock:
-            channels = list(self._channels)
-        for channel in channels:
-            if channel.was_read_here():
-                channel.cancel()
+            read_here = [channel for channel in self._channels if channel.was_read_here()]
+            self._channels = [c for c in self._channels if c not in read_here]
+        for channel in read_here:
+            channel.cancel()
 
-    def _pull(
-        self, iterator: Iterator[Any], stats: StageStats, deliver: Deliver | None, is_source: bool
-    ) -> None:
-        try:
-            while not (is_source and self._stopping.is_set()):
-                idle_before, start = idle_seconds(), time.perf_counter()
-                item = next(iterator, self)
-                stats.busy_seconds += time.perf_counter() - start - idle_seconds() + idle_before
-                if item is self:  # the graph itself serves as "no more"
-                    return
-                stats.items += 1
-                if deliver:
-                    deliver(item)
-        finally:
-            if isinstance(iterator, Generator):
-                iterator.close()
-
-    def _sink_ended(self) -> None:
-        with self._changed:
-            self._running_sinks -= 1
-            self._changed.notify_all()
+    def _put_away(self, stats: StageStats) -> None:
+        """Add an ended stage to those of its name, so that what comes and goes leaves nothing."""
+        with self._lock:
+            self._stats.remove(stats)
+            total = self._ended_stats.setdefault(stats.name, StageStats(stats.name))
+            total.absorb(stats)
 
     def _cancel(self) -> None:
         with self._lock:
-            channels = list(self._channels)
+            channels, slots = list(self._channels), list(self._slots)
         for channel in channels:
             channel.cancel()
+        for slot in slots:
+            slot.cancel()
+        for end in list(self._ends):
+            end()

@@ -2,14 +2,70 @@
 
 Every frame that a source decodes ends up in exactly one of *inferred*, *dropped* (by cause) or
 *in flight*; `SourceStats.in_flight` is what is left over, and 0 when a run has ended.
-Each counter has one writer, so no lock is needed.
+Each counter (of drops: each cause) has one writer, so no lock is needed.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
+
+State = Literal["READY", "CONNECTING", "RUNNING", "STALLED", "BACKOFF", "PAUSED", "ENDED", "FAILED"]
+EVENTS_KEPT = 200  # of each source
+RECENT_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """A change of a source's state.
+
+    Attributes:
+        wall_time: Seconds since the epoch.
+        state: The new state.
+        cause: Why, in one word; None where there is nothing to explain.
+        detail: Why, in a sentence without secrets.
+    """
+
+    wall_time: float
+    state: State
+    cause: str | None
+    detail: str
+
+
+class RecentRate:
+    """Events per second over the last `RECENT_SECONDS`: counted, not smoothed.
+
+    Cameras pause for half a second at key frames; a smoothed rate would swing with them.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: deque[tuple[int, int]] = deque(maxlen=round(RECENT_SECONDS) + 1)
+        self._begin: float | None = None
+
+    def add(self, now: float) -> None:
+        """Count one event at `now` (monotonic seconds)."""
+        self._begin = now if self._begin is None else self._begin
+        second = int(now)
+        if self._seconds and self._seconds[-1][0] == second:
+            self._seconds[-1] = (second, self._seconds[-1][1] + 1)
+        else:
+            self._seconds.append((second, 1))
+
+    def per_second(self, now: float) -> float | None:
+        """The rate up to `now`; None before there was a whole second to count."""
+        if self._begin is None:
+            return None
+        # Whole seconds only: the running one is not over, and would read as a drop.
+        end = int(now)
+        begin = max(end - round(RECENT_SECONDS), int(self._begin) + 1)
+        if end <= begin:
+            return None
+        counted = sum(count for second, count in list(self._seconds) if begin <= second < end)
+        return counted / (end - begin)
 
 
 class LatencyHistogram:
@@ -26,15 +82,16 @@ class LatencyHistogram:
 
     def __init__(self) -> None:
         self.count = 0
+        self.total_seconds = 0.0
         self.max_ms = 0.0
         self._buckets = [0] * self._BUCKETS
 
     def add(self, seconds: float) -> None:
         """Count one duration."""
         ms = seconds * 1e3
-        position = math.log(max(ms, self._FIRST_MS) / self._FIRST_MS) / math.log(self._STEP)
-        self._buckets[min(int(position), self._BUCKETS - 1)] += 1
+        self._buckets[min(int(self._position(ms)), self._BUCKETS - 1)] += 1
         self.count += 1
+        self.total_seconds += seconds
         self.max_ms = max(self.max_ms, ms)
 
     def percentile_ms(self, percent: float) -> float | None:
@@ -48,11 +105,33 @@ class LatencyHistogram:
                 return min(self.max_ms, self._FIRST_MS * math.pow(self._STEP, bucket + 0.5))
         return self.max_ms
 
+    def since(self, earlier: LatencyHistogram) -> LatencyHistogram:
+        """What was added after `earlier`, a copy taken of this one."""
+        later = LatencyHistogram()
+        later.max_ms = self.max_ms
+        later._buckets = [a - b for a, b in zip(self._buckets, earlier._buckets, strict=True)]
+        later.count = sum(later._buckets)
+        later.total_seconds = self.total_seconds - earlier.total_seconds
+        return later
+
+    def copy(self) -> LatencyHistogram:
+        """As it is now."""
+        return self.since(LatencyHistogram())
+
+    def counts_below(self, bounds_seconds: Sequence[float]) -> list[int]:
+        """How many durations lie below each of the rising bounds, which are met within 2.5 %."""
+        buckets = list(self._buckets)  # another thread may be adding
+        return [sum(buckets[: round(self._position(bound * 1e3))]) for bound in bounds_seconds]
+
     def report(self) -> dict[str, float | None]:
         """``{"p50", "p95", "p99", "max"}`` in milliseconds."""
         percentiles = {f"p{p}": self.percentile_ms(p) for p in (50, 95, 99)}
         values = percentiles | {"max": self.max_ms if self.count else None}
         return {name: None if v is None else round(v, 2) for name, v in values.items()}
+
+    def _position(self, ms: float) -> float:
+        """Where on the scale of buckets a duration lies."""
+        return math.log(max(ms, self._FIRST_MS) / self._FIRST_MS) / math.log(self._STEP)
 
 
 @dataclass
@@ -60,12 +139,19 @@ class SourceStats:
     """The fate of one source's frames.
 
     Attributes:
-        state: ``READY``, ``RUNNING``, ``ENDED`` or ``FAILED``.
+        live: Whether it goes at its own pace, so that frames nobody takes are dropped.
+        state: ``READY``, ``RUNNING``, ``ENDED`` or ``FAILED``; a live source is also
+            ``CONNECTING``, ``STALLED`` (connected, but silent), ``BACKOFF`` (waits before it
+            tries again) or ``PAUSED``.
         error: Why it failed.
+        events: The last changes of state, oldest first.
+        connections: How often a live source was opened successfully.
+        failures: Why connections could not be made or broke, by cause.
+        last_frame: Monotonic seconds of the last good frame's arrival.
         frames_decoded: Pictures that the decoder gave, including those dropped later.
         frames_inferred: Pictures for which detections left the engine stage.
         frames_dropped: Pictures that were not inferred, by cause: ``corrupt``, ``stride``,
-            ``queue_full``, ``stale``, ``not_reached`` (the run was cut short).
+            ``max_fps``, ``queue_full``, ``stale``, ``reconnect_flush``, ``cut_short``.
         anomalies: What was put right on the way, by kind: ``pts_missing``, ``pts_repeated``,
             ``pts_jump``, ``corrupt_packet`` and so on. Frames are not lost by these.
         offered_fps: Rate that the source declares or was measured to offer; None if unknown.
@@ -75,8 +161,13 @@ class SourceStats:
     """
 
     name: str
-    state: str = "READY"
+    live: bool = False
+    state: State = "READY"
     error: str | None = None
+    events: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS_KEPT))
+    connections: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    last_frame: float | None = None
     frames_decoded: int = 0
     frames_inferred: int = 0
     frames_dropped: Counter[str] = field(default_factory=Counter)
@@ -86,6 +177,25 @@ class SourceStats:
     first_arrival: float | None = None
     last_sunk: float | None = None
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
+    inferred_rate: RecentRate = field(default_factory=RecentRate)
+
+    def changed(self, state: State, cause: str | None = None, detail: str = "") -> None:
+        """Enter a state and remember when and why.
+
+        Args:
+            state: The new state.
+            cause: Why, in one word.
+            detail: Why, in a sentence; must hold no secret.
+        """
+        self.state = state
+        self.events.append(Event(time.time(), state, cause, detail))
+
+    @property
+    def recent_fps(self) -> float | None:
+        """Inferred frames/s over the last ten seconds; None while the source gives none."""
+        if self.state != "RUNNING":
+            return None
+        return self.inferred_rate.per_second(time.monotonic())
 
     @property
     def in_flight(self) -> int:

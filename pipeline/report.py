@@ -17,9 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.cores import usable_cores
+from pipeline.engines import Engine
 from pipeline.errors import SinkError
 from pipeline.graph import StageStats
 from pipeline.metrics import SourceStats
+from pipeline.model_file import ModelFile
+from pipeline.tally import Tally, describe
 
 SCHEMA = "boxstream.report/1"
 PACKAGES = ("numpy", "av", "opencv-python-headless", "openvino", "onnxruntime")
@@ -27,6 +30,8 @@ PACKAGES = ("numpy", "av", "opencv-python-headless", "openvino", "onnxruntime")
 
 class Reporting(Protocol):
     """A sink that can say what became of its output."""
+
+    name: str
 
     def report(self) -> dict[str, Any]:
         """Path, frames, bytes and whatever else is worth knowing."""
@@ -47,6 +52,24 @@ def source_report(stats: SourceStats) -> dict[str, Any]:
         "offered_fps": _rounded(stats.offered_fps, 3),
         "realtime_factor": _rounded(stats.realtime_factor, 3),
         "latency_ms": stats.latency.report(),
+    } | (live_report(stats) if stats.live else {})
+
+
+def live_report(stats: SourceStats) -> dict[str, Any]:
+    """What only a camera has to tell: its connections, and why they broke."""
+    return {
+        "recent_fps": _rounded(stats.recent_fps, 2),
+        "connections": stats.connections,
+        "failures": dict(stats.failures),
+        "events": [
+            {
+                "time": round(event.wall_time, 3),
+                "state": event.state,
+                "cause": event.cause,
+                "detail": event.detail,
+            }
+            for event in stats.events
+        ],
     }
 
 
@@ -58,6 +81,38 @@ def stage_reports(stages: Iterable[StageStats]) -> dict[str, Any]:
         entry["items"] += stage.items
         entry["busy_seconds"] = round(entry["busy_seconds"] + stage.busy_seconds, 4)
         entry["queue_mean"] = round(max(entry["queue_mean"], stage.queue_mean), 2)
+    return entries
+
+
+def engine_report(engine: Engine, model: ModelFile, model_name: str) -> dict[str, Any]:
+    """The report's entry on the engine."""
+    return {
+        "name": engine.name,
+        "precision": engine.precision,
+        "reason": engine.reason,
+        "model": model_name,
+        "input_size_hw": list(model.input_size_hw),
+        "batch": engine.batch,
+        "load_seconds": round(engine.load_seconds, 3),
+    }
+
+
+def infer_report(engine: Engine, stages: Sequence[StageStats]) -> dict[str, Any]:
+    """The report's entry on inference, whose work is the engine's, not its thread's."""
+    work = {"calls": engine.calls, "busy_seconds": round(engine.busy_seconds, 4)}
+    entries = stage_reports(stage for stage in stages if stage.name == "infer")
+    return {name: entry | work for name, entry in entries.items()}
+
+
+def sink_reports(sinks: Iterable[Reporting], tally: Tally) -> dict[str, Any]:
+    """The report's entries on the sinks, by name."""
+    entries: dict[str, Any] = {}
+    for sink in sinks:
+        error = tally.failed_sinks.get(f"write {sink.name}")
+        entry = sink.report() | {"error": describe(error) if error else None}
+        if lost := tally.sink_drops[sink.name]:
+            entry["frames_dropped"] = lost
+        entries[sink.name] = entry
     return entries
 
 

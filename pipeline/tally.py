@@ -7,12 +7,13 @@ changes what flows.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Protocol
 
 from pipeline.errors import PipelineError
-from pipeline.frame import Result
+from pipeline.frame import Frame, Result
 from pipeline.metrics import SourceStats
 from pipeline.score import TruthScore
 
@@ -50,14 +51,29 @@ class Tally:
         self.sources = {stats.name: stats for stats in sources}
         self.failed_sources: dict[str, BaseException] = {}
         self.failed_sinks: dict[str, BaseException] = {}
+        self.sink_drops: Counter[str] = Counter()
         self.score: TruthScore | None = None
         self._class_names = tuple(class_names)
         self._complain = complain
 
+    def joined(self, stats: SourceStats) -> None:
+        """Keep the books of one more source."""
+        self.sources[stats.name] = stats
+
+    def dropped(self, cause: str, frame: Frame) -> None:
+        """Count a frame that will not be inferred; each cause is counted in one thread only."""
+        self.sources[frame.source].frames_dropped[cause] += 1
+
+    def sink_dropped(self, sink: str, _result: Result) -> None:
+        """Count a result that a sink could not take in time."""
+        self.sink_drops[sink] += 1
+
     def found(self, results: Iterable[Result]) -> Iterator[Result]:
         """Count inferred frames, and judge their detections where the truth is known."""
         for result in results:
-            self.sources[result.frame.source].frames_inferred += 1
+            stats = self.sources[result.frame.source]
+            stats.frames_inferred += 1
+            stats.inferred_rate.add(time.monotonic())
             if result.frame.truth is not None:
                 self.score = self.score or TruthScore()
                 self.score.add(result.detections, result.frame.truth, self._class_names)
@@ -75,7 +91,9 @@ class Tally:
     def source_failed(self, name: str, error: BaseException) -> None:
         """Remember that a source ended early, and say so."""
         stats = self.sources[name]
-        stats.state, stats.error = "FAILED", describe(error)
+        stats.error = describe(error)
+        if stats.state != "FAILED":
+            stats.changed("FAILED", None, stats.error)
         self.failed_sources[name] = error
         self._complain(f"source {name}: {stats.error}")
 

@@ -32,6 +32,8 @@ class ImagesSink:
     """
 
     wants_picture = True
+    may_drop = False
+    capacity = 4
 
     def __init__(self, folder: Path, target: SinkTarget) -> None:
         self.folder, self.name = folder, f"{folder}/"

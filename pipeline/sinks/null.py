@@ -13,6 +13,8 @@ class NullSink:
 
     name = "null:"
     wants_picture = False
+    may_drop = False
+    capacity = 4
 
     def __init__(self) -> None:
         self.frames = 0

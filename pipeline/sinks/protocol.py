@@ -27,11 +27,16 @@ class Sink(Protocol):
         name: Where the output goes, as shown to the user.
         wants_picture: Whether drawing on the pictures makes sense for this sink.
         frames: Results written so far.
+        may_drop: Whether it must never hold up the line: what it cannot take in time is lost to
+            it, and counted. True of everything behind a network.
+        capacity: How many results may wait for it.
     """
 
     name: str
     wants_picture: bool
     frames: int
+    may_drop: bool
+    capacity: int
 
     def write(self, result: Result) -> None:
         """Write one result; `SinkError` when that is impossible."""

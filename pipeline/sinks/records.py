@@ -36,6 +36,8 @@ def record(result: Result, class_names: Sequence[str]) -> dict[str, Any]:
             for class_id, score, box in zip(found.class_ids.tolist(), scores, boxes, strict=True)
         ],
     }
+    if result.zones is not None:
+        entry["zones"] = {name: dict(counts) for name, counts in result.zones.items()}
     return entry if frame.file is None else entry | {"file": frame.file}
 
 
@@ -47,6 +49,8 @@ class JsonLinesSink:
     """
 
     wants_picture = False
+    may_drop = False
+    capacity = 4
 
     def __init__(self, path: Path, target: SinkTarget) -> None:
         self.path, self.name = path, str(path)

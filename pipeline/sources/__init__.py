@@ -9,7 +9,7 @@ from fractions import Fraction
 from functools import partial
 from glob import glob, has_magic
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeGuard
 from urllib.parse import unquote, urlsplit
 
 from pipeline.errors import ConfigError, NoVideo, SourceNotFound
@@ -26,7 +26,7 @@ from pipeline.sources.opening import without_secret
 from pipeline.sources.recorded import RecordedSource
 from pipeline.sources.synthetic import EXAMPLE, StreetSource
 
-__all__ = ["Source", "open_sources"]
+__all__ = ["LiveSource", "Source", "is_live", "open_sources"]
 
 
 class Source(Protocol):
@@ -63,6 +63,27 @@ class Source(Protocol):
     def close(self) -> None:
         """Let go of files; harmless when done twice."""
         ...
+
+
+class LiveSource(Source, Protocol):
+    """A source that goes at its own pace: `frames` runs until `end`, through every failure."""
+
+    def end(self) -> None:
+        """Make `frames` return soon; callable from any thread and from a signal's handler."""
+        ...
+
+    def pause(self) -> None:
+        """Deliver nothing until `resume`."""
+        ...
+
+    def resume(self) -> None:
+        """Deliver again."""
+        ...
+
+
+def is_live(source: Source) -> TypeGuard[LiveSource]:
+    """Tell whether a source goes at its own pace."""
+    return source.live
 
 
 Opener = Callable[..., Source]  # called with the source's name

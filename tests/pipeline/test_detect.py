@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.detect import detect, low_threshold, show
+from pipeline.detect import Shown, detect, low_threshold
 from pipeline.errors import ConfigError, ModelMismatch
 from pipeline.frame import Batch, Frame, Placement, Result
 from pipeline.model_file import ModelFile
@@ -117,7 +117,7 @@ def test_a_threshold_for_an_unknown_class_names_the_nearest_at_once() -> None:
     with pytest.raises(ConfigError, match="did you mean 'person'"):
         detect([], model_file(), settings)  # not iterated
     with pytest.raises(ConfigError, match="did you mean 'person'"):
-        show([], model_file(), settings)
+        Shown(model_file(), settings)
 
 
 def test_duplicates_are_suppressed_within_their_class() -> None:
@@ -209,7 +209,7 @@ def test_showing_after_a_low_threshold_is_the_same_as_thresholding_first() -> No
     settings = DetectionSettings(threshold=0.4, class_thresholds={"bus": 0.7})
     (direct,) = detect(answers, model_file(), settings)
     low = detect(answers, model_file(), low_threshold(settings))
-    (shown,) = show(low, model_file(), settings)
+    (shown,) = Shown(model_file(), settings).filter(low)
     np.testing.assert_array_equal(shown.detections.boxes, direct.detections.boxes)
     np.testing.assert_array_equal(shown.detections.scores, direct.detections.scores)
     assert (one([], blank(2, 2)).detections.boxes.shape) == (0, 4)
@@ -221,3 +221,15 @@ def test_a_low_threshold_is_never_above_the_wanted_one() -> None:
     lowered = low_threshold(DetectionSettings(threshold=0.9, class_thresholds={"car": 0.8}))
     assert lowered.threshold == 0.01
     assert lowered.class_thresholds == {}
+
+
+def test_thresholds_can_be_changed_while_the_line_runs():
+    settings = DetectionSettings(threshold=0.5)
+    shown = Shown(model_file(), settings)
+    assert set(shown.thresholds.tolist()) == {0.5}
+    name = model_file().class_names[1]
+    shown.change(0.25, {name: 0.75})
+    assert shown.thresholds.tolist()[:2] == [0.25, 0.75]
+    with pytest.raises(ConfigError, match="unknown class 'bicicle'"):
+        shown.change(None, {"bicicle": 0.5})
+    assert shown.thresholds.tolist()[:2] == [0.25, 0.75], "a refused change changes nothing"

@@ -12,12 +12,12 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from pipeline.channel import Cancelled
+from pipeline.channel import Cancelled, Channel
 from pipeline.graph import Graph
 
 PATIENCE_SECONDS = 20  # only ever reached by a bug
@@ -51,6 +51,23 @@ def broken(items: Iterable[int], after: int) -> Iterator[int]:
         if n == after:
             raise Unplugged("disk full")
         yield item
+
+
+def merge(graph: Graph, sources: Mapping[str, Iterable], *, on_error=None, **lane) -> Channel:
+    """Sources which all join at once."""
+    inlet = graph.inlet(on_error=on_error, capacity=lane.pop("capacity", None))
+    for name, source in sources.items():
+        inlet.join(name, source, **lane)
+    inlet.close()
+    return inlet.channel
+
+
+def tee(graph: Graph, items: Iterable, accepts: Sequence[Callable], name="tee") -> list[Channel]:
+    """Branches which are all there from the start."""
+    outlet = graph.outlet(items, name=name)
+    branches = [outlet.branch(accept) for accept in accepts]
+    outlet.start()
+    return branches
 
 
 # Order and end
@@ -118,9 +135,9 @@ def line(graph: Graph, fails_at: str, written: list[int]) -> None:
     def maybe(items: Iterable[int], name: str) -> Iterator[int]:
         return broken(items, 3) if name == fails_at else doubled(items)
 
-    source = graph.merge({"source": maybe(itertools.count(), "source")})
+    source = merge(graph, {"source": maybe(itertools.count(), "source")})
     middle = graph.stage(maybe(source, "middle"), name="middle")
-    one, two = graph.tee(maybe(middle, "tee"), [bool, lambda _: True], name="tee")
+    one, two = tee(graph, maybe(middle, "tee"), [bool, lambda _: True], name="tee")
     graph.sink(one, collected(maybe(one, "one"), []), name="one", on_error=None)
     graph.sink(two, collected(maybe(two, "two"), written), name="two", on_error=None)
 
@@ -271,7 +288,7 @@ def test_a_tee_gives_each_branch_what_it_accepts():
     with Graph(capacity=2) as graph:
         numbers = graph.stage(range(20), name="numbers")
         accepts = [lambda n: n % 2 == 0, lambda n: n < 5]
-        for branch, written in zip(graph.tee(numbers, accepts), (even, small), strict=True):
+        for branch, written in zip(tee(graph, numbers, accepts), (even, small), strict=True):
             graph.sink(branch, collected(branch, written), name="write", on_error=None)
     assert even == list(range(0, 20, 2))
     assert small == list(range(5))
@@ -281,7 +298,7 @@ def test_a_branch_that_leaves_does_not_hold_up_the_others():
     for _ in range(REPEATS):
         written: list[int] = []
         with Graph(capacity=1) as graph:
-            leaving, staying = graph.tee(range(100), [lambda _: True] * 2)
+            leaving, staying = tee(graph, range(100), [lambda _: True] * 2)
             graph.sink(
                 leaving, itertools.islice(collected(leaving, []), 3), name="leave", on_error=None
             )
@@ -294,7 +311,7 @@ def test_a_stage_between_a_tee_and_a_failing_sink_does_not_hold_up_the_others():
         written: list[int] = []
         failed: list[str] = []
         with Graph(capacity=1) as graph:
-            one, two = graph.tee(range(100), [lambda _: True] * 2)
+            one, two = tee(graph, range(100), [lambda _: True] * 2)
             encoded = graph.stage(doubled(one), name="encode")
             graph.sink(
                 encoded,
@@ -309,7 +326,7 @@ def test_a_stage_between_a_tee_and_a_failing_sink_does_not_hold_up_the_others():
 
 def test_a_tee_whose_branches_have_all_left_ends_an_endless_source():
     with Graph(capacity=1) as graph:
-        for branch in graph.tee(itertools.count(), [lambda _: True] * 3):
+        for branch in tee(graph, itertools.count(), [lambda _: True] * 3):
             graph.sink(
                 branch, itertools.islice(collected(branch, []), 5), name="few", on_error=None
             )
@@ -323,7 +340,7 @@ def test_a_failing_sink_fails_alone_where_that_was_asked_for():
         written: list[int] = []
         failures: list[tuple[str, BaseException]] = []
         with Graph(capacity=1) as graph:
-            one, two = graph.tee(range(50), [lambda _: True] * 2)
+            one, two = tee(graph, range(50), [lambda _: True] * 2)
             graph.sink(
                 one,
                 broken(one, 3),
@@ -338,7 +355,7 @@ def test_a_failing_sink_fails_alone_where_that_was_asked_for():
 def test_when_every_sink_has_failed_the_endless_source_ends_too():
     failed: list[str] = []
     with Graph(capacity=1) as graph:
-        for n, branch in enumerate(graph.tee(itertools.count(), [lambda _: True] * 2)):
+        for n, branch in enumerate(tee(graph, itertools.count(), [lambda _: True] * 2)):
             graph.sink(
                 branch,
                 broken(branch, 3),
@@ -364,7 +381,7 @@ def test_merged_sources_keep_their_own_order_and_lose_nothing():
     for _ in range(REPEATS):
         with Graph(capacity=2) as graph:
             sources = {name: zip(name * 30, range(30), strict=True) for name in "abc"}
-            merged = list(graph.merge(sources))
+            merged = list(merge(graph, sources))
         assert len(merged) == 90
         for name in "abc":
             assert [n for who, n in merged if who == name] == list(range(30))
@@ -374,7 +391,8 @@ def test_a_failing_source_ends_alone_where_that_was_asked_for():
     for _ in range(REPEATS):
         failures: list[tuple[str, str]] = []
         with Graph(capacity=2) as graph:
-            merged = graph.merge(
+            merged = merge(
+                graph,
                 {"good": range(100, 150), "bad": fails_after(3)},
                 on_error=lambda name, error, seen=failures: seen.append((name, str(error))),
             )
@@ -386,21 +404,21 @@ def test_a_failing_source_ends_alone_where_that_was_asked_for():
 
 def test_a_failing_source_ends_the_graph_where_nothing_else_was_asked_for():
     with pytest.raises(Unplugged) as caught, Graph(capacity=2) as graph:
-        list(graph.merge({"good": itertools.count(), "bad": fails_after(3)}))
+        list(merge(graph, {"good": itertools.count(), "bad": fails_after(3)}))
     assert "in stage 'bad'" in caught.value.__notes__
 
 
 def test_sources_that_have_all_failed_are_an_end():
     with Graph() as graph:
-        merged = graph.merge(
-            {"one": fails_after(1), "two": fails_after(2)}, on_error=lambda *_: None
+        merged = merge(
+            graph, {"one": fails_after(1), "two": fails_after(2)}, on_error=lambda *_: None
         )
         assert sorted(merged) == [0, 0, 1]
 
 
 def test_an_endless_flood_does_not_starve_a_calm_source():
     with Graph(capacity=4) as graph:
-        merged = graph.merge({"flood": itertools.repeat("flood"), "calm": ["calm"] * 5})
+        merged = merge(graph, {"flood": itertools.repeat("flood"), "calm": ["calm"] * 5})
         calm = (item for item in merged if item == "calm")
         assert list(itertools.islice(calm, 5)) == ["calm"] * 5
 
@@ -408,8 +426,12 @@ def test_an_endless_flood_does_not_starve_a_calm_source():
 def test_frames_that_a_full_lane_drops_are_counted():
     dropped: list[int] = []
     with Graph() as graph:
-        merged = graph.merge(
-            {"camera": range(1000)}, when_full="drop_oldest", capacity=2, on_drop=dropped.append
+        merged = merge(
+            graph,
+            {"camera": range(1000)},
+            when_full="drop_oldest",
+            capacity=2,
+            on_drop=dropped.append,
         )
         items = list(merged)
     assert sorted(items + dropped) == list(range(1000))
@@ -418,7 +440,7 @@ def test_frames_that_a_full_lane_drops_are_counted():
 
 def test_a_merge_of_no_sources_is_an_end():
     with Graph() as graph:
-        assert list(graph.merge({})) == []
+        assert list(merge(graph, {})) == []
 
 
 # Stopping
@@ -438,7 +460,7 @@ def test_stop_ends_the_sources_and_delivers_what_they_had_given():
                 yield n
 
         with Graph(capacity=2) as graph:
-            merged = graph.merge({"camera": source()})
+            merged = merge(graph, {"camera": source()})
             twice = graph.stage(doubled(merged), name="twice")
             graph.sink(twice, collected(twice, written), name="write", on_error=None)
             enough.wait(PATIENCE_SECONDS)
@@ -449,7 +471,7 @@ def test_stop_ends_the_sources_and_delivers_what_they_had_given():
 def test_stop_before_the_start_gives_an_empty_stream():
     with Graph() as graph:
         graph.stop()
-        assert list(graph.merge({"camera": itertools.count()})) == []
+        assert list(merge(graph, {"camera": itertools.count()})) == []
 
 
 SIGNALLED = """
@@ -476,8 +498,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored behind a she
 with Graph(capacity=1) as graph:
     if sys.argv[1] == "SIGTERM":
         signal.signal(signal.SIGTERM, lambda *_: graph.stop())
-    numbers = graph.merge({"numbers": numbers()})
-    graph.sink(numbers, write(numbers), name="write", on_error=None)
+    inlet = graph.inlet()
+    inlet.join("numbers", numbers())
+    inlet.close()
+    graph.sink(inlet.channel, write(inlet.channel), name="write", on_error=None)
     while sys.argv[2] == "watching" and not graph.wait(0.2):
         pass
 print("left in order", flush=True)

@@ -70,13 +70,16 @@ def test_the_counts_of_a_flooded_line_add_up_at_any_moment_and_at_the_end():
             yield n
 
     with Graph() as graph:
-        frames = graph.merge(
-            {"camera": camera()},
+        inlet = graph.inlet()
+        inlet.join(
+            "camera",
+            camera(),
             when_full="drop_oldest",
             capacity=3,
             on_drop=lambda _: stats.frames_dropped.update(["queue_full"]),
         )
-        for n, _ in enumerate(frames):
+        inlet.close()
+        for n, _ in enumerate(inlet.channel):
             stats.frames_inferred += 1
             seen_in_flight.append(stats.in_flight)
             if n % 10 == 0:

@@ -326,10 +326,11 @@ def test_a_file_that_vanishes_before_its_turn_fails_alone(make_clip: MakeClip) -
     gone.unlink()
     errors: dict[str, BaseException] = {}
     with Graph() as graph:
-        merged = graph.merge(
-            {source.name: source.frames() for source in sources}, on_error=errors.__setitem__
-        )
-        assert [frame.source for frame in merged] == ["kept"] * 12
+        inlet = graph.inlet(on_error=errors.__setitem__)
+        for source in sources:
+            inlet.join(source.name, source.frames())
+        inlet.close()
+        assert [frame.source for frame in inlet.channel] == ["kept"] * 12
     assert isinstance(errors["gone"], FileNotFoundError)
     assert [source.stats.state for source in sources] == ["ENDED", "FAILED"]
     assert "no such file" in str(sources[1].stats.error)

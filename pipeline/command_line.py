@@ -1,0 +1,73 @@
+"""The command line of ``run_stream.py``: every flag is a shorthand for a key of the settings."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pipeline.errors import ConfigError
+
+
+def parse(argv: Sequence[str] | None, models: Iterable[str]) -> argparse.Namespace:
+    """Read the command line; `models` are the names that ``--model`` knows."""
+    parser = argparse.ArgumentParser(
+        prog="run_stream.py",
+        description="Detect objects in video, write annotated video, and tell the honest speed.",
+        epilog="Exit codes: 0 done, 2 arguments or config, 3 source, 4 model or engine, 5 sink, "
+        "130/143 stopped by SIGINT/SIGTERM.",
+    )
+    add = parser.add_argument
+    add("sources", nargs="*", metavar="SOURCE", help="video, folder, glob or synthetic://street")
+    add("--config", metavar="FILE", help="YAML file; see configs/")
+    add("--model", metavar="NAME_OR_FILE", help=f"{', '.join(models)} or a model file (.onnx)")
+    add("--engine", help="auto, openvino or onnxruntime")
+    add(
+        "--out",
+        nargs="+",
+        action="extend",
+        metavar="PATH_OR_URL",
+        help=".mp4, .mkv, .jsonl, folder/ or null:",
+    )
+    add("--report", metavar="FILE", help="where the JSON report goes")
+    add("--threshold", metavar="T", help="lowest score that is shown, 0 to 1")
+    add("--batch", metavar="N", help="images per call of the engine; 0: chosen for this machine")
+    add("--max-frames", metavar="N", help="stop each source after N frames")
+    add("--duration", metavar="SECONDS", help="stop each source after so much of its own time")
+    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="any key")
+    add("--no-draw", action="store_true", help="leave the pictures as they are")
+    add("--quiet", action="store_true", help="print errors only")
+    add("--print-config", action="store_true", help="show the settings in force, and stop")
+    arguments = parser.parse_intermixed_args(argv)
+    if not arguments.sources and not arguments.config:
+        refuse_swallowed_source(arguments.out or [])
+    return arguments
+
+
+def refuse_swallowed_source(out: Sequence[str]) -> None:
+    """``--out a.mp4 drive.mp4`` with no SOURCE would overwrite what was meant to be read."""
+    for path in map(Path, out[1:]):
+        if path.suffix.lower() in {".mp4", ".mkv"} and path.is_file():
+            raise ConfigError(f"{path} exists and no SOURCE is given; write SOURCE before --out")
+
+
+def overrides(arguments: argparse.Namespace) -> list[str]:
+    """The command line's flags as ``key=value``; they come after --set and so outrank it."""
+    values = {
+        "sources": arguments.sources or None,
+        "model": arguments.model,
+        "engine.name": arguments.engine,
+        "out": arguments.out,
+        "report": arguments.report,
+    }
+    numbers = {
+        "detection.threshold": arguments.threshold,
+        "engine.batch": arguments.batch,
+        "max_frames": arguments.max_frames,
+        "duration": arguments.duration,
+        "render.enabled": "false" if arguments.no_draw else None,
+    }
+    texts = [f"{key}={json.dumps(value)}" for key, value in values.items() if value is not None]
+    texts += [f"{key}={value}" for key, value in numbers.items() if value is not None]
+    return [*arguments.set, *texts]

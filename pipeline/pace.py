@@ -1,0 +1,113 @@
+"""When the line takes its next frames, and which it leaves out because they are too old or many.
+
+A recording waits for the line, so there every frame is taken. A camera does not: what the
+engine cannot take now is replaced by something fresher where it waits, in the source's lane.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from pipeline.channel import Slots
+from pipeline.frame import Frame
+from pipeline.metrics import SourceStats
+from pipeline.tally import Tally
+
+T = TypeVar("T")
+
+
+class RateLimit:
+    """Let through so many frames of a source a second, evenly, however they arrive."""
+
+    def __init__(self) -> None:
+        self._credit = 1.0
+        self._last: float | None = None
+
+    def admits(self, arrival: float, fps: float) -> bool:
+        """Whether the frame that arrived then (monotonic seconds) is one of them."""
+        if self._last is not None:
+            self._credit = min(self._credit + (arrival - self._last) * fps, 1.5)
+        self._last = arrival
+        if self._credit < 1.0:
+            return False
+        self._credit -= 1.0
+        return True
+
+
+class Pace:
+    """Admits frames to the engine.
+
+    Args:
+        tally: Knows the sources, and counts what is refused.
+        patience_seconds: How long a batch of recorded frames waits for its last one.
+        max_age_seconds: Older live frames are not worth the engine's time.
+        slots: How many batches may be between a camera and its answer; None in a line of
+            recordings, where queues do no harm.
+
+    Attributes:
+        fps_limit: Most frames/s that are taken of each live source; None: all.
+    """
+
+    def __init__(
+        self,
+        tally: Tally,
+        *,
+        patience_seconds: float,
+        max_age_seconds: float,
+        slots: Slots | None = None,
+    ) -> None:
+        self.fps_limit: float | None = None
+        self._tally, self._slots = tally, slots
+        self._patience, self._max_age = patience_seconds, max_age_seconds
+        self._limits: dict[str, RateLimit] = {}
+
+    def wait_for_slot(self) -> None:
+        """Return when the engine can do with another batch; `Cancelled` if it never will."""
+        if self._slots:
+            self._slots.acquire()
+
+    def patience(self) -> float:
+        """How long the batch may wait for the rest since its first frame, in seconds.
+
+        With cameras: until the fastest has its next frame, because waiting longer would lose
+        that one, but never more than a quarter of the greatest age.
+        """
+        if not self._slots:
+            return self._patience
+        rates = [
+            stats.offered_fps
+            for stats in tuple(self._tally.sources.values())
+            if stats.live and stats.state == "RUNNING" and stats.offered_fps
+        ]
+        return min(self._max_age / 4, 1 / max(rates)) if rates else 0.0
+
+    def admit(self, group: list[Frame]) -> list[Frame]:
+        """The frames worth inferring; the others are counted. Frees the slot if none is."""
+        admitted = [frame for frame in group if not self._refuses(frame)]
+        if not admitted and self._slots:
+            self._slots.release()
+        return admitted
+
+    def answered(self, answers: Iterable[T]) -> Iterator[T]:
+        """Pass the engine's answers on; each frees the slot of its batch."""
+        return self._slots.freed_by(answers) if self._slots else iter(answers)
+
+    def _refuses(self, frame: Frame) -> bool:
+        stats = self._tally.sources[frame.source]
+        if not stats.live:
+            return False
+        if time.monotonic() - frame.arrival > self._max_age:
+            self._tally.dropped("stale", frame)
+        elif self._is_too_many(frame, stats):
+            self._tally.dropped("latency_budget", frame)
+        else:
+            return False
+        return True
+
+    def _is_too_many(self, frame: Frame, stats: SourceStats) -> bool:
+        if self.fps_limit is None:
+            return False
+        limit = self._limits.setdefault(stats.name, RateLimit())
+        return not limit.admits(frame.arrival, self.fps_limit)

@@ -1,0 +1,110 @@
+"""Who is in the line: its sources, each with its sinks. They may come and go while it runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from pipeline.channel import Channel
+from pipeline.frame import Frame, Result
+from pipeline.graph import Graph
+from pipeline.junctions import Inlet, Outlet
+from pipeline.sinks import Sink
+from pipeline.sources import Source, is_live
+from pipeline.tally import Tally
+
+
+@dataclass(frozen=True)
+class Member:
+    """A source in the line, with where its results go."""
+
+    source: Source
+    branches: tuple[Channel[Result], ...]
+    end: Callable[[], None]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the source has ended and all its results have been handed to the sinks."""
+        stats = self.source.stats
+        return (
+            stats.state in ("ENDED", "FAILED")
+            and not stats.in_flight
+            and all(branch.puts >= stats.frames_inferred for branch in self.branches)
+        )
+
+
+class Roster:
+    """Lets sources into a line and out of it.
+
+    Args:
+        graph: What runs them.
+        inlet: Where their frames go in.
+        outlet: Where their results come out.
+        tally: Keeps the books.
+    """
+
+    def __init__(
+        self, graph: Graph, inlet: Inlet[Frame], outlet: Outlet[Result], tally: Tally
+    ) -> None:
+        self._graph, self._inlet, self._outlet, self._tally = graph, inlet, outlet, tally
+        self._members: dict[str, Member] = {}
+        self._lock = threading.Lock()
+
+    def join(self, source: Source, sinks: Sequence[Sink]) -> None:
+        """Start a source and its sinks. A recording waits for the line, a camera drops frames."""
+        branches = tuple(self._connect(source, sink, sink is sinks[0]) for sink in sinks)
+        with self._lock:
+            self._members[source.name] = Member(source, branches, self._start(source))
+
+    def leave(self, name: str) -> None:
+        """Ask a source to end; its sinks are finished when its last result is through."""
+        with self._lock:
+            member = self._members[name]
+        member.end()
+
+    def sweep(self) -> None:
+        """Finish the sinks of those whose last result is through; call it now and then."""
+        with self._lock:
+            done = {name: member for name, member in self._members.items() if member.is_done}
+            for name in done:
+                del self._members[name]
+        for branch in (branch for member in done.values() for branch in member.branches):
+            self._outlet.end(branch)
+
+    def _start(self, source: Source) -> Callable[[], None]:
+        """Start a source; return what ends it."""
+        stats = source.stats
+        if is_live(source):
+            return self._inlet.join(
+                source.name,
+                source.frames(),
+                when_full="drop_oldest",
+                capacity=1,  # what waits for the engine is never older than the camera's last
+                on_drop=partial(self._tally.dropped, "queue_full"),
+                expected=lambda: stats.state == "RUNNING",
+                end=source.end,
+            )
+        return self._inlet.join(source.name, source.frames())
+
+    def _connect(self, source: Source, sink: Sink, is_first: bool) -> Channel[Result]:
+        """Run a sink on the results of one source; return what it reads from."""
+        branch = self._outlet.branch(
+            partial(_comes_from, source.name),
+            when_full="drop_oldest" if source.live or sink.may_drop else "wait",
+            capacity=sink.capacity,
+            on_drop=partial(self._tally.sink_dropped, sink.name),
+        )
+        write = self._tally.sunk(branch, sink, is_first)
+        self._graph.sink(branch, write, name=f"write {sink.name}", on_error=self._tally.sink_failed)
+        return branch
+
+
+def _comes_from(name: str, result: Result) -> bool:
+    return result.frame.source == name
+
+
+def any_live(sources: Iterable[Source]) -> bool:
+    """Tell whether one of them goes at its own pace."""
+    return any(source.live for source in sources)
