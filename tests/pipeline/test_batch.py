@@ -61,7 +61,9 @@ def test_a_batch_is_not_kept_waiting_by_a_source_that_ended() -> None:
     channel = Channel[Frame](capacity=1, lanes=2)
     channel.close(1)
     channel.put(blank(2, 2), 0)
-    assert len(next(batches(channel, size=4, pace=recorded(60)))) == 1  # lane 0 is full, lane 1 closed
+    assert (
+        len(next(batches(channel, size=4, pace=recorded(60)))) == 1
+    )  # lane 0 is full, lane 1 closed
 
 
 def test_a_frame_that_comes_in_time_joins_the_batch() -> None:

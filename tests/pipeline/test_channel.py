@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.channel import Cancelled, Channel, idle_seconds
+from pipeline.channel import Cancelled, Channel, Slots, idle_seconds
 
 PATIENCE_SECONDS = 20  # only ever reached by a bug
 
@@ -257,3 +257,96 @@ def test_mean_occupancy_is_what_arriving_items_found_waiting():
     for n in range(4):
         full.put(n)
     assert full.mean_occupancy == (0 + 1 + 2 + 2) / 4
+
+
+# Lanes that come and go
+
+
+def test_a_lane_added_later_is_served_in_turn_and_ends_alone():
+    channel = Channel[str](3)
+    channel.put("a", 0)
+    lane = channel.add_lane()
+    for _ in range(2):
+        channel.put("b", lane)
+    channel.close(lane)
+    assert channel.take(3) == ["a", "b", "b"]
+    channel.put("a", 0)
+    assert channel.take(3) == ["a"], "the first lane lives on"
+
+
+def test_a_thousand_lanes_that_came_and_went_leave_nothing_behind():
+    channel = Channel[int](2, lanes=0)
+    stays = channel.add_lane()
+    for n in range(1000):
+        lane = channel.add_lane()
+        channel.put(n, lane)
+        channel.close(lane)
+        assert channel.take(5) == [n]
+    assert len(channel._lanes) == len(channel._turns) == 1
+    channel.close(stays)
+    assert channel.take(1) == []
+
+
+def test_each_lane_has_its_own_policy():
+    dropped: list[int] = []
+    channel = Channel[int](8, lanes=0)
+    camera = channel.add_lane(capacity=1, when_full="drop_oldest", on_drop=dropped.append)
+    file = channel.add_lane()
+    for n in range(3):
+        channel.put(n, camera)
+        channel.put(10 + n, file)
+    assert sorted(channel.take(9)) == [2, 10, 11, 12]
+    assert dropped == [0, 1]
+
+
+def test_a_producer_of_whom_nothing_is_expected_is_not_waited_for():
+    channel = Channel[int](2, lanes=0)
+    lane = channel.add_lane(capacity=1)
+    channel.add_lane(expected=lambda: False)
+    channel.put(1, lane)
+    assert channel.take(2, within=3600) == [1]
+
+
+# Slots
+
+
+def test_no_more_than_the_slots_are_under_way_at_once():
+    slots, under_way, most = Slots(3), Channel[int](100), 0
+
+    def ask() -> None:
+        for n in range(200):
+            slots.acquire()
+            under_way.put(n)
+        under_way.close()
+
+    with running(ask):
+        for _ in slots.freed_by(under_way):
+            most = max(most, under_way.held + 1)
+    assert 1 <= most <= 3
+
+
+def test_more_slots_let_who_waits_go_on_and_fewer_hold_him_up():
+    slots = Slots(1)
+    slots.acquire()
+    passed = threading.Event()
+
+    def ask() -> None:
+        slots.acquire()
+        passed.set()
+
+    with running(ask):
+        assert not passed.wait(0.05)
+        slots.count = 2
+        assert passed.wait(PATIENCE_SECONDS)
+    slots.count = 1
+    slots.release()
+    with running(slots.acquire):
+        slots.release()
+
+
+def test_who_waits_for_a_slot_is_released_when_no_answer_will_come():
+    slots = Slots(1)
+    slots.acquire()
+    with running(slots.acquire) as failures:
+        list(slots.freed_by(iter([])))
+    assert [type(failure) for failure in failures] == [Cancelled]
