@@ -10,6 +10,7 @@ import pytest
 
 from tests.live.kit.cameras import CameraServer, why_no_cameras
 from tests.live.kit.mjpeg import MjpegServer
+from tests.live.kit.wire import Wire
 
 
 @pytest.fixture
@@ -42,3 +43,16 @@ def mjpeg() -> Iterator[Callable[..., MjpegServer]]:
             return server
 
         yield start
+
+
+@pytest.fixture
+def wire() -> Iterator[Callable[[int], Wire]]:
+    """``wire(port)``: a wire to the server on that port, which can be held; ended with the test."""
+    with ExitStack() as stack:
+
+        def lay(behind: int) -> Wire:
+            line = Wire(behind)
+            stack.callback(line.close)
+            return line
+
+        yield lay

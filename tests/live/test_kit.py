@@ -159,6 +159,21 @@ def test_a_camera_over_http_stalls_and_comes_back(mjpeg):
     assert server.connections == 2
 
 
+def test_a_wire_that_was_cut_brings_the_past_when_it_is_whole_again(cameras, wire):
+    camera = cameras.add(size=(160, 120))
+    line = wire(cameras.port)
+    stream = pictures(line.through(camera.url))
+    next(stream)
+    line.hold()
+    held = camera.painted()
+    until(lambda: camera.painted() >= held + 40)
+    line.release()
+    seen = [painted for _, painted in itertools.islice(stream, 30)]
+    assert max(painted.age_seconds for painted in seen) > 0.5
+    numbers = [painted.number for painted in seen]
+    assert numbers == list(range(numbers[0], numbers[0] + 30)), "something was lost on the way"
+
+
 def test_odd_servers_are_odd_in_their_way():
     with StatusServer("404 Not Found") as server, pytest.raises(av.error.HTTPNotFoundError):
         av.open(server.url("rtsp"), timeout=5)

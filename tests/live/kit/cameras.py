@@ -58,11 +58,11 @@ class Camera:
     def __init__(self, server: CameraServer, path: str, options: dict[str, Any]) -> None:
         self.path = path
         self.options = options
-        self._server = server
+        self.server = server
 
     @property
     def url(self) -> str:
-        return self._server.url(self.path)
+        return self.server.url(self.path)
 
     def change(self, size: tuple[int, int] | None = None, **options: Any) -> None:
         """Another size, fps, codec... for whoever connects from now on."""
@@ -97,14 +97,14 @@ class Camera:
 
     def add(self) -> None:
         """Put it (back) in place."""
-        self._server.tell("add", path=self.path, **self.options)
+        self.server.tell("add", path=self.path, **self.options)
 
     def painted(self) -> int:
         """How many pictures it has painted since the server started."""
         return int(self._do("painted"))
 
     def _do(self, command: str, **values: Any) -> Any:
-        return self._server.tell(command, path=self.path, **values)
+        return self.server.tell(command, path=self.path, **values)
 
 
 class CameraServer:
