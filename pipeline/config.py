@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
@@ -51,6 +51,21 @@ def load_settings(
     return settings
 
 
+def overlaid(section: S, words: Mapping[str, str], origin: str) -> S:
+    """A section of the settings with ``key: value`` words laid over it, each read as YAML.
+
+    Raises:
+        ConfigError: As in `load_settings`; `origin` says where the words come from.
+    """
+    for key, word in words.items():
+        value = strict_yaml.parse(word, origin)
+        try:
+            section = _merged(section, {key: value}, "")
+        except ConfigError as error:
+            raise ConfigError(f"{origin}: {error}") from None
+    return section
+
+
 def dump_settings(settings: Settings) -> str:
     """The settings as YAML with a comment on every line; `load_settings` reads it back."""
     return "\n".join(_lines(settings, "")) + "\n"
@@ -78,11 +93,12 @@ def _laid_over(settings: Settings, changes: object, origin: str) -> Settings:
         raise ConfigError(f"{origin}: {error}") from None
 
 
-def _merged(section: S, changes: object, at: str) -> S:
-    """`section` (a dataclass) with `changes` (a map) laid over it."""
+def _merged(section: S | type[S], changes: object, at: str) -> S:
+    """`section` (a dataclass, or its type: a new one) with `changes` (a map) laid over it."""
+    kind = section if isinstance(section, type) else type(section)
+    hints = get_type_hints(kind, include_extras=True)
     if changes is None:  # a section of which every line is commented out
-        return section
-    hints = get_type_hints(type(section), include_extras=True)
+        changes = {}
     if not isinstance(changes, Mapping):
         where = f"{at!r} is a section" if at else "the top level"
         raise ConfigError(f"{where}: expected a map of {', '.join(hints)}; found {_found(changes)}")
@@ -91,15 +107,30 @@ def _merged(section: S, changes: object, at: str) -> S:
         dotted = f"{at}.{key}" if at else str(key)
         if key not in hints:
             raise ConfigError(_unknown(dotted, list(hints)))
-        new[key] = _checked(hints[key], value, dotted, getattr(section, key))
-    return replace(section, **new)  # type: ignore[type-var]  # a dataclass: it has hints
+        new[key] = _checked(hints[key], value, dotted, getattr(section, key, None))
+    try:
+        if not isinstance(section, type):
+            return replace(section, **new)  # type: ignore[type-var]  # a dataclass: it has hints
+        missing = [name for name in _required(section) if name not in new]
+        if missing:
+            raise ConfigError(f"{missing[0]}: missing")
+        return section(**new)
+    except ConfigError as error:
+        raise ConfigError(f"{at}.{error}" if at else str(error)) from None
+
+
+def _required(section: Any) -> Iterator[str]:
+    """Fields without a default."""
+    for field in fields(section):
+        if field.default is MISSING and field.default_factory is MISSING:
+            yield field.name
 
 
 def _checked(kind: Any, value: Any, at: str, current: Any = None) -> Any:
     """`value` as a `kind`, the type of the setting `at`; lists and maps are checked within."""
     origin, args = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
-        return _merged(current, value, at)
+        return _merged(kind if current is None else current, value, at)
     if origin is Annotated:
         return _in_range(_checked(args[0], value, at), args[1], args[0], at)
     if origin in (Union, UnionType):
@@ -108,17 +139,16 @@ def _checked(kind: Any, value: Any, at: str, current: Any = None) -> Any:
     if origin is Literal:
         return _one_of(args, value, at)
     if origin is tuple:
-        items = [value] if isinstance(value, str) else value
-        if not isinstance(items, list | tuple):
-            raise ConfigError(f"{at}: expected a list of {_WORDS[args[0]]}, found {_found(value)}")
-        return tuple(_checked(args[0], item, f"{at}[{i}]") for i, item in enumerate(items))
+        return _tuple(args, value, at)
     if origin is dict:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{at}: expected a map, found {_found(value)}")
+        known = current or {}
         entries = {
-            _checked(str, k, at): _checked(args[1], v, f"{at}.{k}") for k, v in value.items()
+            _checked(str, k, at): _checked(args[1], v, f"{at}.{k}", known.get(k))
+            for k, v in value.items()
         }
-        return {**(current or {}), **entries}
+        return {**known, **entries}
     if kind is float and type(value) is int:
         value = float(value) if abs(value) < 1 << 1000 else float("inf")
     if type(value) is not kind:
@@ -126,10 +156,29 @@ def _checked(kind: Any, value: Any, at: str, current: Any = None) -> Any:
     return value
 
 
+def _tuple(kinds: tuple[Any, ...], value: Any, at: str) -> tuple[Any, ...]:
+    """A list as a tuple: of any length where `kinds` end with an ellipsis."""
+    kind, free = kinds[0], kinds[-1] is Ellipsis
+    items = [value] if kind is str and isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not (free or len(items) == len(kinds)):
+        length = "" if free else f"{len(kinds)} "
+        raise ConfigError(
+            f"{at}: expected a list of {length}{_plural(kind)}, found {_found(value)}"
+        )
+    return tuple(_checked(kind, item, f"{at}[{i}]") for i, item in enumerate(items))
+
+
+def _plural(kind: Any) -> str:
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    return {str: "text", float: "numbers", int: "whole numbers"}.get(kind, "lists")
+
+
 def _in_range(value: Any, limits: Within, kind: type, at: str) -> Any:
     if not limits.low <= value <= limits.high:
         bounds = f"from {limits.low:,} to {limits.high:,}"
-        raise ConfigError(f"{at}: expected {_WORDS[kind]} {bounds}, found {_found(value)}")
+        remark = f" ({limits.remark})" if limits.remark else ""
+        raise ConfigError(f"{at}: expected {_WORDS[kind]} {bounds}{remark}, found {_found(value)}")
     return value
 
 
@@ -183,10 +232,18 @@ def _lines(section: Any, indent: str) -> Iterator[str]:
             yield from _lines(value, indent + "  ")
             continue
         comment = comments.get(field.name)
-        plain = list(value) if isinstance(value, tuple) else value
-        yield f"{indent}{field.name}: {strict_yaml.dump(plain)}" + (
+        yield f"{indent}{field.name}: {strict_yaml.dump(_plain(value))}" + (
             f"  # {comment}" if comment else ""
         )
+
+
+def _plain(value: Any) -> Any:
+    """The value in the words of YAML: maps, lists and what has no parts."""
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return {k: _plain(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def _comments(section: type) -> dict[str, str]:

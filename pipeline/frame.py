@@ -6,6 +6,7 @@ Boxes are ``x1, y1, x2, y2`` with continuous edges: a box that covers the whole 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -194,11 +195,17 @@ class Result:
         frame: The frame as decoded.
         detections: What was found, in pixels of the frame.
         annotated: The picture with the detections drawn on it, or None when nothing was drawn.
+        private: (P, 4) float32 boxes that no picture may show, in pixels of the frame; they may
+            reach over its edges, and are more than those of `detections`. None: nobody asked.
+        zones: Objects by zone and class, such as ``{"crossing": {"person": 2}}``; None where no
+            zones are configured.
     """
 
     frame: Frame
     detections: Detections
     annotated: av.VideoFrame | None = None
+    private: Boxes | None = None
+    zones: Mapping[str, Mapping[str, int]] | None = None
 
     def with_annotated(self, picture: av.VideoFrame) -> Result:
         """The same result with its drawing."""

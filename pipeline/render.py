@@ -6,17 +6,21 @@ written at full size, chroma at half. Everything starts on even pixels, where th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import av
 import numpy as np
 
-from pipeline.frame import Detections, Result
+from pipeline.blur import pixelate
+from pipeline.frame import Boxes, Detections, Result
+from pipeline.outline import outline
+from pipeline.polygon import Point
 from pipeline.settings import RenderSettings
-from pipeline.text import line_height, plate, rasterise
+from pipeline.text import plate, rasterise
 from pipeline.yuv import Colours, own_yuv420p, planes, stamped
+from pipeline.zones import Zone
 
 # Told apart by every common kind of colour vision (after Okabe and Ito, "Color Universal
 # Design", 2008), and brighter than theirs where grey road surface would swallow them.
@@ -31,6 +35,7 @@ PALETTE = (
     (235, 235, 235),  # near white
 )
 INK = (18, 18, 20)
+ZONE = (250, 250, 250)
 
 
 class Rect(NamedTuple):
@@ -55,27 +60,44 @@ class Label(NamedTuple):
     place: Rect
 
 
+class Sign(NamedTuple):
+    """A zone as it is drawn: its corners as shares of width and height, and its words."""
+
+    corners: tuple[Point, ...]
+    text: str
+
+
 def render(
     results: Iterable[Result],
     class_names: Sequence[str],
     settings: RenderSettings,
     hud: Callable[[Result], Sequence[str]] | None = None,
+    zones: Sequence[Zone] = (),
 ) -> Iterator[Result]:
     """Add to every result its picture with the detections drawn on it.
+
+    What is private is made unreadable first, and also when nothing is drawn.
 
     Args:
         results: What was found, frame by frame.
         class_names: What the class ids mean.
-        settings: What to draw; if drawing is not `enabled`, results pass through.
+        settings: What to draw; if drawing is not `enabled`, results without anything private
+            pass through.
         hud: Gives the lines for the corner of a picture, when the settings want them.
+        zones: Areas to outline, with the counts that the results carry.
     """
     for result in results:
-        if not settings.enabled:
+        frame, found, private = result.frame, result.detections, result.private
+        if settings.enabled:
+            lines = hud(result) if hud and settings.hud else ()
+            signs = signs_of(result, zones)
+            picture = draw(frame.picture, found, class_names, settings, lines, signs, private)
+        elif private is not None and len(private):
+            picture = own_yuv420p(frame.picture)
+            pixelate(planes(picture), private)
+        else:
             yield result
             continue
-        frame = result.frame
-        lines = hud(result) if hud and settings.hud else ()
-        picture = draw(frame.picture, result.detections, class_names, settings, lines)
         yield result.with_annotated(stamped(picture, frame.pts, frame.time_base))
 
 
@@ -85,18 +107,24 @@ def draw(
     class_names: Sequence[str],
     settings: RenderSettings,
     hud_lines: Sequence[str] = (),
+    signs: Sequence[Sign] = (),
+    private: Boxes | None = None,
 ) -> av.VideoFrame:
     """Return a copy of `picture` (yuv420p, even size) with boxes, labels and figures on it.
 
-    Boxes with higher scores lie above the others. `picture` itself is not written to.
+    Boxes with higher scores lie above the others, and all of them above the zones. What lies in
+    `private` boxes is not to be recognised. `picture` itself is not written to.
     """
     copy = own_yuv420p(picture)
+    if private is not None:
+        pixelate(planes(copy), private)
     canvas = Canvas(copy)
     style = Style.of(canvas, settings)
+    taken = _draw_zones(canvas, style, signs)
     order = np.argsort(detections.scores, kind="stable")  # the best comes last, and on top
     outlines = ((int(i), style.outline(detections.boxes[i])) for i in order)
     boxes = {i: box for i, box in outlines if box is not None}
-    labels = _labels(detections, boxes, class_names, style, settings)
+    labels = _labels(detections, boxes, class_names, style, settings, taken)
     colours = {i: canvas.colour(_rgb(detections.class_ids[i])) for i in boxes}
     for i, box in boxes.items():
         canvas.frame(box, style.line, colours[i])
@@ -105,6 +133,19 @@ def draw(
     if hud_lines:
         canvas.hud(hud_lines, style.letters)
     return copy
+
+
+def signs_of(result: Result, zones: Sequence[Zone]) -> list[Sign]:
+    """What is drawn of the zones that lie in this picture."""
+    counts = result.zones or {}
+    here = (zone for zone in zones if zone.watches(result.frame.source))
+    return [Sign(zone.corners, words(zone.name, counts.get(zone.name, {}))) for zone in here]
+
+
+def words(name: str, counts: Mapping[str, int]) -> str:
+    """What is written on a zone, such as "crossing: 2 person, 1 bicycle" or "crossing: 0"."""
+    present = (f"{count} {label}" for label, count in counts.items() if count)
+    return f"{name}: {', '.join(present) or 0}"
 
 
 class Style:
@@ -138,6 +179,11 @@ class Style:
             min(self.width, _even(x2 + 1.99) + self.line),
             min(self.height, _even(y2 + 1.99) + self.line),
         )
+
+    def plate(self, text: str) -> tuple[int, int]:
+        """Width and height of a label that says so, in this picture."""
+        height, width = plate(text, self.letters, 0, 255).shape
+        return min(self.width, width), min(self.height, height)
 
     def place(self, box: Rect, size: tuple[int, int], taken: Sequence[Rect]) -> Rect:
         """Where a label of that width and height covers no other: over, in or under its box."""
@@ -191,6 +237,14 @@ class Canvas:
         self.fill(Rect(x1, y1, x1 + across, y2), colour)
         self.fill(Rect(x2 - across, y1, x2, y2), colour)
 
+    def polygon(self, corners: tuple[Point, ...], line: int, colour: tuple[int, int, int]) -> None:
+        """Outline an area whose corners are shares of width and height, with soft dark edges."""
+        pixels, (luma, u, v) = outline(corners, (self.height, self.width), line), self._planes
+        luma[pixels.halo] >>= 1
+        ground = luma[pixels.line] * (255 - pixels.cover)
+        luma[pixels.line] = (ground + colour[0] * pixels.cover + 127) // 255
+        u[pixels.chroma], v[pixels.chroma] = colour[1], colour[2]
+
     def label(self, label: Label, letters: int, colour: tuple[int, int, int]) -> None:
         """Put dark letters on a plate in the colour of the box."""
         x1, y1, x2, y2 = label.place
@@ -233,25 +287,40 @@ class Canvas:
             np.right_shift(edge, 1, out=edge)
 
 
+def _draw_zones(canvas: Canvas, style: Style, signs: Sequence[Sign]) -> list[Rect]:
+    """Draw outlines, then names and counts at the highest corners; return where those lie."""
+    colour = canvas.colour(ZONE)
+    for sign in signs:
+        canvas.polygon(sign.corners, style.line, colour)
+    taken: list[Rect] = []
+    for sign in signs:
+        x, y = min(sign.corners, key=lambda corner: (corner[1], corner[0]))
+        left, top = _even(x * canvas.width), _even(y * canvas.height)
+        bottom = _even(max(y for _, y in sign.corners) * canvas.height)
+        place = style.place(Rect(left, top, left, bottom), style.plate(sign.text), taken)
+        canvas.label(Label(sign.text, place), style.letters, colour)
+        taken.append(place)
+    return taken
+
+
 def _labels(
     detections: Detections,
     boxes: dict[int, Rect],
     class_names: Sequence[str],
     style: Style,
     settings: RenderSettings,
+    occupied: Sequence[Rect],
 ) -> dict[int, Label]:
     """The label of each box by its number; the last boxes, the best, choose places first."""
     if not (settings.labels or settings.scores):
         return {}
     labels: dict[int, Label] = {}
-    taken: list[Rect] = []
-    height = min(style.height, line_height(style.letters))
+    taken = [*occupied]
     for i, box in reversed(boxes.items()):
         name = class_names[int(detections.class_ids[i])] if settings.labels else ""
         score = f"{detections.scores[i]:.2f}" if settings.scores else ""
         text = f"{name} {score}".strip()
-        width = min(style.width, plate(text, style.letters, 0, 255).shape[1])
-        place = style.place(box, (width, height), taken)
+        place = style.place(box, style.plate(text), taken)
         taken.append(place)
         labels[i] = Label(text, place)
     return dict(reversed(labels.items()))

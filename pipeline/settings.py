@@ -10,17 +10,20 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pipeline.errors import ConfigError
+from pipeline.polygon import fault
 
 
 @dataclass(frozen=True)
 class Within:
-    """The values that a number may take, both ends included."""
+    """The values that a number may take, both ends included; `remark` says what it counts."""
 
     low: float
     high: float
+    remark: str = ""
 
 
 Share = Annotated[float, Within(0, 1)]
+OfSide = Annotated[float, Within(0, 1, "a share of the picture's width or height, not pixels")]
 Cores = Annotated[int, Within(0, 1024)]
 Preset = Literal[
     "auto",
@@ -67,6 +70,24 @@ class RenderSettings:
     scores: bool = True  # beside the class names
     hud: bool = False  # fps, latency and drops in a corner
     line_width: Annotated[int, Within(0, 100)] = 0  # pixels; 0: chosen for the picture's size
+    blur: tuple[str, ...] = ()  # classes made unreadable, such as [person], or [all]
+    blur_threshold: Share = 0.1  # lowest score that is blurred; what is shown always is
+    blur_frames: Annotated[int, Within(0, 1000)] = 3  # a box stays blurred for so many more frames
+
+
+@dataclass(frozen=True)
+class ZoneSettings:
+    """An area of the picture in which objects are counted."""
+
+    polygon: tuple[tuple[OfSide, OfSide], ...]  # corners [x, y], shares of width and height
+    classes: tuple[str, ...] = ()  # what is counted; none: everything
+    sources: tuple[str, ...] = ()  # names of the sources it lies in; none: all
+    anchor: Literal["bottom", "centre"] = "bottom"  # the point of a box that must be inside
+
+    def __post_init__(self) -> None:
+        trouble = fault(self.polygon)
+        if trouble:
+            raise ConfigError(f"polygon: {trouble}")
 
 
 @dataclass(frozen=True)
@@ -81,6 +102,50 @@ class VideoSettings:
 
 
 @dataclass(frozen=True)
+class LatencySettings:
+    """How old a live frame may get."""
+
+    max_age_seconds: Annotated[float, Within(0.01, 3600)] = 0.5  # older ones are not inferred
+    budget_ms: Annotated[float, Within(1, 3_600_000)] | None = None  # from arrival to sink; to
+    # keep it, frame rate and decoding effort are given up as needed. null: no more than above
+
+
+@dataclass(frozen=True)
+class RecordingSettings:
+    """Recordings in many files, by time or by event, and pieces for a playlist."""
+
+    segment_seconds: Annotated[float, Within(1, 604_800)] = 600.0  # then a new file begins
+    keep_seconds: Annotated[float, Within(1, 1e9)] | None = None  # older files are deleted
+    keep_bytes: Annotated[int, Within(1, 10**18)] | None = None  # of all files; the oldest go
+    event_classes: tuple[str, ...] = ()  # what an {event} file begins for; none: everything
+    event_score: Share = 0.5  # lowest score that counts as seen
+    pre_seconds: Annotated[float, Within(0, 120)] = 5.0  # kept from before it was seen
+    post_seconds: Annotated[float, Within(0, 3600)] = 10.0  # kept after it was last seen
+    hls_seconds: Annotated[float, Within(0.5, 60)] = 2.0  # length of a piece behind .m3u8
+    hls_pieces: Annotated[int, Within(2, 10_000)] = 6  # in the list; older ones are deleted
+
+
+@dataclass(frozen=True)
+class LiveSettings:
+    """How cameras are read; each key can be set for one of them: rtsp://host/path#key=value."""
+
+    transport: Literal["tcp", "udp"] = "tcp"  # of rtsp://; UDP loses packets where TCP waits
+    open_seconds: Annotated[float, Within(0.2, 300)] = 10.0  # to connect and learn what comes
+    stall_seconds: Annotated[float, Within(0.5, 3600)] = 10.0  # without a picture: connect anew
+    stable_seconds: Annotated[float, Within(0, 3600)] = 10.0  # of pictures: failures are forgiven
+    max_attempts: Annotated[int, Within(1, 10**9)] | None = None  # in a row; null: for ever
+    damaged: Literal["skip", "flagged", "keep"] = "skip"  # pictures; skip: to the next keyframe
+    late_seconds: Annotated[float, Within(0.1, 3600)] = 1.0  # pictures held up longer are dropped
+    max_fps: Annotated[float, Within(0.001, 1000)] | None = None  # more are dropped; null: all
+    stride: Annotated[int, Within(1, 10**6)] = 1  # every so many pictures one is taken
+    verify_tls: bool = False  # most cameras have a certificate that nobody has signed
+    credentials: str | None = None  # a file with user:password in its first line
+    size: str | None = None  # WIDTHxHEIGHT asked of a webcam (/dev/video0, camera:0)
+    fps: Annotated[float, Within(0.001, 1000)] | None = None  # asked of a webcam
+    loop: bool = False  # replay: begins again at its end
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything a run needs to know."""
 
@@ -92,10 +157,14 @@ class Settings:
     duration: Annotated[float, Within(0.001, 1e9)] | None = None  # seconds of a source's own time
     decoder_threads: Cores = 0  # 0: chosen for this machine
     concurrent: Annotated[int, Within(1, 1024)] = 8  # sources read side by side; others follow
+    zones: dict[str, ZoneSettings] = field(default_factory=dict)  # see configs/zones.yaml
     engine: EngineSettings = field(default_factory=EngineSettings)
     detection: DetectionSettings = field(default_factory=DetectionSettings)
     render: RenderSettings = field(default_factory=RenderSettings)
     video: VideoSettings = field(default_factory=VideoSettings)
+    recording: RecordingSettings = field(default_factory=RecordingSettings)
+    latency: LatencySettings = field(default_factory=LatencySettings)
+    live: LiveSettings = field(default_factory=LiveSettings)
 
     def __post_init__(self) -> None:
         if not self.sources:

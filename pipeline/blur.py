@@ -1,0 +1,193 @@
+"""Make people, number plates or whatever is chosen unreadable in every picture that goes out.
+
+A missed object is worse than a blurred post. So objects are blurred down to a lower score than
+they are shown, their boxes are grown, and the boxes of the last few frames are blurred as well,
+which bridges what the detector misses now and then.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.detect import Shown, thresholds_by_class
+from pipeline.errors import ConfigError
+from pipeline.frame import Boxes, Frame, Result
+from pipeline.model_file import ModelFile
+from pipeline.settings import DetectionSettings, RenderSettings
+from pipeline.yuv import Plane
+
+EVERYTHING = "all"
+GROWTH = 0.1  # of a box's width and height, on each side
+BLOCKS = 8  # along the longer side of a box: a face is one or two of them
+SMALLEST_BLOCK_PIXELS = 8
+FORGOTTEN_SECONDS = 60.0  # after which a source that sends nothing needs no memory
+
+
+def detect_also_blurred(
+    detection: DetectionSettings, render: RenderSettings, model: ModelFile
+) -> DetectionSettings:
+    """The same settings, with thresholds low enough to find what is to be blurred.
+
+    `detect` with these, then `conceal`, then `Shown` with the settings themselves.
+
+    Raises:
+        ConfigError: `render.blur` names a class that the model does not know.
+    """
+    blurred = blurred_classes(render, model)
+    lowest = np.minimum(thresholds_by_class(model, detection), render.blur_threshold)
+    lowered = {model.class_names[i]: float(lowest[i]) for i in np.flatnonzero(blurred).tolist()}
+    thresholds = {**detection.class_thresholds, **lowered}
+    return replace(detection, class_thresholds=thresholds) if lowered else detection
+
+
+def blurred_classes(render: RenderSettings, model: ModelFile) -> npt.NDArray[np.bool_]:
+    """(C,) which classes are blurred; `ConfigError` for one that the model does not know."""
+    for name in render.blur:
+        if name != EVERYTHING and name not in model.class_names:
+            near = get_close_matches(name, model.class_names, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            known = ", ".join((EVERYTHING, *model.class_names))
+            raise ConfigError(f"render.blur: unknown class {name!r}; {hint}known are {known}")
+    return np.array([bool({name, EVERYTHING} & {*render.blur}) for name in model.class_names])
+
+
+def conceal(
+    results: Iterable[Result], model: ModelFile, shown: Shown, render: RenderSettings
+) -> Iterator[Result]:
+    """Add to every result the boxes that `render` is to blur; without any wish, pass it through.
+
+    Args:
+        results: From `detect` with the settings of `detect_also_blurred`.
+        model: What the classes are called.
+        shown: From which score objects are shown; what is shown is blurred too, whatever
+            `render.blur_threshold` says.
+        render: What to blur, and for how many frames.
+
+    Raises:
+        ConfigError: As in `blurred_classes`; raised at the call.
+    """
+    blurred = blurred_classes(render, model)
+    return _conceal(results, blurred, shown, render) if blurred.any() else iter(results)
+
+
+def _conceal(
+    results: Iterable[Result],
+    blurred: npt.NDArray[np.bool_],
+    shown: Shown,
+    render: RenderSettings,
+) -> Iterator[Result]:
+    memory = _Memory(render.blur_frames)
+    for result in results:
+        found = result.detections
+        lowest = np.minimum(shown.thresholds, np.float32(render.blur_threshold))
+        private = blurred[found.class_ids] & (found.scores >= lowest[found.class_ids])
+        boxes = memory.with_recent(result.frame, found.boxes[private])
+        yield replace(result, private=boxes)
+
+
+@dataclass
+class _Recent:
+    """Boxes of the last frames of one connection of a source."""
+
+    of: tuple[int, tuple[int, int]]
+    boxes: deque[Boxes]
+    arrival: float
+
+
+class _Memory:
+    """The boxes of the last frames of each source, until the picture becomes another.
+
+    Args:
+        frames: How many frames a box is remembered.
+    """
+
+    def __init__(self, frames: int) -> None:
+        self._frames = frames
+        self._sources: dict[str, _Recent] = {}
+
+    def with_recent(self, frame: Frame, boxes: Boxes) -> Boxes:
+        """(P, 4) `boxes` grown, and those of the frames before that they do not cover."""
+        recent = self._recent(frame)
+        grown = grow(boxes)
+        for earlier in reversed(recent.boxes):
+            left = earlier[~covered(earlier, grown)]
+            grown = np.concatenate([grown, grow(left)])
+        recent.boxes.append(boxes)
+        recent.arrival = frame.arrival
+        return grown
+
+    def _recent(self, frame: Frame) -> _Recent:
+        of = (frame.generation, frame.size_hw)
+        recent = self._sources.get(frame.source)
+        if recent is None:
+            self._forget(before=frame.arrival - FORGOTTEN_SECONDS)
+        if recent is None or recent.of != of:
+            recent = _Recent(of, deque(maxlen=self._frames), frame.arrival)
+            self._sources[frame.source] = recent
+        return recent
+
+    def _forget(self, before: float) -> None:
+        self._sources = {k: v for k, v in self._sources.items() if v.arrival >= before}
+
+
+def grow(boxes: Boxes) -> Boxes:
+    """(N, 4) the boxes with `GROWTH` on each side; they may reach over the picture's edge."""
+    margins = (boxes[:, 2:] - boxes[:, :2]) * np.float32(GROWTH)
+    return np.concatenate([boxes[:, :2] - margins, boxes[:, 2:] + margins], axis=1)
+
+
+def covered(boxes: Boxes, others: Boxes) -> npt.NDArray[np.bool_]:
+    """(N,) whether each of the boxes (N, 4) lies within one of the others (M, 4)."""
+    low = others[None, :, :2] <= boxes[:, None, :2]
+    high = others[None, :, 2:] >= boxes[:, None, 2:]
+    within: npt.NDArray[np.bool_] = np.any(np.all(low & high, axis=2), axis=1)
+    return within
+
+
+def pixelate(planes: Sequence[Plane], boxes: Boxes) -> None:
+    """Replace what is in the boxes by blocks of its mean colour, in place.
+
+    Args:
+        planes: Y, U, V of a yuv420p picture of even size that may be written to.
+        boxes: (P, 4) xyxy in its pixels. A block is at least 8 pixels wide and high, and an
+            eighth of the longer side of its box.
+    """
+    height, width = planes[0].shape
+    limits = np.array([width, height, width, height], np.float32)
+    with np.errstate(invalid="ignore"):
+        inside = np.clip(np.nan_to_num(boxes, nan=0.0), 0, limits)
+    for x1, y1, x2, y2 in inside.tolist():
+        if x1 < x2 and y1 < y2:
+            left, top = int(x1) // 2 * 2, int(y1) // 2 * 2
+            right, bottom = math.ceil(x2 / 2) * 2, math.ceil(y2 / 2) * 2
+            blocks = _blocks(right - left, bottom - top)
+            for plane, step in zip(planes, (1, 2, 2), strict=True):
+                area = plane[top // step : bottom // step, left // step : right // step]
+                _mosaic(area, blocks)
+
+
+def _blocks(width: int, height: int) -> tuple[int, int]:
+    """How many blocks lie side by side, and how many one above the other."""
+    block = max(SMALLEST_BLOCK_PIXELS, max(width, height) / BLOCKS)
+    return max(1, int(width / block)), max(1, int(height / block))
+
+
+def _mosaic(area: Plane, blocks: tuple[int, int]) -> None:
+    """Replace an area of one plane by so many blocks across and down."""
+    rows, columns = (
+        np.arange(count + 1) * side // count
+        for side, count in zip(area.shape, reversed(blocks), strict=True)
+    )
+    heights, widths = np.diff(rows), np.diff(columns)
+    corners = cv2.integral(area)[np.ix_(rows, columns)]  # sums of all above and left of them
+    sizes = heights[:, None] * widths
+    means = (np.diff(np.diff(corners, axis=0), axis=1) + sizes // 2) // sizes
+    area[:] = means.astype(np.uint8).repeat(heights, axis=0).repeat(widths, axis=1)
