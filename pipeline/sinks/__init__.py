@@ -1,7 +1,8 @@
 """Where results go. The ending or the scheme of an output picks its kind.
 
 ``.mp4`` and ``.mkv`` annotated video, ``.jsonl`` detections, a folder (a path that ends with
-``/`` or has no ending) pictures, ``null:`` nothing.
+``/`` or has no ending) pictures, ``null:`` nothing; ``mqtt://``, ``redis://`` and ``kafka://``
+(and with TLS ``mqtts://``, ``rediss://``) tell a broker.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Protocol
 from pipeline.errors import ConfigError
 from pipeline.frame import Result
 from pipeline.settings import VideoSettings
+from pipeline.sinks.brokers import SCHEMES as BROKER_SCHEMES
+from pipeline.sinks.brokers import open_broker_sink
 from pipeline.sinks.images import ImagesSink
 from pipeline.sinks.null import NullSink
 from pipeline.sinks.protocol import Sink, SinkTarget, writing
@@ -25,7 +28,7 @@ from pipeline.sinks.video import VideoSink
 
 __all__ = ["Sink", "SinkTarget", "drain", "open_sink", "open_sinks"]
 
-KNOWN = ".mp4, .mkv, .jsonl, a folder/ or null:"
+KNOWN = ".mp4, .mkv, .jsonl, a folder/ or null:; mqtt://, redis:// or kafka://"
 
 
 class SourceFacts(Protocol):
@@ -88,8 +91,11 @@ def open_sink(
     """
     if out == "null:":
         return NullSink()
+    if out.partition("://")[0] in BROKER_SCHEMES:
+        return open_broker_sink(out, target)
     if re.match(r"[A-Za-z][\w+.-]+:", out):
-        raise ConfigError(f"out: no sink for {out!r}; known are {KNOWN}")
+        shown = re.sub(r"//.*@", "//***@", out)  # a password in there is not to be shown
+        raise ConfigError(f"out: no sink for {shown!r}; known are {KNOWN}")
     path, suffix = Path(expanded(out, target.name)), Path(out).suffix.lower()
     is_folder = not suffix or out.endswith(("/", os.sep))
     if not is_folder and suffix not in {".mp4", ".mkv", ".jsonl"}:

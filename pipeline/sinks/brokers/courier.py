@@ -1,0 +1,298 @@
+"""Carry messages to a broker on a thread of its own, through every outage.
+
+The sinks of one broker share a `Courier`: one connection, however many cameras. A sink puts its
+messages into its `Outbox` and goes on; whatever the broker does, or fails to do, happens on the
+courier's thread only. What was under way when a connection broke is delivered again on the
+next one, so a listener may see a record twice, but nothing is counted as sent that the broker
+has not confirmed.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from pipeline.graph import Background, background
+from pipeline.sinks.brokers.outbox import Message, Outbox
+
+log = logging.getLogger(__name__)
+
+State = Literal["CONNECTING", "RUNNING", "BACKOFF", "REFUSED", "CLOSED", "BROKEN"]
+Confirm = Callable[[Message, str | None], None]
+
+BATCH = 50  # records under way at once, over all outboxes
+TICK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for what, in seconds.
+
+    Attributes:
+        first_retry, longest_retry: Pauses between attempts grow from one to the other; who has
+            been refused waits the longest at once.
+        connect: For a connection.
+        answer: For any confirmation, while messages are under way.
+        flush: For what is left at the end.
+    """
+
+    first_retry: float = 1.0
+    longest_retry: float = 30.0
+    connect: float = 3.0
+    answer: float = 5.0
+    flush: float = 2.0
+
+
+class BrokerTrouble(Exception):
+    """The broker cannot be reached, or broke off; later it may go better."""
+
+    state: State = "BACKOFF"
+
+
+class BrokerRefuses(BrokerTrouble):
+    """The broker does not want us: credentials, rights or certificates are wrong."""
+
+    state: State = "REFUSED"
+
+
+class Connection(Protocol):
+    """An open connection; every method raises `BrokerTrouble` when it has gone."""
+
+    def send(self, messages: Sequence[Message], confirm: Confirm) -> None:
+        """Deliver all; call `confirm` for each with None, or why the broker refused it."""
+        ...
+
+    def idle(self) -> None:
+        """Called about once a second when there is nothing to send."""
+        ...
+
+    def close(self) -> None:
+        """Say good-bye if possible, and let go; raises nothing."""
+        ...
+
+
+class Server(Protocol):
+    """A broker, and how to log in there; sinks with equal ones share a connection."""
+
+    @property
+    def name(self) -> str:
+        """As shown to the user; no secrets."""
+        ...
+
+    @property
+    def patience(self) -> Patience: ...
+
+    def __hash__(self) -> int: ...
+
+    def connect(self) -> Connection:
+        """Connect and log in; `BrokerTrouble` when that fails."""
+        ...
+
+    def without_secrets(self, text: str) -> str:
+        """`text` with the secrets of this server made unreadable."""
+        ...
+
+
+class Courier:
+    """Delivers the mail of its outboxes, in turn, until the last one has been detached.
+
+    Attributes:
+        state: What it is doing.
+        trouble: What went wrong last; None when all is well.
+        connections: Times that a connection was established.
+        error: A fault of this program that ended the thread.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self.state: State = "CONNECTING"
+        self.trouble: str | None = None
+        self.connections = 0
+        self.error: BaseException | None = None
+        self._server, self._patience = server, server.patience
+        self._outboxes: list[Outbox] = []
+        self._closing: set[Outbox] = set()
+        self._failures = 0  # since something was last confirmed
+        self._said: set[str] = set()  # troubles since then that are in the log
+        self._changed = threading.Condition()
+        self._thread: Background | None = None
+
+    def attach(self, outbox: Outbox) -> None:
+        """Deliver its mail from now on."""
+        with self._changed:
+            self._outboxes.append(outbox)
+        if self._thread is None:
+            self._thread = background(self._run, f"courier to {self._server.name}")
+
+    def wake(self) -> None:
+        """There is mail."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def flush(self, outbox: Outbox) -> None:
+        """Wait until its mail has gone, or until there is no time or no hope left."""
+        with self._changed:
+            self._closing.add(outbox)
+            self._changed.notify_all()
+            self._changed.wait_for(
+                lambda: outbox.is_empty or outbox.given_up or self.error is not None,
+                timeout=self._patience.flush,
+            )
+
+    def detach(self, outbox: Outbox) -> bool:
+        """Deliver nothing of it any more; tell whether it was the last one."""
+        with self._changed:
+            self._outboxes.remove(outbox)
+            self._closing.discard(outbox)
+            self._changed.notify_all()
+            return not self._outboxes
+
+    def join(self) -> None:
+        """Wait a moment for the end of the thread; one that is stuck is abandoned."""
+        if self._thread is not None:
+            self._thread.join(self._patience.flush / 2)
+
+    @property
+    def reconnects(self) -> int:
+        """Connections after the first one."""
+        return max(0, self.connections - 1)
+
+    @property
+    def drop_cause(self) -> str:
+        """Why there is no room in an outbox, if there is none."""
+        return "broker_slow" if self.state == "RUNNING" else "broker_down"
+
+    def _run(self) -> None:
+        try:
+            while self._outboxes:
+                try:
+                    self._serve()
+                except BrokerTrouble as trouble:
+                    self._failed(trouble)
+                    self._pause(trouble)
+            if self.state in {"CONNECTING", "RUNNING"}:
+                self.state = "CLOSED"
+        except BaseException as error:  # a fault of ours, which the sinks raise
+            log.debug("%s: the courier broke", self._server.name, exc_info=True)
+            with self._changed:
+                self.error, self.state = error, "BROKEN"
+                self._changed.notify_all()
+
+    def _serve(self) -> None:
+        """Deliver what there is for as long as the connection holds."""
+        self.state = "CONNECTING"
+        with closing(self._server.connect()) as connection:
+            self.connections += 1
+            self.state = "RUNNING"
+            while self._outboxes:
+                if letters := self._next_letters():
+                    self._deliver(connection, letters)
+                else:
+                    connection.idle()
+                    self._recovered()
+
+    def _next_letters(self) -> dict[Message, Outbox]:
+        """Wait a moment for mail; nobody's fills the batch while another's waits."""
+        with self._changed:
+            self._changed.wait_for(self._has_work, timeout=TICK_SECONDS)
+            outboxes = list(self._outboxes)
+        for outbox in outboxes:
+            outbox.freshen()
+        share = -(-BATCH // max(1, len(outboxes)))
+        return {message: outbox for outbox in outboxes for message in outbox.take(share)}
+
+    def _has_work(self) -> bool:
+        return not self._outboxes or any(outbox.has_mail for outbox in self._outboxes)
+
+    def _deliver(self, connection: Connection, letters: dict[Message, Outbox]) -> None:
+        def confirm(message: Message, refusal: str | None) -> None:
+            letters[message].settle(message, refused=refusal is not None)
+            if refusal is not None:
+                self.state = "REFUSED"
+                self._tell(BrokerRefuses(refusal))
+            elif self._failures or not message.retain:
+                self._recovered()
+
+        connection.send(list(letters), confirm)
+        self.wake()  # whoever flushes
+
+    def _recovered(self) -> None:
+        """The broker did something for us."""
+        if self._failures:
+            log.info("%s: all is well again", self._server.name)
+            self._failures = 0
+            self._said.clear()  # but not after a refused message: the next one will be, too
+        self.state, self.trouble = "RUNNING", None
+
+    def _failed(self, trouble: BrokerTrouble) -> None:
+        self._failures += 1
+        self._tell(trouble)
+        with self._changed:
+            self.state = trouble.state
+            for outbox in self._outboxes:
+                outbox.put_back()
+            for outbox in self._closing:
+                outbox.given_up = True
+            self._changed.notify_all()
+
+    def _tell(self, trouble: BrokerTrouble) -> None:
+        """Keep it for the report; log each kind of trouble once in an outage."""
+        self.trouble = self._server.without_secrets(str(trouble))
+        if self.trouble in self._said:
+            return
+        self._said.add(self.trouble)
+        level = logging.ERROR if trouble.state == "REFUSED" else logging.WARNING
+        log.log(level, "%s: %s; the run goes on", self._server.name, self.trouble)
+
+    def _pause(self, trouble: BrokerTrouble) -> None:
+        """Wait before the next attempt, but not when somebody has to leave."""
+        pause = next_pause(self._patience, self._failures, trouble.state == "REFUSED")
+        with self._changed:
+            self._changed.wait_for(
+                lambda: not self._outboxes or any(not box.given_up for box in self._closing),
+                timeout=pause,
+            )
+
+
+def next_pause(patience: Patience, failures: int, refused: bool) -> float:
+    """Seconds until the next attempt; by chance up to a half less, so that not all come at once.
+
+    >>> 0.5 <= next_pause(Patience(), failures=1, refused=False) <= 1.0
+    True
+    >>> 15.0 <= next_pause(Patience(), failures=1000, refused=False) <= 30.0
+    True
+    """
+    doublings = 64 if refused else min(failures - 1, 64)
+    longest = min(patience.longest_retry, patience.first_retry * 2.0**doublings)
+    return longest * random.uniform(0.5, 1.0)
+
+
+# A connection is a thing of the whole process: sinks that were opened one after the other, for
+# cameras that come and go, find each other here.
+_couriers: dict[Server, Courier] = {}
+_couriers_lock = threading.Lock()
+
+
+@contextmanager
+def served(server: Server, outbox: Outbox) -> Iterator[Courier]:
+    """Yield the courier of `server` that delivers `outbox`; afterwards, flush and let it go."""
+    with _couriers_lock:
+        courier = _couriers.get(server)
+        if courier is None or courier.error is not None:
+            courier = _couriers[server] = Courier(server)
+        courier.attach(outbox)
+    try:
+        yield courier
+    finally:
+        courier.flush(outbox)
+        outbox.close()
+        with _couriers_lock:
+            was_last = courier.detach(outbox)
+            if was_last and _couriers.get(server) is courier:
+                del _couriers[server]
+        if was_last:
+            courier.join()
