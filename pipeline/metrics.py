@@ -114,6 +114,12 @@ class LatencyHistogram:
         later.total_seconds = self.total_seconds - earlier.total_seconds
         return later
 
+    def absorb(self, other: LatencyHistogram) -> None:
+        """Add everything that the other one has counted."""
+        self.count += other.count
+        self.max_ms = max(self.max_ms, other.max_ms)
+        self._buckets = [a + b for a, b in zip(self._buckets, other._buckets, strict=True)]
+
     def copy(self) -> LatencyHistogram:
         """As it is now."""
         return self.since(LatencyHistogram())

@@ -1,0 +1,158 @@
+"""Keep a latency budget by giving things up, and take them back when there is room again.
+
+First frame rate, because a camera's next frame says nearly the same; then what decoding costs,
+because that shows in the picture. What was given up, and for how long, is in the report.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.metrics import LatencyHistogram, SourceStats
+
+Effort = Literal["full", "no_loop_filter", "reference_frames"]
+WINDOW_SECONDS = 2.0  # between two judgements; long enough for a concession to show
+FEWEST_FRAMES = 8  # that a judgement is based on
+ROOM = 0.6  # of the budget; below it there may be room for what was given up
+CALM_SECONDS = (6.0, 96.0)  # before something is taken back: at first, and at most
+
+
+@dataclass(frozen=True)
+class Concession:
+    """One step of giving up.
+
+    Attributes:
+        words: What it is, for people.
+        rate: Share of the frame rate that the line had before the first step.
+        effort: What the decoders do: all of it; no smoothing of block edges; only the frames
+            that others are built on.
+    """
+
+    words: str
+    rate: float
+    effort: Effort = "full"
+
+
+LADDER = (
+    Concession("nothing", 1.0),
+    Concession("a quarter of the frame rate", 3 / 4),
+    Concession("half of the frame rate", 1 / 2),
+    Concession("two thirds of the frame rate", 1 / 3),
+    Concession("two thirds of the frame rate, and the loop filter", 1 / 3, "no_loop_filter"),
+    Concession("three quarters of the frame rate, and the loop filter", 1 / 4, "no_loop_filter"),
+    Concession("all but reference frames", 1 / 4, "reference_frames"),
+    Concession("all but an eighth of the frame rate", 1 / 8, "reference_frames"),
+)
+
+
+class Governor:
+    """Watches the live sources' latency; call `update` a few times a second.
+
+    Args:
+        budget_ms: What 95 of 100 frames may take from arrival to sink.
+        sources: All that are in the line; may change.
+        limit_fps: Takes the most frames/s of each source, or None for all.
+        set_effort: Takes what decoders shall do.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        budget_ms: float,
+        sources: Callable[[], Iterable[SourceStats]],
+        limit_fps: Callable[[float | None], None],
+        set_effort: Callable[[Effort], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._budget_ms, self._sources = budget_ms, sources
+        self._limit_fps, self._set_effort, self._clock = limit_fps, set_effort, clock
+        self._level = 0
+        self._full_fps = 0.0  # of the fastest source, when there was no trouble yet
+        self._earlier: dict[str, tuple[LatencyHistogram, int]] = {}
+        self._judged = self._stepped = clock()
+        self._calm_seconds, self._calm_since = CALM_SECONDS[0], clock()
+        self._took_back = -CALM_SECONDS[1]
+        self._windows, self._windows_kept = 0, 0
+        self._seconds = dict.fromkeys(LADDER, 0.0)
+
+    @property
+    def given_up(self) -> Concession:
+        """The concession in force."""
+        return LADDER[self._level]
+
+    def update(self) -> None:
+        """Judge the time since the last judgement, if it was long enough."""
+        now = self._clock()
+        if now - self._judged < WINDOW_SECONDS:
+            return
+        latency, fps = self._measure(now - self._judged)
+        self._judged = now
+        if latency.count < FEWEST_FRAMES:
+            return
+        p95 = latency.percentile_ms(95) or 0.0
+        self._windows += 1
+        self._windows_kept += p95 <= self._budget_ms
+        if p95 > self._budget_ms:
+            self._give_up(now, fps)
+        elif p95 > ROOM * self._budget_ms:
+            self._calm_since = now
+        elif now - self._calm_since >= self._calm_seconds:
+            self._take_back(now)
+
+    def report(self) -> dict[str, Any]:
+        """What was promised, how often it was kept, and what that cost."""
+        self._enter(self._level)
+        kept = self._windows_kept / self._windows if self._windows else None
+        return {
+            "budget_ms": self._budget_ms,
+            "kept": None if kept is None else round(kept, 4),
+            "given_up": self.given_up.words,
+            "seconds_given_up": {
+                step.words: round(seconds, 1)
+                for step, seconds in self._seconds.items()
+                if seconds and step is not LADDER[0]
+            },
+        }
+
+    def _measure(self, seconds: float) -> tuple[LatencyHistogram, float]:
+        """Latency of all live sources since the last call, and the fastest one's frames/s."""
+        total, fastest = LatencyHistogram(), 0.0
+        measured: dict[str, tuple[LatencyHistogram, int]] = {}
+        for stats in self._sources():
+            if stats.live:
+                now = stats.latency.copy(), stats.frames_inferred
+                before, inferred = self._earlier.get(stats.name, (LatencyHistogram(), 0))
+                total.absorb(now[0].since(before))
+                fastest = max(fastest, (now[1] - inferred) / seconds)
+                measured[stats.name] = now
+        self._earlier = measured
+        return total, fastest
+
+    def _give_up(self, now: float, fps: float) -> None:
+        if self._level == 0:
+            self._full_fps = fps
+        if now - self._took_back < CALM_SECONDS[1]:  # too early; be more patient next time
+            self._calm_seconds = min(2 * self._calm_seconds, CALM_SECONDS[1])
+        self._took_back = -CALM_SECONDS[1]
+        self._calm_since = now
+        self._enter(min(self._level + 1, len(LADDER) - 1))
+
+    def _take_back(self, now: float) -> None:
+        if self._level == 0:
+            self._calm_seconds = CALM_SECONDS[0]
+            return
+        self._took_back = self._calm_since = now
+        self._enter(self._level - 1)
+
+    def _enter(self, level: int) -> None:
+        now = self._clock()
+        self._seconds[self.given_up] += now - self._stepped
+        self._stepped = now
+        if level == self._level:
+            return
+        self._level = level
+        self._limit_fps(self.given_up.rate * self._full_fps if level else None)
+        self._set_effort(self.given_up.effort)

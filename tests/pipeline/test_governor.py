@@ -1,0 +1,110 @@
+"""What is given up for a latency budget, and when it is taken back; on a clock of its own."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from pipeline.governor import CALM_SECONDS, LADDER, Governor
+from pipeline.metrics import SourceStats
+
+
+class Line:
+    """A line whose latency is known: a source of 25 fps, and so much work for each frame.
+
+    What it is given to do beyond one second's work a second piles up as latency.
+    """
+
+    def __init__(self, budget_ms: float) -> None:
+        self.now, self.fps, self.efforts = 0.0, 25.0, list[str]()
+        self.stats = SourceStats("camera", live=True)
+        self.governor = Governor(
+            budget_ms,
+            lambda: [self.stats],
+            self.limit,
+            self.efforts.append,
+            clock=lambda: self.now,
+        )
+
+    def limit(self, fps: float | None) -> None:
+        self.fps = 25.0 if fps is None else fps
+
+    def run(self, seconds: float, latency_ms_at: dict[float, float]) -> None:
+        """`latency_ms_at`: from which frame rate on it takes how long."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now += 0.2
+            reached = [ms for fps, ms in latency_ms_at.items() if self.fps >= fps]
+            for _ in range(round(self.fps / 5)):
+                self.stats.frames_inferred += 1
+                self.stats.latency.add(max(reached) / 1e3)
+            self.governor.update()
+
+
+def test_a_budget_that_is_kept_costs_nothing():
+    line = Line(budget_ms=200)
+    line.run(60, {0: 50})
+    assert line.fps == 25.0
+    assert line.governor.report() == {
+        "budget_ms": 200,
+        "kept": 1.0,
+        "given_up": "nothing",
+        "seconds_given_up": {},
+    }
+
+
+def test_frame_rate_is_given_up_first_and_only_as_much_as_is_needed():
+    line = Line(budget_ms=200)
+    line.run(30, {0: 150, 13: 400})
+    assert line.fps == pytest.approx(12.5, abs=1)
+    assert line.governor.given_up.words == "half of the frame rate"
+    assert set(line.efforts) == {"full"}
+    assert 0.5 < line.governor.report()["kept"] < 1
+
+
+def test_decoding_effort_is_given_up_when_frame_rate_is_not_enough():
+    line = Line(budget_ms=200)
+    line.run(60, {0: 900})
+    assert line.governor.given_up is LADDER[-1]
+    assert line.efforts[-1] == "reference_frames"
+    assert line.governor.report()["kept"] == 0
+
+
+def test_everything_is_taken_back_step_by_step_when_the_load_falls():
+    line = Line(budget_ms=200)
+    line.run(20, {0: 900})
+    line.run(len(LADDER) * (CALM_SECONDS[0] + 4), {0: 30})
+    assert line.governor.given_up is LADDER[0]
+    assert line.fps == 25.0
+    assert line.efforts[-1] == "full"
+    assert sum(line.governor.report()["seconds_given_up"].values()) > 20
+
+
+def test_what_had_to_be_given_up_again_is_left_alone_for_longer_each_time():
+    line = Line(budget_ms=200)
+    changes, before = list[float](), line.fps
+    for _ in range(2000):
+        line.run(0.2, {0: 50, 20: 400})  # there is room at 19 fps, but not at 25
+        if line.fps != before:
+            changes.append(line.now)
+            before = line.fps
+    taken_back = changes[1::2]
+    pauses = [round(later - earlier, 3) for earlier, later in pairwise(taken_back)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] >= CALM_SECONDS[1]
+    assert line.governor.report()["kept"] > 0.9
+
+
+def test_without_frames_nothing_is_judged():
+    line = Line(budget_ms=200)
+    line.fps = 0.0
+    line.run(60, {0: 900})
+    assert line.governor.report()["kept"] is None
+
+
+def test_recordings_have_no_latency_to_keep():
+    line = Line(budget_ms=200)
+    line.stats.live = False
+    line.run(60, {0: 900})
+    assert line.governor.report()["given_up"] == "nothing"
