@@ -12,11 +12,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import pickle
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -238,6 +240,28 @@ def size_hw(text: str) -> SizeHW:
     return int(height), int(width)
 
 
+def score(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"a score lies between 0 and 1, got {text!r}")
+    return value
+
+
+def known_origin(text: str) -> tuple[str, Any]:
+    """ "date=2026-11-21" -> its two sides; the right one is JSON where it reads as JSON."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     words = argparse.ArgumentParser(
@@ -250,7 +274,19 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--form", choices=list(OUTPUTS), default="candidates")
     words.add_argument("--nms", choices=["fixpoint", "nonmaxsuppression"], default="fixpoint")
     words.add_argument("--fit", choices=["letterbox", "stretch"], default="letterbox")
-    words.add_argument("--threshold", type=float, default=0.5, help="recommended score")
+    words.add_argument("--threshold", type=score, default=0.5, help="recommended score")
+    words.add_argument(
+        "--min-score", type=score, metavar="S", help="below it the graph itself finds nothing"
+    )
+    words.add_argument(
+        "--provenance",
+        type=known_origin,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="what the file tells of its origin, such as training_data=COCO; the value may be "
+        "JSON; an empty one leaves the key out",
+    )
     words.add_argument("--names", metavar="A,B,...", help="of the classes, background left out")
     words.add_argument("--half", action="store_true", help="store weights as float16")
     return words
@@ -268,6 +304,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if len(names) != model.num_classes:
         print(f"error: --names gives {len(names)} of {model.num_classes} names", file=sys.stderr)
         return EXIT_ARGUMENTS
+    if options.min_score is not None:
+        heads = model.roi_heads
+        heads.settings = replace(heads.settings, min_score=options.min_score)
+    provenance |= {"date": date.today().isoformat(), **dict(options.provenance)}
     export(
         model,
         options.out,
@@ -277,7 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nms_body=options.nms,
         fit=options.fit,
         score_threshold=options.threshold,
-        provenance={**provenance, "date": date.today().isoformat()},
+        provenance={key: value for key, value in provenance.items() if value != ""},
         half_weights=options.half,
     )
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")

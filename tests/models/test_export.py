@@ -249,6 +249,19 @@ def test_class_names_must_be_as_many_as_classes(small_model, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def scalars(file: onnx.ModelProto) -> list[np.ndarray]:
+    """Every single number that stands in the graph."""
+    constants = [
+        onnx.helper.get_attribute_value(attribute)
+        for node in file.graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    ]
+    values = map(onnx.numpy_helper.to_array, [*file.graph.initializer, *constants])
+    return [value for value in values if value.size == 1]
+
+
 @pytest.mark.parametrize("inside", [None, "model"], ids=["bare", "checkpoint"])
 def test_the_command_line_writes_a_file_from_a_file(small_model, tmp_path, capsys, inside):
     state = small_model.state_dict()
@@ -260,9 +273,18 @@ def test_the_command_line_writes_a_file_from_a_file(small_model, tmp_path, capsy
         assert about["weights"] == "weights.pth"
         assert torch.equal(model.rpn.head.cls_logits.bias, small_model.rpn.head.cls_logits.bias)
         return
-    assert main([*arguments, "--size", "64x96", "--half", "--threshold", "0.3"]) == 0
+    arguments += ["--size", "64x96", "--half", "--threshold", "0.3", "--min-score", "0.0123"]
+    arguments += ["--provenance", "date=2026-11-21", "--provenance", "weights="]
+    assert main([*arguments, "--provenance", 'score={"AP50": 0.9}']) == 0
     assert "MB" in capsys.readouterr().out
-    about = json.loads(onnx.load(out).metadata_props[0].value)
+    file = onnx.load(out)
+    assert any(np.allclose(value, 0.0123, atol=1e-9) for value in scalars(file))
+    about = json.loads(file.metadata_props[0].value)
+    assert about["provenance"] == {
+        "architecture": "mobilenet_v2_fpn",
+        "date": "2026-11-21",
+        "score": {"AP50": 0.9},
+    }
     assert about["input_size_hw"] == [64, 96] and about["score_threshold"] == 0.3
     assert about["class_names"] == list(STREET_NAMES)
 
@@ -334,3 +356,20 @@ def test_a_size_that_is_none_ends_with_code_2(size, capsys):
         main(["mobilenet_v2_fpn", "--weights", "w", "--size", size, "--out", "m.onnx"])
     assert end.value.code == 2
     assert "HEIGHTxWIDTH" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--min-score", "1.5"], "between 0 and 1"),
+        (["--threshold", "nan"], "between 0 and 1"),
+        (["--min-score", "low"], "between 0 and 1"),
+        (["--provenance", "date"], "KEY=VALUE"),
+        (["--provenance", "=x"], "KEY=VALUE"),
+    ],
+)
+def test_options_that_mean_nothing_end_with_code_2(words, reason, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["mobilenet_v2_fpn", "--weights", "w", "--size", "64x96", "--out", "m.onnx", *words])
+    assert end.value.code == 2
+    assert reason in capsys.readouterr().err
