@@ -47,7 +47,7 @@ clean:
 
 .venv/.everything: pyproject.toml | $(PYTHON)
 	@echo "Installing all packages into .venv (torch is large) ..."
-	$(PIP_INSTALL) --editable ".[models,brokers,test,bench]"
+	$(PIP_INSTALL) --editable ".[models,serve,brokers,test,bench]"
 	touch .venv/.core $@
 
 # Some distributions split venv: there, pip has to come from outside.

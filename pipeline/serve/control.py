@@ -1,0 +1,74 @@
+"""What the page and the API may ask of a running line, and ask it to do.
+
+Every method may be called from any thread and returns soon: it hands the wish on and does not
+wait for cameras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from pipeline.errors import ConfigError
+from pipeline.metrics import SourceStats
+
+
+class UnknownSource(ConfigError, LookupError):
+    """There is no source of that name; the API answers 404."""
+
+
+class NameTaken(ConfigError):
+    """Another source has that name already; the API answers 409."""
+
+
+class Control(Protocol):
+    """A running line, as far as the page and the API need to know it."""
+
+    def sources(self) -> Sequence[SourceStats]:
+        """Every source that is there, in the order in which they shall be shown."""
+        ...
+
+    def add(self, url: str, name: str | None) -> str:
+        """Start a source; return its name.
+
+        Args:
+            url: One of those that `pipeline.serve.requests.AddSource` lets through.
+            name: What it shall be called; None: named after the URL, without its secrets.
+
+        Raises:
+            NameTaken: `name` is another source's.
+            ConfigError: The URL cannot mean anything, or there are too many sources.
+        """
+        ...
+
+    def remove(self, name: str) -> None:
+        """End a source and forget it; `UnknownSource` when there is none."""
+        ...
+
+    def pause(self, name: str, paused: bool) -> None:
+        """Disconnect a source until further notice, or go on; `UnknownSource`."""
+        ...
+
+    def set_threshold(self, value: float | None, by_class: Mapping[str, float]) -> None:
+        """Choose what is shown from now on.
+
+        Args:
+            value: Lowest score; None: what the model file recommends.
+            by_class: Lowest scores of single classes, which replace those that were set.
+
+        Raises:
+            ConfigError: The model knows no such class.
+        """
+        ...
+
+    def engine(self) -> Mapping[str, Any]:
+        """Facts about the engine; nothing at all while it is being loaded.
+
+        The page uses ``name``, ``precision``, ``model``, ``batch``, ``calls``,
+        ``busy_seconds``, ``class_names``, ``threshold`` (in force) and ``class_thresholds``.
+        """
+        ...
+
+    def queues(self) -> Mapping[str, float]:
+        """Items that wait in each queue of the line, by the queue's name."""
+        ...

@@ -1,0 +1,126 @@
+"""Counters for Prometheus, read from the line at the moment somebody asks.
+
+Nothing is kept here: what a source no longer says is no longer exported, so a dead camera
+leaves no rate behind. Labels are names of sources, never URLs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import get_args
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from pipeline.metrics import SourceStats, State
+from pipeline.serve.board import Board
+from pipeline.serve.control import Control
+
+STATES: tuple[str, ...] = get_args(State)
+_BOUNDS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 0.75, 1, 2.5, 5, 10)
+
+Labelled = Iterable[tuple[Sequence[str], float | None]]
+
+
+def metrics_text(board: Board, control: Control) -> bytes:
+    """Everything in Prometheus' text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Line(board, control))
+    ProcessCollector(registry=registry)
+    return generate_latest(registry)
+
+
+class _Line(Collector):
+    """What a line and its page count."""
+
+    def __init__(self, board: Board, control: Control) -> None:
+        self._board, self._control = board, control
+
+    def collect(self) -> Iterator[Metric]:
+        sources = list(self._control.sources())
+        yield from _frames(sources)
+        yield from _connections(sources)
+        yield _latency(sources)
+        yield from self._machine()
+
+    def _machine(self) -> Iterator[Metric]:
+        engine = self._control.engine()
+        if engine:
+            yield _counter("engine_calls", "Calls of the engine.", [], [((), engine.get("calls"))])
+            busy = [((), engine.get("busy_seconds"))]
+            yield _counter("engine_busy_seconds", "Time the engine worked.", [], busy)
+            facts = [str(engine.get(key, "")) for key in ("name", "precision", "model")]
+            labels = ["engine", "precision", "model"]
+            yield _gauge("engine_info", "Which engine runs; always 1.", labels, [(facts, 1)])
+        waiting = [([name], depth) for name, depth in self._control.queues().items()]
+        yield _gauge("queue_depth", "Items that wait.", ["queue"], waiting)
+        viewers = [((), self._board.viewers)]
+        yield _gauge("page_viewers", "Streams of pictures that are being sent.", [], viewers)
+
+
+def _frames(sources: Sequence[SourceStats]) -> Iterator[Metric]:
+    each = ["source"]
+    decoded = [([s.name], s.frames_decoded) for s in sources]
+    yield _counter("frames_decoded", "Pictures that the decoder gave.", each, decoded)
+    inferred = [([s.name], s.frames_inferred) for s in sources]
+    yield _counter("frames_inferred", "Pictures that went through the engine.", each, inferred)
+    dropped = [
+        ([s.name, cause], n) for s in sources for cause, n in s.frames_dropped.copy().items()
+    ]
+    yield _counter("frames_dropped", "Pictures left out.", ["source", "cause"], dropped)
+    odd = [([s.name, kind], n) for s in sources for kind, n in s.anomalies.copy().items()]
+    yield _counter("anomalies", "What was put right on the way.", ["source", "kind"], odd)
+    flying = [([s.name], s.in_flight) for s in sources]
+    yield _gauge("frames_in_flight", "Decoded, and not through yet.", each, flying)
+    rates = [([s.name], s.recent_fps) for s in sources]
+    yield _gauge("source_fps", "Inferred per second, while the source runs.", each, rates)
+    offers = [([s.name], s.offered_fps if s.state == "RUNNING" else None) for s in sources]
+    yield _gauge("source_offered_fps", "Pictures per second that the source offers.", each, offers)
+
+
+def _connections(sources: Sequence[SourceStats]) -> Iterator[Metric]:
+    each, now = ["source"], time.monotonic()
+    one_hot = [([s.name, state], float(s.state == state)) for s in sources for state in STATES]
+    yield _gauge("source_state", "1 for the state it is in.", ["source", "state"], one_hot)
+    again = [([s.name], max(0, s.connections - 1)) for s in sources]
+    yield _counter("source_reconnects", "Connections after the first.", each, again)
+    failed = [([s.name, cause], n) for s in sources for cause, n in s.failures.copy().items()]
+    yield _counter("source_failures", "Why connections failed.", ["source", "cause"], failed)
+    ages = [([s.name], now - s.last_frame if s.last_frame else None) for s in sources]
+    yield _gauge("source_last_frame_age_seconds", "Since the last good frame.", each, ages)
+
+
+def _latency(sources: Sequence[SourceStats]) -> Metric:
+    name, what = "boxstream_latency_seconds", "From the decoder to the first output."
+    family = HistogramMetricFamily(name, what, labels=["source"])
+    for stats in sources:
+        below = stats.latency.counts_below((*_BOUNDS_SECONDS, 1e9))
+        bounds = [*map(str, map(float, _BOUNDS_SECONDS)), "+Inf"]
+        counts = list(zip(bounds, map(float, below), strict=True))
+        family.add_metric([stats.name], counts, stats.latency.total_seconds)
+    return family
+
+
+def _counter(name: str, what: str, labels: Sequence[str], values: Labelled) -> Metric:
+    return _filled(CounterMetricFamily(f"boxstream_{name}", what, labels=labels), values)
+
+
+def _gauge(name: str, what: str, labels: Sequence[str], values: Labelled) -> Metric:
+    return _filled(GaugeMetricFamily(f"boxstream_{name}", what, labels=labels), values)
+
+
+def _filled(
+    family: CounterMetricFamily | GaugeMetricFamily, values: Labelled
+) -> CounterMetricFamily | GaugeMetricFamily:
+    """Add what is known; what is None is left out, not 0."""
+    for labels, value in values:
+        if value is not None:
+            family.add_metric(list(labels), value)
+    return family

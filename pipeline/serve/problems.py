@@ -1,0 +1,69 @@
+"""Errors as problem documents (RFC 9457), each with what to do about it."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from pipeline.errors import PipelineError
+from pipeline.serve.control import NameTaken, UnknownSource
+from pipeline.sources.opening import without_secret
+
+log = logging.getLogger(__name__)
+
+
+def problem(
+    status: int, detail: str, remedy: str, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """One error as the client gets it."""
+    content = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "remedy": remedy,
+    }
+    media_type = "application/problem+json"
+    return JSONResponse(content, status, headers=headers, media_type=media_type)
+
+
+def install_problems(app: FastAPI) -> None:
+    """Have every error of `app` answered by a problem document."""
+    app.add_exception_handler(PipelineError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _other)
+    app.add_exception_handler(500, _unexpected)
+
+
+def _refused(_request: Request, error: Exception) -> JSONResponse:
+    """What the line would not do; its sentences say the remedy after the first semicolon."""
+    statuses = {UnknownSource: 404, NameTaken: 409}
+    status = next((code for kind, code in statuses.items() if isinstance(error, kind)), 422)
+    sentence = without_secret(str(error))
+    detail, _, remedy = sentence.partition("; ")
+    return problem(status, detail, remedy or "see GET /api/sources for what there is")
+
+
+def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    """A request that does not fit its description; what was sent is not repeated."""
+    assert isinstance(error, RequestValidationError)
+    found = [
+        f"{'.'.join(str(step) for step in entry['loc'][1:]) or 'body'}: {entry['msg']}"
+        for entry in error.errors()
+    ]
+    return problem(422, "; ".join(found), "see /docs for what this request takes")
+
+
+def _other(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return problem(error.status_code, error.detail, "see /docs for what there is")
+
+
+def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("%s in %s %s", type(error).__name__, request.method, request.url.path)
+    return problem(500, "the server failed; the line itself goes on", "look into the log")

@@ -1,0 +1,127 @@
+"""The state of things as the API and the page get it: one description for both."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pydantic import BaseModel
+
+from pipeline.frame import Result
+from pipeline.metrics import SourceStats, State
+from pipeline.serve.board import Board, Feed
+from pipeline.serve.control import Control
+
+EVENTS_SHOWN = 20  # of each source
+
+
+class EventView(BaseModel):
+    """A change of a source's state."""
+
+    wall_time: float
+    state: State
+    cause: str | None
+    detail: str
+
+
+class SightingView(BaseModel):
+    """When a class was seen last, how many of it, and how sure."""
+
+    label: str
+    wall_time: float
+    count: int
+    score: float
+
+
+class SourceView(BaseModel):
+    """One source.
+
+    `fps` counts inferred frames and is null unless the source runs; `latency_ms` is from the
+    decoder to the page, over the last ten seconds; `picture_age_seconds` is that of the newest
+    picture that can be shown.
+    """
+
+    name: str
+    state: State
+    since: float | None
+    cause: str | None
+    detail: str
+    fps: float | None
+    offered_fps: float | None
+    latency_ms: dict[str, float] | None
+    frames_decoded: int
+    frames_inferred: int
+    frames_in_flight: int
+    frames_dropped: dict[str, int]
+    anomalies: dict[str, int]
+    connections: int
+    failures: dict[str, int]
+    picture_age_seconds: float | None
+    size_hw: tuple[int, int] | None
+    zones: dict[str, dict[str, int]] | None
+    sightings: list[SightingView]
+    events: list[EventView]
+
+
+class StateView(BaseModel):
+    """Everything the page shows besides the pictures."""
+
+    wall_time: float
+    engine: dict[str, Any]
+    queues: dict[str, float]
+    sources: list[SourceView]
+
+
+def see_everything(board: Board, control: Control) -> StateView:
+    """The state of things now."""
+    return StateView(
+        wall_time=time.time(),
+        engine=dict(control.engine()),
+        queues=dict(control.queues()),
+        sources=[see_source(stats, board.feed(stats.name)) for stats in control.sources()],
+    )
+
+
+def see_source(stats: SourceStats, feed: Feed | None) -> SourceView:
+    """One source now."""
+    events = [EventView(**vars(event)) for event in stats.events.copy()][-EVENTS_SHOWN:]
+    last = events[-1] if events and events[-1].state == stats.state else None
+    shot = feed.shot if feed else None
+    return SourceView(
+        name=stats.name,
+        state=stats.state,
+        since=last.wall_time if last else None,
+        cause=last.cause if last else None,
+        detail=(last.detail if last else "") or stats.error or "",
+        fps=stats.recent_fps,
+        offered_fps=stats.offered_fps,
+        latency_ms=feed.latency_ms() if feed else None,
+        frames_decoded=stats.frames_decoded,
+        frames_inferred=stats.frames_inferred,
+        frames_in_flight=stats.in_flight,
+        frames_dropped=dict(stats.frames_dropped),
+        anomalies=dict(stats.anomalies),
+        connections=stats.connections,
+        failures=dict(stats.failures),
+        picture_age_seconds=round(shot.age, 3) if shot else None,
+        size_hw=shot.result.frame.size_hw if shot else None,
+        zones=_zones(shot.result) if shot else None,
+        sightings=_sightings(feed) if feed else [],
+        events=events,
+    )
+
+
+def _zones(result: Result) -> dict[str, dict[str, int]] | None:
+    """Objects by zone and class in one picture."""
+    if result.zones is None:
+        return None
+    return {name: dict(counts) for name, counts in result.zones.items()}
+
+
+def _sightings(feed: Feed) -> list[SightingView]:
+    """The classes seen in a source, the latest first."""
+    views = [
+        SightingView(label=label, wall_time=s.wall_time, count=s.count, score=round(s.score, 4))
+        for label, s in feed.sightings.items()
+    ]
+    return sorted(views, key=lambda view: view.wall_time, reverse=True)
