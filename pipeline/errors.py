@@ -37,6 +37,30 @@ class UnsupportedCodec(SourceError):
     """The source holds video for which this FFmpeg has no decoder."""
 
 
+class UnsupportedProtocol(SourceError):
+    """This FFmpeg was built without what the source's address asks for."""
+
+
+class CameraUnreachable(SourceError, ConnectionError):
+    """No connection to the camera: refused, no such host name, no route."""
+
+
+class CameraRefused(SourceError, PermissionError):
+    """The camera wants another user or password, or forbids this one."""
+
+
+class TlsFailed(SourceError, ConnectionError):
+    """No secure connection to the camera."""
+
+
+class StreamStalled(SourceError, TimeoutError):
+    """The camera does not answer in time, or sends no picture any more."""
+
+
+class StreamBroken(SourceError, ConnectionError):
+    """The camera ended the stream, or sends what is none."""
+
+
 class EngineError(PipelineError, RuntimeError):
     """A model file or an engine cannot be used."""
 

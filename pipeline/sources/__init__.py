@@ -1,10 +1,10 @@
-"""Where frames come from: recorded files, folders and globs of them, and a drawn street."""
+"""Where frames come from: recorded files, folders and globs of them, a drawn street, cameras."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from glob import glob, has_magic
@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from pipeline.errors import ConfigError, NoVideo, SourceNotFound
 from pipeline.frame import Frame
 from pipeline.metrics import SourceStats
+from pipeline.settings import LiveSettings
 from pipeline.sources.delivery import Limits
 from pipeline.sources.folder import (
     PICTURE_SUFFIXES,
@@ -22,6 +23,8 @@ from pipeline.sources.folder import (
     FolderSource,
     natural_order,
 )
+from pipeline.sources.live import DecodeEffort, is_live_url
+from pipeline.sources.live import plan as plan_live
 from pipeline.sources.opening import without_secret
 from pipeline.sources.recorded import RecordedSource
 from pipeline.sources.synthetic import EXAMPLE, StreetSource
@@ -80,6 +83,10 @@ class LiveSource(Source, Protocol):
         """Deliver again."""
         ...
 
+    def set_effort(self, effort: DecodeEffort) -> None:
+        """Decode with that much effort from now on."""
+        ...
+
 
 def is_live(source: Source) -> TypeGuard[LiveSource]:
     """Tell whether a source goes at its own pace."""
@@ -95,16 +102,25 @@ def open_sources(
     max_frames: int | None = None,
     duration: float | None = None,
     decoder_threads: int = 0,
+    live: LiveSettings | None = None,
+    environment: Mapping[str, str] = os.environ,
+    name: str | None = None,
+    taken: Collection[str] = (),
 ) -> list[Source]:
-    """Open and check everything that `urls` name, in order.
+    """Open and check everything that `urls` name, in order; cameras are not opened yet.
 
     Args:
         urls: Video files, pictures, folders, globs, or ``synthetic://street?...``. A folder or
             glob of videos gives one source for each, one of pictures a single source. A mixture
-            is refused, because nobody can know what was meant.
+            is refused, because nobody can know what was meant. Or cameras: ``rtsp://`` and so
+            on, ``camera:0``; ``replay:`` before a video makes it one, too.
         max_frames: Most frames that each source delivers.
         duration: Seconds of its own time after which each source ends.
         decoder_threads: For each source; 0 chooses for this machine.
+        live: How cameras are read; None: as usual.
+        environment: Holds what cameras' addresses write as ``$NAME``.
+        name: What the source shall be called; None: after its URL.
+        taken: Names that others have.
 
     Raises:
         ConfigError: A URL cannot mean anything.
@@ -113,8 +129,14 @@ def open_sources(
     if not urls:
         raise ConfigError(f"no source given; name a video, a folder, or {EXAMPLE}")
     limits = Limits(max_frames, duration)
-    planned = [plan for url in urls for plan in _plan(url, limits, decoder_threads)]
-    names = _unique([name for name, _ in planned])
+    planned: list[tuple[str, Opener]] = []
+    for url in urls:
+        if is_live_url(url, environment):
+            settings = live or LiveSettings()
+            planned.append(plan_live(url, settings, limits, environment, decoder_threads))
+        else:
+            planned += _plan(url, limits, decoder_threads)
+    names = _unique([name or wish for wish, _ in planned], taken)
     sources: list[Source] = []
     try:
         for name, (_, opener) in zip(names, planned, strict=True):
@@ -145,7 +167,7 @@ def _as_path(url: str) -> Path:
         return Path(unquote(urlsplit(url).path))
     raise ConfigError(  # the rest of the URL may hold a password
         f"{scheme[1]}:// sources are not supported; "
-        f"name a video file, a folder, a glob, or {EXAMPLE}"
+        f"name a video file, a folder, a glob, {EXAMPLE}, or a camera: rtsp://, https://, camera:0"
     )
 
 
@@ -190,12 +212,12 @@ def _printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def _unique(wished: Sequence[str]) -> list[str]:
-    """``a, a, b`` -> ``a, a-2, b``."""
+def _unique(wished: Sequence[str], taken: Collection[str] = ()) -> list[str]:
+    """``a, a, b`` -> ``a, a-2, b``; none of those that are `taken`."""
     names: list[str] = []
     for wish in wished:
         name, number = wish, 2
-        while name in names or (name != wish and name in wished):
+        while name in names or name in taken or (name != wish and name in wished):
             name, number = f"{wish}-{number}", number + 1
         names.append(name)
     return names

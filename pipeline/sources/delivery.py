@@ -29,6 +29,39 @@ class Limits:
         return min(known) if known else None
 
 
+class Thinning:
+    """Chooses the pictures that are wanted: each `stride`-th, and at most `max_fps` a second.
+
+    Pictures are chosen evenly in presentation time, so 25 frames/s are thinned to exactly 10.
+
+    >>> thinning = Thinning(max_fps=10)
+    >>> [n for n in range(12) if thinning.reason_to_drop(n / 25) is None]
+    [0, 3, 5, 8, 10]
+    """
+
+    def __init__(self, stride: int = 1, max_fps: float | None = None) -> None:
+        self._stride, self._interval = stride, 1 / max_fps if max_fps else 0.0
+        self._seen = 0
+        self._due: float | None = None
+
+    def reason_to_drop(self, seconds: float) -> str | None:
+        """Why the picture with that presentation time is not wanted: None, ``stride``, ``max_fps``.
+
+        Every picture of the source must be shown to this once, in order.
+        """
+        self._seen += 1
+        if (self._seen - 1) % self._stride:
+            return "stride"
+        if not self._interval:
+            return None
+        if self._due is None or seconds > self._due + self._interval:
+            self._due = seconds
+        if seconds < self._due - 1e-6:
+            return "max_fps"
+        self._due += self._interval
+        return None
+
+
 def deliver(
     frames: Iterator[Frame], stats: SourceStats, limits: Limits, *, timed: bool = True
 ) -> Iterator[Frame]:

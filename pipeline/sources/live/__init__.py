@@ -1,0 +1,12 @@
+"""Sources that go at their own pace: cameras in the network, webcams, recordings in real time.
+
+From the outside in: `plan` turns a URL into a `CameraSource`, which supervises one `Reader` after
+the other; each runs one `Connection`, and what it reads waits in a `Mailbox`.
+"""
+
+from pipeline.sources.live.camera import CameraSource
+from pipeline.sources.live.causes import Cause
+from pipeline.sources.live.decoder import DecodeEffort
+from pipeline.sources.live.planning import is_live_url, plan
+
+__all__ = ["CameraSource", "Cause", "DecodeEffort", "is_live_url", "plan"]

@@ -1,0 +1,110 @@
+"""Decode packets as well as there is time for."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Literal, Protocol
+
+import av
+from av.codec.context import Flags
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
+
+from pipeline.sources.live.repair import Repair
+
+SkipFrame = Literal["DEFAULT", "NONREF", "NONKEY"]
+
+# Whose decoder can be set up anew from what stands in the stream, and has a loop filter.
+_WITH_LOOP_FILTER = {"h264", "hevc", "vp8", "vp9", "mpeg4", "h263"}
+
+
+class DecodeEffort(IntEnum):
+    """How well a camera's pictures are decoded; less effort gives fewer or rougher pictures."""
+
+    FULL = 3
+    NO_LOOP_FILTER = 2  # block edges stay visible, until the next keyframe more and more
+    REFERENCES = 1  # pictures that no other is built on are left out, too
+    KEYFRAMES = 0  # only pictures that stand alone
+
+
+_SKIPS: dict[DecodeEffort, SkipFrame] = {
+    DecodeEffort.FULL: "DEFAULT",
+    DecodeEffort.NO_LOOP_FILTER: "DEFAULT",
+    DecodeEffort.REFERENCES: "NONREF",
+    DecodeEffort.KEYFRAMES: "NONKEY",
+}
+
+
+class Effort:
+    """What one thread asks of another's decoder."""
+
+    def __init__(self) -> None:
+        self.level = DecodeEffort.FULL
+
+
+class SignsOfLife(Protocol):
+    """Learns that the stream goes on although no picture comes."""
+
+    def sign_of_life(self) -> None: ...
+    def count(self, anomaly: str) -> None: ...
+
+
+class Decoder:
+    """Decodes one stream; `effort` may change at any time.
+
+    Leaving out pictures takes effect with the next packet. The loop filter can only be chosen
+    when a decoder is opened: at the next keyframe another one takes over.
+
+    Args:
+        stream: What the packets belong to.
+        threads: For the slices of a picture. (Several pictures at once would be delayed by as
+            many pictures.)
+        effort: What is asked for.
+    """
+
+    def __init__(self, stream: VideoStream, threads: int, effort: Effort) -> None:
+        self._stream, self._threads, self._effort = stream, threads, effort
+        self._filters = True
+        self._context = self._prepared(stream.codec_context)
+
+    def decode(
+        self, packet: Packet[VideoStream], repair: Repair, ledger: SignsOfLife
+    ) -> list[av.VideoFrame]:
+        """The good pictures that a packet completes."""
+        level = self._effort.level
+        self._follow(level, packet)
+        if packet.is_corrupt:
+            repair.lost_something()
+        try:
+            decoded = self._context.decode(packet if packet.size else None)
+        except av.EOFError:  # flushed already
+            return []
+        except av.FFmpegError:
+            ledger.count("corrupt_packet")
+            repair.lost_something()
+            return []
+        if not decoded and level <= DecodeEffort.REFERENCES:
+            ledger.sign_of_life()
+        return [picture for picture in decoded if repair.is_good(picture)]
+
+    def _follow(self, level: DecodeEffort, packet: Packet[VideoStream]) -> None:
+        filters = level is DecodeEffort.FULL
+        if filters is not self._filters and packet.is_keyframe and self._can_change():
+            fresh = av.CodecContext.create(self._context.codec, "r")
+            assert isinstance(fresh, VideoCodecContext)
+            fresh.extradata = self._stream.codec_context.extradata
+            if not filters:
+                fresh.options = {"skip_loop_filter": "all"}
+            self._context, self._filters = self._prepared(fresh), filters
+        if self._context.skip_frame != _SKIPS[level]:
+            self._context.skip_frame = _SKIPS[level]
+
+    def _can_change(self) -> bool:
+        return self._context.codec.name in _WITH_LOOP_FILTER
+
+    def _prepared(self, context: VideoCodecContext) -> VideoCodecContext:
+        context.thread_type = "SLICE"
+        context.thread_count = self._threads
+        context.flags |= Flags.output_corrupt  # hand damaged pictures over, so they are counted
+        return context

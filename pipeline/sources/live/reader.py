@@ -1,0 +1,103 @@
+"""The blocking half of a live source: runs one connection on a thread of its own."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+import av
+
+from pipeline.sources.delivery import Thinning
+from pipeline.sources.live.causes import Cause, Trouble
+from pipeline.sources.live.clock import TIME_BASE, Lateness, LiveClock
+from pipeline.sources.live.connection import Connection, Picture
+from pipeline.sources.live.mailbox import Arrival, Mailbox
+from pipeline.sources.upright import Upright
+
+_RATE_SECONDS = 5.0  # over which the offered rate is measured
+
+Connect = Callable[[], Connection]
+
+
+class Reader:
+    """Reads one connection into a mailbox until it breaks, or the mailbox is closed.
+
+    Args:
+        connect: Makes the connection; nothing is done before it is entered.
+        mailbox: Takes pictures, counts, and the end.
+        clock: Places the pictures in time.
+        thinning: Which pictures are wanted at all.
+        late_seconds: From which delay on a picture is too old.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        mailbox: Mailbox,
+        clock: LiveClock,
+        thinning: Thinning,
+        late_seconds: float,
+    ) -> None:
+        self._connect, self._mailbox, self._clock = connect, mailbox, clock
+        self._thinning, self._lateness = thinning, Lateness(late_seconds)
+        self._upright, self._rate = Upright(), ArrivalRate()
+
+    def run(self) -> None:
+        """Read to the end, whatever it is; what it was is left in the mailbox."""
+        try:
+            with self._connect() as connection:
+                self._mailbox.opened()
+                for picture in connection.pictures(self._mailbox):
+                    self._deliver(picture)
+            end: BaseException = Trouble(Cause.ENDED, "the stream ended")
+        except av.FFmpegError:  # its text may hold the address
+            end = Trouble(Cause.CORRUPT, "its pictures cannot be used")
+        except BaseException as error:  # for the source to judge, on its own thread
+            end = error
+        self._mailbox.ended(end)
+
+    def _deliver(self, picture: Picture) -> None:
+        arrival = time.monotonic()
+        self._rate.add(arrival)
+        if picture.is_timed:
+            pts = self._clock.place(picture.seconds, arrival)
+            late = self._lateness.of(float(pts * TIME_BASE), arrival)
+            if late and not self._is_norm(late, arrival):
+                self._mailbox.drop("late")
+                return
+        else:
+            pts = self._clock.arrived(arrival)
+        cause = self._thinning.reason_to_drop(float(pts * TIME_BASE))
+        if cause is not None:
+            self._mailbox.drop(cause, arrival)
+            return
+        upright = self._upright(picture.picture)
+        self._mailbox.put(
+            Arrival(upright, pts, arrival, picture.truth), self._rate.per_second(arrival)
+        )
+
+    def _is_norm(self, late: float, arrival: float) -> bool:
+        if not self._lateness.has_become_the_norm(late, arrival):
+            return False
+        self._clock.catch_up(late)
+        self._mailbox.count("clock_slipped")
+        return True
+
+
+class ArrivalRate:
+    """Pictures per second as they arrive, whatever the stream declares."""
+
+    def __init__(self) -> None:
+        self._arrivals: deque[float] = deque()
+
+    def add(self, arrival: float) -> None:
+        """Count a picture (monotonic seconds)."""
+        self._arrivals.append(arrival)
+        while arrival - self._arrivals[0] > _RATE_SECONDS:
+            self._arrivals.popleft()
+
+    def per_second(self, now: float) -> float | None:
+        """The rate of the last seconds; None before half a second is known."""
+        span = now - self._arrivals[0] if self._arrivals else 0.0
+        return (len(self._arrivals) - 1) / span if span >= 0.5 else None
