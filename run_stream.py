@@ -10,6 +10,7 @@ Exit codes: 0 done, 2 bad arguments or configuration, 3 a source, 4 the model or
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -22,16 +23,19 @@ from types import FrameType
 from rich.console import Console
 from rich.markup import escape
 
+from pipeline import serve
 from pipeline.batch import batches
 from pipeline.blur import conceal, detect_also_blurred
 from pipeline.command_line import overrides, parse
 from pipeline.config import dump_settings, load_settings
+from pipeline.control import LineControl, RunningLine
 from pipeline.detect import Shown, detect, low_threshold
 from pipeline.engines import Engine, infer, load_engine
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.governor import Governor
 from pipeline.graph import Graph, StageStats
 from pipeline.model_file import ModelFile, read_model_file
-from pipeline.outputs import open_all_sinks
+from pipeline.outputs import Outputs, Page, SinksOfSources, is_page
 from pipeline.pace import Pace
 from pipeline.preprocess import preprocess
 from pipeline.progress import ProgressView
@@ -47,7 +51,6 @@ from pipeline.report import (
 )
 from pipeline.roster import Roster, any_live
 from pipeline.settings import DetectionSettings, Settings
-from pipeline.sinks import Sink
 from pipeline.sources import Source, open_sources
 from pipeline.tally import Tally
 from pipeline.zones import count_in_zones, zones_of
@@ -59,24 +62,21 @@ def stream(
     sources: Sequence[Source],
     model: ModelFile,
     engine: Engine,
-    sinks: dict[str, list[Sink]],
+    outputs: SinksOfSources,
     settings: Settings,
     tally: Tally,
     view: ProgressView,
     stop: StopRequest,
+    governor: Governor,
+    control: LineControl | None = None,
 ) -> list[StageStats]:
     """Lead every frame from its source to its sinks; return what each station did."""
-    zones = zones_of(settings.zones, model.class_names, [source.name for source in sources])
+    live, names = any_live(sources), [source.name for source in sources]
     shown = Shown(model, settings.detection)
-    pictures = any(sink.wants_picture for group in sinks.values() for sink in group)
+    zones = zones_of(settings.zones, model.class_names, None if control else names)
     with Graph() as graph, stop.ends(graph):
         inlet = graph.inlet(capacity=max(4, engine.batch), on_error=tally.source_failed)
-        pace = Pace(
-            tally,
-            patience_seconds=settings.engine.batch_wait_seconds,
-            max_age_seconds=settings.latency.max_age_seconds,
-            slots=graph.slots(engine.in_flight) if any_live(sources) else None,
-        )
+        pace = Pace(tally, settings, graph.slots(engine.in_flight) if live else None)
         groups = batches(inlet.channel, engine.batch, pace)
         images = graph.stage(
             preprocess(groups, model.input_size_hw, model.fit), name="preprocess", capacity=2
@@ -84,19 +84,22 @@ def stream(
         calls = max(1, engine.in_flight - 1)  # one more is being made, another waited for
         asked = graph.stage(infer(images, engine), name="infer", capacity=calls)
         found = tally.found(detect(pace.answered(asked), model, lowered(sources, model, settings)))
-        private = conceal(found, model, settings.detection, settings.render)
+        private = conceal(found, model, shown, settings.render)
         counted = count_in_zones(shown.filter(private), zones, model.class_names)
         results = graph.stage(counted, name="detect")
         drawn = render(results, model.class_names, settings.render, tally.hud, zones)
-        outlet = graph.outlet(drawn if pictures else results, name="draw")
-        roster = Roster(graph, inlet, outlet, tally)
+        outlet = graph.outlet(drawn if outputs.want_pictures else results, name="draw")
+        roster = Roster(graph, inlet, outlet, outputs, tally)
         for source in sources:
-            roster.join(source, sinks[source.name])
-        outlet.start()
-        inlet.close()
+            roster.join(source)
+        governor.steer(pace.limit_fps, roster.set_effort)
+        if control:
+            control.attach(RunningLine(graph, roster, shown, engine))
+        roster.open(stays=live and control is not None)
         while not graph.wait(0.2):
             roster.sweep()
-            view.update()
+            governor.update()
+            view.update(roster.sources)
     return graph.stats
 
 
@@ -148,28 +151,44 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
             max_frames=settings.max_frames,
             duration=settings.duration,
             decoder_threads=settings.decoder_threads,
+            live=settings.live,
         )
         for source in sources:
             stack.callback(source.close)
-        sinks = open_all_sinks(settings, sources, model)
-        engine = stack.enter_context(load_engine(model, settings.engine))
-        tally = Tally(
-            [source.stats for source in sources], model.class_names, partial(complain, console)
-        )
+        control = LineControl(settings, model)
+        page = stack.enter_context(page_of(settings, control, console))
+        outputs = Outputs(settings, model, sources, page)
+        latency = len(sources) == 1 and sources[0].live
+        engine = stack.enter_context(load_engine(model, settings.engine, latency=latency))
+        complaints = partial(complain, console)
+        tally = Tally([source.stats for source in sources], model.class_names, complaints)
+        governor = Governor(settings.latency.budget_ms, lambda: list(tally.sources.values()))
         stop, stages, started = StopRequest(), list[StageStats](), time.perf_counter()
         for group in in_groups(sources, settings.concurrent):
             if stop.signal is None:
-                with ProgressView(group, console, quiet) as view:
-                    stages += stream(group, model, engine, sinks, settings, tally, view, stop)
+                with ProgressView(console, quiet) as view:
+                    stages += stream(
+                        group,
+                        model,
+                        engine,
+                        outputs,
+                        settings,
+                        tally,
+                        view,
+                        stop,
+                        governor,
+                        control if page else None,
+                    )
         wall_seconds = time.perf_counter() - started
         tally.close()
     report = build_report(
         wall_seconds=wall_seconds,
         engine=engine_report(engine, model, settings.model),
-        sources=[source.stats for source in sources],
-        sinks=sink_reports((sink for group in sinks.values() for sink in group), tally),
+        sources=tally.all_sources,
+        sinks=sink_reports(outputs.opened, tally),
         stages=stage_reports(stages) | infer_report(engine, stages),
         truth=tally.score.report() if tally.score else None,
+        latency_budget=governor.report(),
         interrupted=stop.signal.name if stop.signal else None,
     )
     if not quiet:
@@ -177,6 +196,21 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
     if settings.report:
         write_report(report, settings.report)
     return exit_code(tally, stop)
+
+
+@contextmanager
+def page_of(settings: Settings, control: LineControl, console: Console) -> Iterator[Page | None]:
+    """Serve the page inside the block, if one is asked for."""
+    urls = [out for out in settings.out if is_page(out)]
+    if not urls:
+        yield None
+        return
+    if len(urls) > 1:
+        raise ConfigError("out: more than one page is asked for; one shows all sources")
+    with serve.page(urls[0], control, environment_token=os.environ.get("BOXSTREAM_TOKEN")) as page:
+        shown = page.url_with_token if page.token_is_new else page.url
+        console.print(f"watch at {escape(shown)}", highlight=False, soft_wrap=True)
+        yield page
 
 
 def exit_code(tally: Tally, stop: StopRequest) -> int:
@@ -189,7 +223,8 @@ def exit_code(tally: Tally, stop: StopRequest) -> int:
 
 
 def in_groups(sources: Sequence[Source], size: int) -> Iterator[Sequence[Source]]:
-    """The sources in order, at most `size` at a time."""
+    """The sources in order, at most `size` at a time; cameras cannot wait for others to end."""
+    size = len(sources) if any_live(sources) else size
     for start in range(0, len(sources), size):
         yield sources[start : start + size]
 

@@ -87,7 +87,7 @@ class Channel(Generic[T]):
         self._lanes: dict[int, _Lane[T]] = {}
         self._turns: deque[_Lane[T]] = deque()  # whose turn it is comes first
         self._lanes_made = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may close a lane
         self._arrived = threading.Condition(self._lock)  # the consumer waits for this
         self._taken = threading.Condition(self._lock)  # the producers wait for this
         self._cancelled = False

@@ -80,12 +80,24 @@ class Shown:
         self._model, self._settings = model, settings
         self.thresholds = thresholds_by_class(model, settings)
 
+    @property
+    def threshold(self) -> float:
+        """Lowest score of the classes without one of their own."""
+        wanted = self._settings.threshold
+        return self._model.score_threshold if wanted is None else wanted
+
+    @property
+    def class_thresholds(self) -> Mapping[str, float]:
+        """Lowest scores of single classes."""
+        return self._settings.class_thresholds
+
     def change(self, threshold: float | None, class_thresholds: Mapping[str, float]) -> None:
         """Set other thresholds, from the next frame on; `ConfigError` as in the constructor."""
         changed = replace(
             self._settings, threshold=threshold, class_thresholds=dict(class_thresholds)
         )
         self.thresholds = thresholds_by_class(self._model, changed)
+        self._settings = changed
 
     def filter(self, results: Iterable[Result]) -> Iterator[Result]:
         """Keep of each result what reaches the thresholds."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pipeline.metrics import LatencyHistogram, SourceStats
+from pipeline.sources.live.decoder import DecodeEffort
 
-Effort = Literal["full", "no_loop_filter", "reference_frames"]
 WINDOW_SECONDS = 2.0  # between two judgements; long enough for a concession to show
 FEWEST_FRAMES = 8  # that a judgement is based on
 ROOM = 0.6  # of the budget; below it there may be room for what was given up
@@ -27,24 +27,29 @@ class Concession:
     Attributes:
         words: What it is, for people.
         rate: Share of the frame rate that the line had before the first step.
-        effort: What the decoders do: all of it; no smoothing of block edges; only the frames
-            that others are built on.
+        effort: How well the cameras' pictures are decoded.
     """
 
     words: str
     rate: float
-    effort: Effort = "full"
+    effort: DecodeEffort = DecodeEffort.FULL
 
+
+_UNFILTERED, _REFERENCES = DecodeEffort.NO_LOOP_FILTER, DecodeEffort.REFERENCES
 
 LADDER = (
     Concession("nothing", 1.0),
     Concession("a quarter of the frame rate", 3 / 4),
     Concession("half of the frame rate", 1 / 2),
     Concession("two thirds of the frame rate", 1 / 3),
-    Concession("two thirds of the frame rate, and the loop filter", 1 / 3, "no_loop_filter"),
-    Concession("three quarters of the frame rate, and the loop filter", 1 / 4, "no_loop_filter"),
-    Concession("all but reference frames", 1 / 4, "reference_frames"),
-    Concession("all but an eighth of the frame rate", 1 / 8, "reference_frames"),
+    Concession(
+        "two thirds of the frame rate, and the loop filter", 1 / 3, DecodeEffort.NO_LOOP_FILTER
+    ),
+    Concession(
+        "three quarters of the frame rate, and the loop filter", 1 / 4, DecodeEffort.NO_LOOP_FILTER
+    ),
+    Concession("all but reference frames", 1 / 4, _REFERENCES),
+    Concession("all but an eighth of the frame rate", 1 / 8, _REFERENCES),
 )
 
 
@@ -52,23 +57,20 @@ class Governor:
     """Watches the live sources' latency; call `update` a few times a second.
 
     Args:
-        budget_ms: What 95 of 100 frames may take from arrival to sink.
+        budget_ms: What 95 of 100 frames may take from arrival to sink; None: whatever it takes.
         sources: All that are in the line; may change.
-        limit_fps: Takes the most frames/s of each source, or None for all.
-        set_effort: Takes what decoders shall do.
         clock: Monotonic seconds.
     """
 
     def __init__(
         self,
-        budget_ms: float,
+        budget_ms: float | None,
         sources: Callable[[], Iterable[SourceStats]],
-        limit_fps: Callable[[float | None], None],
-        set_effort: Callable[[Effort], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._budget_ms, self._sources = budget_ms, sources
-        self._limit_fps, self._set_effort, self._clock = limit_fps, set_effort, clock
+        self._budget_ms, self._sources, self._clock = budget_ms, sources, clock
+        self._limit_fps: Callable[[float | None], None] = lambda _fps: None
+        self._set_effort: Callable[[DecodeEffort], None] = lambda _effort: None
         self._level = 0
         self._full_fps = 0.0  # of the fastest source, when there was no trouble yet
         self._earlier: dict[str, tuple[LatencyHistogram, int]] = {}
@@ -83,27 +85,40 @@ class Governor:
         """The concession in force."""
         return LADDER[self._level]
 
+    def steer(
+        self, limit_fps: Callable[[float | None], None], set_effort: Callable[[DecodeEffort], None]
+    ) -> None:
+        """Say what to turn.
+
+        Args:
+            limit_fps: Takes the most frames/s of each source, or None for all.
+            set_effort: Takes what decoders shall do.
+        """
+        self._limit_fps, self._set_effort = limit_fps, set_effort
+
     def update(self) -> None:
         """Judge the time since the last judgement, if it was long enough."""
         now = self._clock()
-        if now - self._judged < WINDOW_SECONDS:
+        if self._budget_ms is None or now - self._judged < WINDOW_SECONDS:
             return
         latency, fps = self._measure(now - self._judged)
         self._judged = now
         if latency.count < FEWEST_FRAMES:
             return
-        p95 = latency.percentile_ms(95) or 0.0
+        share = (latency.percentile_ms(95) or 0.0) / self._budget_ms
         self._windows += 1
-        self._windows_kept += p95 <= self._budget_ms
-        if p95 > self._budget_ms:
+        self._windows_kept += share <= 1
+        if share > 1:
             self._give_up(now, fps)
-        elif p95 > ROOM * self._budget_ms:
+        elif share > ROOM:
             self._calm_since = now
         elif now - self._calm_since >= self._calm_seconds:
             self._take_back(now)
 
-    def report(self) -> dict[str, Any]:
-        """What was promised, how often it was kept, and what that cost."""
+    def report(self) -> dict[str, Any] | None:
+        """What was promised, how often it was kept, and what that cost; None without a budget."""
+        if self._budget_ms is None:
+            return None
         self._enter(self._level)
         kept = self._windows_kept / self._windows if self._windows else None
         return {
@@ -134,7 +149,7 @@ class Governor:
     def _give_up(self, now: float, fps: float) -> None:
         if self._level == 0:
             self._full_fps = fps
-        if now - self._took_back < CALM_SECONDS[1]:  # too early; be more patient next time
+        if now - self._took_back < CALM_SECONDS[1]:  # that was too early
             self._calm_seconds = min(2 * self._calm_seconds, CALM_SECONDS[1])
         self._took_back = -CALM_SECONDS[1]
         self._calm_since = now

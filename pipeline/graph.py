@@ -31,6 +31,8 @@ class Queue(Protocol):
 
     @property
     def mean_occupancy(self) -> float: ...
+    @property
+    def held(self) -> int: ...
 
 
 @dataclass
@@ -173,6 +175,17 @@ class Graph:
         self._stopping.set()
         for end in list(self._ends):
             end()
+
+    def at_stop(self, call: Callable[[], None]) -> None:
+        """Have `call` called once, at the stop or when the graph is cancelled."""
+
+        def call_once() -> None:
+            self._ends.remove(call_once)
+            call()
+
+        self._ends.append(call_once)
+        if self._stopping.is_set():
+            call_once()
 
     def wait(self, seconds: float | None) -> bool:
         """Wait until all sinks have ended, at most `seconds` if given; tell whether they have."""

@@ -144,6 +144,11 @@ class Outlet(Generic[T]):
                 channel.close()
 
     @property
+    def held(self) -> int:
+        """Items that wait at this moment in the fullest branch."""
+        return max((channel.held for channel, _ in self._branches), default=0)
+
+    @property
     def mean_occupancy(self) -> float:
         """Items that an arriving item found waiting, on average, in the fullest branch."""
         return max((channel.mean_occupancy for channel, _ in self._branches), default=0.0)

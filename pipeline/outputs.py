@@ -2,47 +2,118 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from pipeline.model_file import ModelFile
 from pipeline.settings import Settings
-from pipeline.sinks import Sink, open_sinks
+from pipeline.sinks import Sink, open_sinks, target_of
+from pipeline.sinks.protocol import SinkTarget
 from pipeline.sources import Source
+from pipeline.tally import DEPARTED_KEPT
 
 
-def open_all_sinks(
-    settings: Settings, sources: Sequence[Source], model: ModelFile
-) -> dict[str, list[Sink]]:
-    """The sinks of every source, by the source's name; none may write over an input."""
-    inputs = [source.media_path for source in sources if source.media_path]
-    return {
-        source.name: open_sinks(
-            outs(settings.out, source, len(sources)),
-            source,
-            model.class_names,
-            settings.video,
-            inputs,
-        )
-        for source in sources
-    }
+class Page(Protocol):
+    """What shows every source's results, in one place."""
+
+    def sink(self, target: SinkTarget) -> Sink: ...
 
 
-def outs(wanted: Sequence[str], source: Source, source_count: int) -> list[str]:
-    """Where one source's results go; with several sources each gets outputs of its own."""
-    if not wanted:
-        picture = "out/{source}/" if source.is_images else "out/{source}.mp4"
-        return [picture, "out/{source}.jsonl"]
-    if source_count == 1:
-        return list(wanted)
-    return [out if "{source}" in out else one_for_each(out) for out in wanted]
+class SinksOfSources(Protocol):
+    """Where each source's results go.
+
+    Attributes:
+        want_pictures: Whether drawing on the pictures makes sense.
+    """
+
+    @property
+    def want_pictures(self) -> bool: ...
+
+    def of(self, source: Source) -> Sequence[Sink]:
+        """The sinks of one source; at least one."""
+        ...
+
+    def forget(self, name: str) -> None:
+        """The source has left for good."""
+        ...
+
+
+class Outputs:
+    """Opens the sinks of each source.
+
+    Args:
+        settings: What is asked for.
+        model: Its class names.
+        sources: Those that are known from the start; if there are several, or more may come,
+            each has outputs of its own.
+        page: Shows all of them; None without one.
+
+    Attributes:
+        sinks: Of the sources that are there, by their names.
+    """
+
+    def __init__(
+        self, settings: Settings, model: ModelFile, sources: Sequence[Source], page: Page | None
+    ) -> None:
+        self.sinks: dict[str, list[Sink]] = {}
+        self._of_departed: deque[Sink] = deque(maxlen=DEPARTED_KEPT)
+        self._settings, self._model, self._page = settings, model, page
+        self._several = len(sources) > 1 or page is not None
+        self._inputs = [source.media_path for source in sources if source.media_path]
+        for source in sources:
+            self.of(source)
+
+    @property
+    def opened(self) -> list[Sink]:
+        """All sinks; of sources that have left, the last ones."""
+        return [*(sink for group in self.sinks.values() for sink in group), *self._of_departed]
+
+    @property
+    def want_pictures(self) -> bool:
+        """Whether drawing on the pictures makes sense."""
+        return any(sink.wants_picture for group in self.sinks.values() for sink in group)
+
+    def of(self, source: Source) -> list[Sink]:
+        """The sinks of one source, opened at the first call; none writes over an input."""
+        if source.name not in self.sinks:
+            sinks = open_sinks(
+                self._outs(source),
+                source,
+                self._model.class_names,
+                self._settings.video,
+                self._inputs,
+            )
+            if self._page:
+                sinks.append(self._page.sink(target_of(source, self._model.class_names)))
+            self.sinks[source.name] = sinks
+        return self.sinks[source.name]
+
+    def forget(self, name: str) -> None:
+        """The source has left for good."""
+        self._of_departed += self.sinks.pop(name)
+
+    def _outs(self, source: Source) -> list[str]:
+        wanted = [out for out in self._settings.out if not is_page(out)]
+        if not self._settings.out:
+            picture = "out/{source}/" if source.is_images else "out/{source}.mp4"
+            return [picture, "out/{source}.jsonl"]
+        if not self._several:
+            return wanted
+        return [out if "{source}" in out else one_for_each(out) for out in wanted]
+
+
+def is_page(out: str) -> bool:
+    """Tell whether an output is the page, which all sources share."""
+    return out.startswith("http://")
 
 
 def one_for_each(out: str) -> str:
-    """``all.mp4`` -> ``all-{source}.mp4``, ``folder/`` -> ``folder/{source}/``."""
+    """``all.mp4`` -> ``all-{source}.mp4``, ``folder/`` -> ``folder/{source}/``; URLs stay."""
     if out.endswith("/"):
         return f"{out}{{source}}/"
-    if out.startswith("null:"):
+    if out.startswith("null:") or "://" in out:
         return out
     path = Path(out)
     return str(path.with_name(f"{path.stem}-{{source}}{path.suffix}"))

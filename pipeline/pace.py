@@ -13,6 +13,7 @@ from typing import TypeVar
 from pipeline.channel import Slots
 from pipeline.frame import Frame
 from pipeline.metrics import SourceStats
+from pipeline.settings import Settings
 from pipeline.tally import Tally
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ class RateLimit:
     def admits(self, arrival: float, fps: float) -> bool:
         """Whether the frame that arrived then (monotonic seconds) is one of them."""
         if self._last is not None:
-            self._credit = min(self._credit + (arrival - self._last) * fps, 1.5)
+            self._credit = min(self._credit + (arrival - self._last) * fps, 2.0)
         self._last = arrival
         if self._credit < 1.0:
             return False
@@ -41,27 +42,22 @@ class Pace:
 
     Args:
         tally: Knows the sources, and counts what is refused.
-        patience_seconds: How long a batch of recorded frames waits for its last one.
-        max_age_seconds: Older live frames are not worth the engine's time.
+        settings: How long a batch of recorded frames waits for its last one, and from which age
+            on a live frame is not worth the engine's time.
         slots: How many batches may be between a camera and its answer; None in a line of
             recordings, where queues do no harm.
-
-    Attributes:
-        fps_limit: Most frames/s that are taken of each live source; None: all.
     """
 
-    def __init__(
-        self,
-        tally: Tally,
-        *,
-        patience_seconds: float,
-        max_age_seconds: float,
-        slots: Slots | None = None,
-    ) -> None:
-        self.fps_limit: float | None = None
+    def __init__(self, tally: Tally, settings: Settings, slots: Slots | None = None) -> None:
         self._tally, self._slots = tally, slots
-        self._patience, self._max_age = patience_seconds, max_age_seconds
+        self._patience = settings.engine.batch_wait_seconds
+        self._max_age = settings.latency.max_age_seconds
+        self._fps: float | None = None
         self._limits: dict[str, RateLimit] = {}
+
+    def limit_fps(self, fps: float | None) -> None:
+        """Take at most so many frames/s of each live source; None: all."""
+        self._fps = fps
 
     def wait_for_slot(self) -> None:
         """Return when the engine can do with another batch; `Cancelled` if it never will."""
@@ -107,7 +103,7 @@ class Pace:
         return True
 
     def _is_too_many(self, frame: Frame, stats: SourceStats) -> bool:
-        if self.fps_limit is None:
+        if self._fps is None:
             return False
         limit = self._limits.setdefault(stats.name, RateLimit())
-        return not limit.admits(frame.arrival, self.fps_limit)
+        return not limit.admits(frame.arrival, self._fps)

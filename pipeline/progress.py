@@ -34,17 +34,15 @@ class ProgressView:
     """Show the frames done of each source; call `update` a few times a second.
 
     Args:
-        sources: What to show, in order.
         console: Where to. A terminal gets bars; anything else a line every few seconds.
         quiet: Show nothing.
     """
 
-    def __init__(self, sources: Sequence[Watched], console: Console, quiet: bool) -> None:
-        self._sources = sources
+    def __init__(self, console: Console, quiet: bool) -> None:
         self._console = console
         self._quiet = quiet
         self._bars: Progress | None = None
-        self._tasks: list[TaskID] = []
+        self._tasks: dict[str, TaskID] = {}
         self._last_plain = self._started = time.monotonic()
 
     def __enter__(self) -> ProgressView:
@@ -54,15 +52,12 @@ class ProgressView:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[fps]:>7} fps"),
+                TextColumn("{task.fields[state]}"),
                 TimeRemainingColumn(),
                 console=self._console,
                 auto_refresh=False,
                 transient=True,
             )
-            self._tasks = [
-                self._bars.add_task(source.name, total=source.frame_count, fps="-")
-                for source in self._sources
-            ]
             self._bars.start()
         return self
 
@@ -75,28 +70,52 @@ class ProgressView:
         if self._bars:
             self._bars.stop()
 
-    def update(self) -> None:
+    def update(self, sources: Sequence[Watched]) -> None:
         """Bring the bars up to date, or print a line if it is time for one."""
         if self._quiet:
             return
         if self._bars:
-            for source, task in zip(self._sources, self._tasks, strict=True):
-                stats = source.stats
-                self._bars.update(task, completed=stats.frames_inferred, fps=_fps(stats))
-            self._bars.refresh()
+            self._update_bars(self._bars, sources)
         elif time.monotonic() - self._last_plain >= PLAIN_EVERY_SECONDS:
             self._last_plain = time.monotonic()
-            self._console.print(self._plain(), highlight=False, soft_wrap=True)
+            plain = "; ".join(map(_plain, sources))
+            self._console.print(
+                f"{self._last_plain - self._started:.0f} s: {plain}",
+                highlight=False,
+                soft_wrap=True,
+            )
 
-    def _plain(self) -> str:
-        done = (
-            f"{source.name} {source.stats.frames_inferred}"
-            f"{f'/{source.frame_count}' if source.frame_count else ''} frames"
-            f" {_fps(source.stats)} fps"
-            for source in self._sources
-        )
-        return f"{time.monotonic() - self._started:.0f} s: {'; '.join(done)}"
+    def _update_bars(self, bars: Progress, sources: Sequence[Watched]) -> None:
+        for name in self._tasks.keys() - {source.name for source in sources}:
+            bars.remove_task(self._tasks.pop(name))
+        for source in sources:
+            if source.name not in self._tasks:
+                total = source.frame_count
+                self._tasks[source.name] = bars.add_task(source.name, total=total, fps="", state="")
+            bars.update(
+                self._tasks[source.name],
+                completed=source.stats.frames_inferred,
+                fps=_fps(source.stats),
+                state=_state(source.stats),
+            )
+        bars.refresh()
+
+
+def _plain(source: Watched) -> str:
+    stats, of_all = source.stats, f"/{source.frame_count}" if source.frame_count else ""
+    done = f"{source.name} {stats.frames_inferred}{of_all} frames {_fps(stats)} fps"
+    return f"{done} {_state(stats)}".rstrip()
+
+
+def _state(stats: SourceStats) -> str:
+    """Of a live source: what it is doing, how old its results are, and what was dropped."""
+    if not stats.live:
+        return ""
+    latency, dropped = stats.latency.percentile_ms(50), sum(stats.frames_dropped.values())
+    age = f" {latency:.0f} ms" if latency is not None and stats.state == "RUNNING" else ""
+    return f"{stats.state.lower()}{age}, {dropped} dropped"
 
 
 def _fps(stats: SourceStats) -> str:
-    return "-" if stats.fps is None else f"{stats.fps:.1f}"
+    fps = stats.recent_fps if stats.live else stats.fps
+    return "-" if fps is None else f"{fps:.1f}"

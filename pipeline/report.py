@@ -129,6 +129,7 @@ def build_report(
     sinks: Mapping[str, Any],
     stages: Mapping[str, Any],
     truth: Mapping[str, Any] | None,
+    latency_budget: Mapping[str, Any] | None = None,
     interrupted: str | None,
 ) -> dict[str, Any]:
     """Put the parts together; ``truth`` is the AP against known boxes, when there are any."""
@@ -146,6 +147,7 @@ def build_report(
             "fps": round(frames / wall_seconds, 2) if wall_seconds > 0 else None,
             "paced_by": paced_by(stages),
         },
+        "latency_budget": None if latency_budget is None else dict(latency_budget),
         "truth": None if truth is None else dict(truth),
         "machine": machine(),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,8 +11,10 @@ from pipeline.channel import Channel
 from pipeline.frame import Frame, Result
 from pipeline.graph import Graph
 from pipeline.junctions import Inlet, Outlet
+from pipeline.outputs import SinksOfSources
 from pipeline.sinks import Sink
 from pipeline.sources import Source, is_live
+from pipeline.sources.live.decoder import DecodeEffort
 from pipeline.tally import Tally
 
 
@@ -42,36 +44,94 @@ class Roster:
         graph: What runs them.
         inlet: Where their frames go in.
         outlet: Where their results come out.
+        outputs: Their sinks.
         tally: Keeps the books.
+
+    Attributes:
+        names_used: Of all sources that are or were there.
     """
 
     def __init__(
-        self, graph: Graph, inlet: Inlet[Frame], outlet: Outlet[Result], tally: Tally
+        self,
+        graph: Graph,
+        inlet: Inlet[Frame],
+        outlet: Outlet[Result],
+        outputs: SinksOfSources,
+        tally: Tally,
     ) -> None:
-        self._graph, self._inlet, self._outlet, self._tally = graph, inlet, outlet, tally
+        self.names_used: set[str] = set()
+        self._graph, self._inlet, self._outlet = graph, inlet, outlet
+        self._outputs, self._tally = outputs, tally
         self._members: dict[str, Member] = {}
+        self._leaving: dict[str, Member] = {}
         self._lock = threading.Lock()
 
-    def join(self, source: Source, sinks: Sequence[Sink]) -> None:
+    @property
+    def sources(self) -> list[Source]:
+        """Those that are there, in the order of their coming, ended ones included."""
+        return [member.source for member in list(self._members.values())]
+
+    def open(self, *, stays: bool) -> None:
+        """Let results flow.
+
+        Args:
+            stays: The line goes on without sources, because others may join; until it is
+                stopped. Otherwise it ends with the last of those that have joined.
+        """
+        self._outlet.start(stays=stays)
+        if stays:
+            self._graph.hold()
+            self._graph.at_stop(self._close)
+        else:
+            self._inlet.close()
+
+    def join(self, source: Source) -> None:
         """Start a source and its sinks. A recording waits for the line, a camera drops frames."""
+        sinks = self._outputs.of(source)
+        source.stats.live = source.live
+        self._tally.joined(source.stats)
         branches = tuple(self._connect(source, sink, sink is sinks[0]) for sink in sinks)
         with self._lock:
+            self.names_used.add(source.name)
             self._members[source.name] = Member(source, branches, self._start(source))
 
-    def leave(self, name: str) -> None:
-        """Ask a source to end; its sinks are finished when its last result is through."""
+    def leave(self, name: str) -> bool:
+        """End a source; its sinks are finished and it is forgotten when its last result is through.
+
+        Returns:
+            Whether there was one of that name.
+        """
         with self._lock:
-            member = self._members[name]
+            member = self._members.pop(name, None)
+            if member is not None:
+                self._leaving[name] = member
+        if member is None:
+            return False
         member.end()
+        return True
+
+    def set_effort(self, effort: DecodeEffort) -> None:
+        """Have cameras decoded with that much effort."""
+        for source in filter(is_live, self.sources):
+            source.set_effort(effort)
 
     def sweep(self) -> None:
-        """Finish the sinks of those whose last result is through; call it now and then."""
+        """Finish the sinks of sources whose last result is through; call it now and then."""
         with self._lock:
-            done = {name: member for name, member in self._members.items() if member.is_done}
-            for name in done:
-                del self._members[name]
-        for branch in (branch for member in done.values() for branch in member.branches):
+            gone = {name: member for name, member in self._leaving.items() if member.is_done}
+            for name in gone:
+                del self._leaving[name]
+            done = [member for member in self._members.values() if member.is_done]
+        for branch in (branch for member in [*done, *gone.values()] for branch in member.branches):
             self._outlet.end(branch)
+        for name, member in gone.items():
+            member.source.close()
+            self._outputs.forget(name)
+            self._tally.forget(name)
+
+    def _close(self) -> None:
+        self._inlet.close()
+        self._graph.release()
 
     def _start(self, source: Source) -> Callable[[], None]:
         """Start a source; return what ends it."""

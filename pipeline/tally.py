@@ -7,7 +7,7 @@ changes what flows.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Protocol
@@ -16,6 +16,8 @@ from pipeline.errors import PipelineError
 from pipeline.frame import Frame, Result
 from pipeline.metrics import SourceStats
 from pipeline.score import TruthScore
+
+DEPARTED_KEPT = 50  # sources in the report that were removed while the line ran
 
 
 class WritableSink(Protocol):
@@ -49,6 +51,7 @@ class Tally:
         complain: Callable[[str], None],
     ) -> None:
         self.sources = {stats.name: stats for stats in sources}
+        self._departed: deque[SourceStats] = deque(maxlen=DEPARTED_KEPT)
         self.failed_sources: dict[str, BaseException] = {}
         self.failed_sinks: dict[str, BaseException] = {}
         self.sink_drops: Counter[str] = Counter()
@@ -56,9 +59,19 @@ class Tally:
         self._class_names = tuple(class_names)
         self._complain = complain
 
+    @property
+    def all_sources(self) -> list[SourceStats]:
+        """The books of all sources; of those that have left, the last ones."""
+        return [*self.sources.values(), *self._departed]
+
     def joined(self, stats: SourceStats) -> None:
         """Keep the books of one more source."""
         self.sources[stats.name] = stats
+
+    def forget(self, name: str) -> None:
+        """Close the books of a source that has left; the last ones stay in the report."""
+        stats = self.sources.pop(name)
+        self._departed.append(stats)
 
     def dropped(self, cause: str, frame: Frame) -> None:
         """Count a frame that will not be inferred; each cause is counted in one thread only."""
@@ -104,7 +117,7 @@ class Tally:
 
     def close(self) -> None:
         """Account for frames that an interrupted run decoded, but did not infer."""
-        for stats in self.sources.values():
+        for stats in self.all_sources:
             if stats.in_flight:
                 stats.frames_dropped["cut_short"] += stats.in_flight
 

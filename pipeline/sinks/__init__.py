@@ -2,7 +2,9 @@
 
 ``.mp4`` and ``.mkv`` annotated video, ``.jsonl`` detections, a folder (a path that ends with
 ``/`` or has no ending) pictures, ``null:`` nothing; ``mqtt://``, ``redis://`` and ``kafka://``
-(and with TLS ``mqtts://``, ``rediss://``) tell a broker.
+(and with TLS ``mqtts://``, ``rediss://``) tell a broker. A video whose name holds ``%H`` and the
+like is a row of recordings, one with ``{event}`` a recording for each event; ``.m3u8`` is a
+playlist for browsers; ``rtsp://``, ``rtmp://`` and ``srt://`` send video to a server.
 """
 
 from __future__ import annotations
@@ -14,21 +16,32 @@ from fractions import Fraction
 from glob import glob
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import quote
 
 from pipeline.errors import ConfigError
 from pipeline.frame import Result
-from pipeline.settings import VideoSettings
+from pipeline.settings import RecordingSettings, VideoSettings
 from pipeline.sinks.brokers import SCHEMES as BROKER_SCHEMES
 from pipeline.sinks.brokers import open_broker_sink
+from pipeline.sinks.events import EventsSink
+from pipeline.sinks.hls import HlsSink
 from pipeline.sinks.images import ImagesSink
 from pipeline.sinks.null import NullSink
+from pipeline.sinks.pattern import FilePattern, fit_for_a_name, is_pattern
 from pipeline.sinks.protocol import Sink, SinkTarget, writing
+from pipeline.sinks.push import SCHEMES as PUSH_SCHEMES
+from pipeline.sinks.push import PushSink
 from pipeline.sinks.records import JsonLinesSink
+from pipeline.sinks.segments import SegmentsSink
 from pipeline.sinks.video import VideoSink
 
-__all__ = ["Sink", "SinkTarget", "drain", "open_sink", "open_sinks"]
+__all__ = ["Sink", "SinkTarget", "drain", "open_sink", "open_sinks", "target_of"]
 
-KNOWN = ".mp4, .mkv, .jsonl, a folder/ or null:; mqtt://, redis:// or kafka://"
+KNOWN = (
+    ".mp4, .mkv, .jsonl, a folder/ or null:; .m3u8; "
+    "mqtt://, redis:// or kafka://; rtsp://, rtmp:// or srt://"
+)
+_DEFAULT_RECORDING = RecordingSettings()
 
 
 class SourceFacts(Protocol):
@@ -54,9 +67,27 @@ def open_sinks(
     class_names: Sequence[str],
     video: VideoSettings,
     inputs: Iterable[Path] = (),
+    recording: RecordingSettings = _DEFAULT_RECORDING,
 ) -> list[Sink]:
     """One sink for each of `outs`, for the results of `source`; see `open_sink`."""
-    target = SinkTarget(
+    if recording.event_classes and not any("{event}" in out for out in outs):
+        raise ConfigError(
+            "recording.event_classes: no output is recorded on events; "
+            "add one with {event} in its name, such as rec/{source}/%Y%m%d-%H%M%S-{event}.mp4"
+        )
+    target = target_of(source, class_names)
+    inputs = [*inputs, *(_folders_of_pictures(source.url) if source.is_images else ())]
+    sinks = [open_sink(out, target, video, inputs, recording) for out in outs]
+    names = [sink.name for sink in sinks if not isinstance(sink, NullSink)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"out: {name!r} is asked for twice")
+    return sinks
+
+
+def target_of(source: SourceFacts, class_names: Sequence[str]) -> SinkTarget:
+    """What sinks may know of a source."""
+    return SinkTarget(
         name=source.name,
         class_names=tuple(class_names),
         rate=source.rate,
@@ -65,17 +96,14 @@ def open_sinks(
         live=source.live,
         is_images=source.is_images,
     )
-    inputs = [*inputs, *(_folders_of_pictures(source.url) if source.is_images else ())]
-    sinks = [open_sink(out, target, video, inputs) for out in outs]
-    names = [sink.name for sink in sinks if not isinstance(sink, NullSink)]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"out: {name!r} is asked for twice")
-    return sinks
 
 
 def open_sink(
-    out: str, target: SinkTarget, video: VideoSettings, inputs: Iterable[Path] = ()
+    out: str,
+    target: SinkTarget,
+    video: VideoSettings,
+    inputs: Iterable[Path] = (),
+    recording: RecordingSettings = _DEFAULT_RECORDING,
 ) -> Sink:
     """The sink that `out` stands for; it writes nothing before its ``with`` block.
 
@@ -84,6 +112,7 @@ def open_sink(
         target: What the sink may know of its source.
         video: How video is encoded.
         inputs: Files and folders that must not be written over, besides the target's own.
+        recording: How it is cut into files, and what is kept of them.
 
     Raises:
         ConfigError: It is of no known kind, or would write over an input.
@@ -93,29 +122,40 @@ def open_sink(
         return NullSink()
     if out.partition("://")[0] in BROKER_SCHEMES:
         return open_broker_sink(out, target)
+    if out.partition("://")[0] in PUSH_SCHEMES:
+        return PushSink(_addressed(out, target.name), target, video)
     if re.match(r"[A-Za-z][\w+.-]+:", out):
         shown = re.sub(r"//.*@", "//***@", out)  # a password in there is not to be shown
         raise ConfigError(f"out: no sink for {shown!r}; known are {KNOWN}")
-    path, suffix = Path(expanded(out, target.name)), Path(out).suffix.lower()
+    suffix, inputs = Path(out).suffix.lower(), [*inputs, *filter(None, [target.media_path])]
+    if is_pattern(out) and suffix in {".mp4", ".mkv"}:
+        return _open_recording(out, target, video, inputs, recording)
+    path = Path(expanded(out, target.name))
     is_folder = not suffix or out.endswith(("/", os.sep))
-    if not is_folder and suffix not in {".mp4", ".mkv", ".jsonl"}:
+    if not is_folder and suffix not in {".mp4", ".mkv", ".jsonl", ".m3u8"}:
         raise ConfigError(f"out: no sink for files that end with {suffix!r}; known are {KNOWN}")
-    _refuse_inputs(path, [*inputs, *filter(None, [target.media_path])])
+    _refuse_inputs(path, inputs)
     with writing(path):
         (path if is_folder else path.parent).mkdir(parents=True, exist_ok=True)
     if is_folder:
         return ImagesSink(path, target)
     if suffix == ".jsonl":
         return JsonLinesSink(path, target)
+    if suffix == ".m3u8":
+        return HlsSink(path, target, video, recording)
     return VideoSink(path, target, video)
 
 
-def expanded(out: str, source: str) -> str:
-    """`out` with the source's name filled in, made fit for a file name."""
+def expanded(out: str, source: str, also: Sequence[str] = ()) -> str:
+    """`out` with the source's name filled in, made fit for a file name.
+
+    Args:
+        also: Other words that may stand in braces, and stay there.
+    """
     for word in re.findall(r"\{(\w*)\}", out):
-        if word != "source":
+        if word != "source" and word not in also:
             raise ConfigError(f"out: unknown {{{word}}} in {out!r}; only {{source}} is known")
-    return out.replace("{source}", re.sub(r"[/\\:\0]+", "_", source).lstrip(".") or "source")
+    return out.replace("{source}", fit_for_a_name(source) or "source")
 
 
 def drain(results: Iterable[Result], sink: Sink) -> Iterator[None]:
@@ -124,6 +164,29 @@ def drain(results: Iterable[Result], sink: Sink) -> Iterator[None]:
         for result in results:
             sink.write(result)
             yield
+
+
+def _addressed(url: str, source: str) -> str:
+    """A server's address with the source's name filled in; it may hold a password."""
+    return url.replace("{source}", quote(fit_for_a_name(source) or "source", safe=""))
+
+
+def _open_recording(
+    out: str,
+    target: SinkTarget,
+    video: VideoSettings,
+    inputs: Iterable[Path],
+    recording: RecordingSettings,
+) -> Sink:
+    """A row of files; nothing that is read may be deleted with the old ones."""
+    text = expanded(out, target.name.replace("%", "%%"), also=["event"])
+    pattern = FilePattern(text, recording.event_classes or target.class_names)
+    for given in inputs:
+        if pattern.matches(given):
+            raise ConfigError(f"out: {out!r} also means the input {str(given)!r}; choose another")
+    if pattern.is_on_event:
+        return EventsSink(pattern, target, video, recording)
+    return SegmentsSink(pattern, target, video, recording)
 
 
 def _refuse_inputs(path: Path, inputs: Iterable[Path]) -> None:

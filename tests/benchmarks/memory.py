@@ -40,15 +40,10 @@ class Notes:
     def __init__(self) -> None:
         self.frames: list[int] = []
         self.megabytes: list[float] = []
-        self._sources: Sequence[Source] = ()
 
-    def __call__(self, sources: Sequence[Source]) -> Notes:
-        self._sources = sources
-        return self
-
-    def update(self) -> None:
+    def update(self, sources: Sequence[Source]) -> None:
         """Called by the running line."""
-        self.frames.append(sum(source.stats.frames_inferred for source in self._sources))
+        self.frames.append(sum(source.stats.frames_inferred for source in sources))
         self.megabytes.append(resident_mb())
 
     def warm(self, share: float) -> tuple[list[int], list[float]]:

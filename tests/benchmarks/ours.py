@@ -13,11 +13,12 @@ from rich.console import Console
 import run_stream
 from pipeline.config import load_settings
 from pipeline.engines import load_engine
+from pipeline.governor import Governor
 from pipeline.model_file import read_model_file
+from pipeline.outputs import Outputs
 from pipeline.progress import ProgressView
 from pipeline.report import stage_reports
 from pipeline.settings import Settings
-from pipeline.sinks import open_sinks
 from pipeline.sources import Source, open_sources
 from pipeline.tally import Tally
 from tests.benchmarks.cost import Meter
@@ -28,13 +29,7 @@ WARM_UP_CALLS = 3
 class View(Protocol):
     """Something that is told a few times a second that the line is running."""
 
-    def update(self) -> None: ...
-
-
-class Watch(Protocol):
-    """Makes a view of the sources that are about to run."""
-
-    def __call__(self, sources: Sequence[Source]) -> View: ...
+    def update(self, sources: Sequence[Source]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ def settings_for(options: dict[str, Any], extra: Sequence[str] = ()) -> Settings
     return load_settings(None, list(extra), {"report": None, **options})
 
 
-def run_line(settings: Settings, meter: Meter, watch: Watch | None = None) -> LineRun:
+def run_line(settings: Settings, meter: Meter, view: View | None = None) -> LineRun:
     """Run the line on recorded sources; any failure ends the program."""
     model = read_model_file(run_stream.MODELS.get(settings.model, settings.model))
     with load_engine(model, settings.engine) as engine:
@@ -61,21 +56,19 @@ def run_line(settings: Settings, meter: Meter, watch: Watch | None = None) -> Li
             engine.infer(nothing)
         with meter:
             sources = open_sources(settings.sources, max_frames=settings.max_frames)
-            sinks = {
-                source.name: open_sinks(settings.out, source, model.class_names, settings.video)
-                for source in sources
-            }
+            outputs = Outputs(settings, model, sources, page=None)
             tally = Tally([source.stats for source in sources], model.class_names, _fail)
-            quiet = ProgressView(sources, Console(stderr=True), True)
-            with quiet if watch is None else nullcontext(watch(sources)) as view:
+            governor = Governor(None, lambda: ())
+            quiet = ProgressView(Console(stderr=True), True)
+            with quiet if view is None else nullcontext(view) as seen:
                 stop = run_stream.StopRequest()
                 stages = run_stream.stream(
-                    sources, model, engine, sinks, settings, tally, view, stop
+                    sources, model, engine, outputs, settings, tally, seen, stop, governor
                 )
         return LineRun(
             sum(source.stats.frames_inferred for source in sources),
             f"{engine.name} {engine.precision} batch {engine.batch}",
-            [sink.report() for group in sinks.values() for sink in group],
+            [sink.report() for sink in outputs.opened],
             stage_reports(stages),
         )
 

@@ -9,6 +9,7 @@ from pipeline.channel import Channel
 from pipeline.frame import Frame
 from pipeline.metrics import SourceStats
 from pipeline.pace import Pace
+from pipeline.settings import EngineSettings, Settings
 from pipeline.tally import Tally
 from tests.pipeline.frames import blank
 
@@ -26,7 +27,7 @@ def closed_channel(counts: list[int]) -> Channel[Frame]:
 def recorded(patience_seconds: float) -> Pace:
     """The pace of a line without cameras."""
     tally = Tally([SourceStats(name) for name in "abc"], ["car"], print)
-    return Pace(tally, patience_seconds=patience_seconds, max_age_seconds=0.5)
+    return Pace(tally, Settings(engine=EngineSettings(batch_wait_seconds=patience_seconds)))
 
 
 def names(groups: list[list[Frame]]) -> list[list[str]]:

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.governor import CALM_SECONDS, LADDER, Governor
 from pipeline.metrics import SourceStats
+from pipeline.sources.live.decoder import DecodeEffort
 
 
 class Line:
@@ -16,16 +17,11 @@ class Line:
     What it is given to do beyond one second's work a second piles up as latency.
     """
 
-    def __init__(self, budget_ms: float) -> None:
-        self.now, self.fps, self.efforts = 0.0, 25.0, list[str]()
+    def __init__(self, budget_ms: float | None) -> None:
+        self.now, self.fps, self.efforts = 0.0, 25.0, list[DecodeEffort]()
         self.stats = SourceStats("camera", live=True)
-        self.governor = Governor(
-            budget_ms,
-            lambda: [self.stats],
-            self.limit,
-            self.efforts.append,
-            clock=lambda: self.now,
-        )
+        self.governor = Governor(budget_ms, lambda: [self.stats], clock=lambda: self.now)
+        self.governor.steer(self.limit, self.efforts.append)
 
     def limit(self, fps: float | None) -> None:
         self.fps = 25.0 if fps is None else fps
@@ -59,7 +55,7 @@ def test_frame_rate_is_given_up_first_and_only_as_much_as_is_needed():
     line.run(30, {0: 150, 13: 400})
     assert line.fps == pytest.approx(12.5, abs=1)
     assert line.governor.given_up.words == "half of the frame rate"
-    assert set(line.efforts) == {"full"}
+    assert set(line.efforts) == {DecodeEffort.FULL}
     assert 0.5 < line.governor.report()["kept"] < 1
 
 
@@ -67,7 +63,7 @@ def test_decoding_effort_is_given_up_when_frame_rate_is_not_enough():
     line = Line(budget_ms=200)
     line.run(60, {0: 900})
     assert line.governor.given_up is LADDER[-1]
-    assert line.efforts[-1] == "reference_frames"
+    assert line.efforts[-1] == DecodeEffort.REFERENCES
     assert line.governor.report()["kept"] == 0
 
 
@@ -77,7 +73,7 @@ def test_everything_is_taken_back_step_by_step_when_the_load_falls():
     line.run(len(LADDER) * (CALM_SECONDS[0] + 4), {0: 30})
     assert line.governor.given_up is LADDER[0]
     assert line.fps == 25.0
-    assert line.efforts[-1] == "full"
+    assert line.efforts[-1] == DecodeEffort.FULL
     assert sum(line.governor.report()["seconds_given_up"].values()) > 20
 
 
@@ -108,3 +104,10 @@ def test_recordings_have_no_latency_to_keep():
     line.stats.live = False
     line.run(60, {0: 900})
     assert line.governor.report()["given_up"] == "nothing"
+
+
+def test_without_a_budget_nothing_is_given_up_nor_promised():
+    line = Line(budget_ms=None)
+    line.run(60, {0: 9000})
+    assert line.governor.given_up is LADDER[0]
+    assert line.governor.report() is None

@@ -1,0 +1,132 @@
+"""A running line under control: sources come and go, thresholds change, while frames flow."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.detect import Shown
+from pipeline.engines import Engine
+from pipeline.errors import ConfigError
+from pipeline.graph import Graph
+from pipeline.metrics import SourceStats
+from pipeline.model_file import ModelFile
+from pipeline.report import engine_report
+from pipeline.roster import Roster
+from pipeline.serve.control import NameTaken, UnknownSource
+from pipeline.settings import Settings
+from pipeline.sources import is_live, open_sources
+
+MOST_SOURCES = 1024
+
+
+@dataclass(frozen=True)
+class RunningLine:
+    """The parts of a line that can be acted on."""
+
+    graph: Graph
+    roster: Roster
+    shown: Shown
+    engine: Engine
+
+
+class LineControl:
+    """What the page and the API may do; see `pipeline.serve.control.Control`.
+
+    Args:
+        settings: How added sources are read.
+        model: What the line runs.
+    """
+
+    def __init__(self, settings: Settings, model: ModelFile) -> None:
+        self._settings, self._model = settings, model
+        self._line: RunningLine | None = None
+        self._adding = threading.Lock()
+
+    def attach(self, line: RunningLine) -> None:
+        """From now on, act on this line."""
+        self._line = line
+
+    def detach(self) -> None:
+        """The line is about to end."""
+        self._line = None
+
+    def sources(self) -> Sequence[SourceStats]:
+        """Every source that is there, in the order of their coming."""
+        return [source.stats for source in self._line.roster.sources] if self._line else []
+
+    def add(self, url: str, name: str | None) -> str:
+        """Start a source; return its name.
+
+        Raises:
+            NameTaken: A source of that name is or was there; its outputs would be written over.
+            ConfigError: The URL cannot mean anything, or there are too many sources.
+        """
+        line = self._running()
+        with self._adding:
+            if len(line.roster.sources) >= MOST_SOURCES:
+                raise ConfigError(f"there are {MOST_SOURCES} sources already; remove one first")
+            if name in line.roster.names_used:
+                raise NameTaken(f"a source was called {name!r} before; choose another name")
+            (source,) = open_sources(
+                [url],
+                name=name,
+                taken=line.roster.names_used,
+                live=self._settings.live,
+                decoder_threads=self._settings.decoder_threads,
+            )
+            line.roster.join(source)
+        return source.name
+
+    def remove(self, name: str) -> None:
+        """End a source and forget it; `UnknownSource` when there is none."""
+        if not self._running().roster.leave(name):
+            raise UnknownSource(f"there is no source {name!r}")
+
+    def pause(self, name: str, paused: bool) -> None:
+        """Disconnect a camera until further notice, or go on.
+
+        Raises:
+            UnknownSource: There is none of that name.
+            ConfigError: It is a recording, which nothing hurries.
+        """
+        found = [source for source in self._running().roster.sources if source.name == name]
+        if not found:
+            raise UnknownSource(f"there is no source {name!r}")
+        if not is_live(found[0]):
+            raise ConfigError(f"{name!r} is a recording; only live sources can be paused")
+        if paused:
+            found[0].pause()
+        else:
+            found[0].resume()
+
+    def set_threshold(self, value: float | None, by_class: Mapping[str, float]) -> None:
+        """Choose what is shown from now on; `ConfigError` for an unknown class."""
+        self._running().shown.change(value, by_class)
+
+    def engine(self) -> Mapping[str, Any]:
+        """Facts about the engine; nothing while there is none."""
+        line = self._line
+        if line is None:
+            return {}
+        return engine_report(line.engine, self._model, self._settings.model) | {
+            "calls": line.engine.calls,
+            "busy_seconds": line.engine.busy_seconds,
+            "class_names": list(self._model.class_names),
+            "threshold": line.shown.threshold,
+            "class_thresholds": dict(line.shown.class_thresholds),
+        }
+
+    def queues(self) -> Mapping[str, float]:
+        """Items that wait behind each stage, by the stage's name."""
+        line = self._line
+        if line is None:
+            return {}
+        return {stage.name: float(stage.queue.held) for stage in line.graph.stats if stage.queue}
+
+    def _running(self) -> RunningLine:
+        if self._line is None:
+            raise ConfigError("the line is not running; try again in a moment")
+        return self._line
