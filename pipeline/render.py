@@ -182,7 +182,7 @@ class Style:
 
     def plate(self, text: str) -> tuple[int, int]:
         """Width and height of a label that says so, in this picture."""
-        height, width = plate(text, self.letters, 0, 255).shape
+        height, width = rasterise(text, self.letters).shape
         return min(self.width, width), min(self.height, height)
 
     def place(self, box: Rect, size: tuple[int, int], taken: Sequence[Rect]) -> Rect:

@@ -1,7 +1,7 @@
 """Words as masks of coverage, ready to be laid over a plane of a picture.
 
 Labels repeat (six classes, a hundred scores), so their masks are kept; drawing one is then a
-copy of a small rectangle.
+look into a table of 256 shades for each pixel of a small rectangle.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ _face = cv2.FontFace("sans")
 _one_at_a_time = threading.Lock()  # a font face caches its letters and is shared by all threads
 
 
+@lru_cache(maxsize=1024)
 def rasterise(text: str, size: int) -> Mask:
     """One line of text with letters about `size` pixels from the ascender to the descender.
 
     The mask is as high for every text of one size, has an even number of rows and columns, and
-    carries a margin on all sides.
+    carries a margin on all sides. It is read-only, for it is kept.
     """
     height, margin = line_height(size), max(2, size // 4)
     with _one_at_a_time:
@@ -34,6 +35,7 @@ def rasterise(text: str, size: int) -> Mask:
         mask = np.zeros((height, columns + columns % 2), np.uint8)
         baseline = (height + round(size * 0.68)) // 2
         cv2.putText(mask, text, (margin, baseline), (255,), _face, size, _WEIGHT)
+    mask.flags.writeable = False
     return mask
 
 
@@ -42,10 +44,13 @@ def line_height(size: int) -> int:
     return 2 * round(size * 0.68)
 
 
-@lru_cache(maxsize=1024)
 def plate(text: str, size: int, paper: int, ink: int) -> Mask:
-    """The text in luma `ink` on luma `paper`; read-only, for it is kept."""
-    mask = rasterise(text, size).astype(np.int32)
-    blended = (paper + ((ink - paper) * mask + 127) // 255).astype(np.uint8)
-    blended.flags.writeable = False
-    return blended
+    """The text in luma `ink` on luma `paper`."""
+    return _shades(paper, ink)[rasterise(text, size)]
+
+
+@lru_cache(maxsize=64)
+def _shades(paper: int, ink: int) -> Mask:
+    """(256,) luma for each coverage."""
+    cover = np.arange(256)
+    return (paper + ((ink - paper) * cover + 127) // 255).astype(np.uint8)
