@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pipeline.sources.street import buses, cars, lorries, people
+from pipeline.sources.street import buses, cars, lorries, people, riders
 from pipeline.sources.street.layout import Layout
 from pipeline.sources.street.solids import Solid
 
@@ -131,13 +131,13 @@ class Cast:
         heading: float,
     ) -> None:
         look = people.draw_look(self.rng)
-        paint, helmet = people.draw_frame_paint(self.rng), people.draw_frame_paint(self.rng)
+        paint, helmet = riders.draw_frame_paint(self.rng), riders.draw_frame_paint(self.rng)
         flag, upright, lit = bool(self.rng.random() < 0.4), float(self.rng.random()), self.lit
 
         def make(step: int) -> Solid:
             if class_id == MOTORCYCLE:
-                return people.make_motorcyclist(look, paint, helmet, flag, lit)
-            return people.make_cyclist(look, paint, 2 * math.pi * step / PHASES, upright)
+                return riders.make_motorcyclist(look, paint, helmet, flag, lit)
+            return riders.make_cyclist(look, paint, 2 * math.pi * step / PHASES, upright)
 
         steps = 0.0 if class_id == MOTORCYCLE else 1.1 * PHASES
         self.actors.append(

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.sources.street.canvas import SHIFT, Canvas, Window, clip_near, tangents
 from pipeline.sources.street.foliage import break_into_leaves
 from pipeline.sources.street.light import Colour, Mood, Vector
 from pipeline.sources.street.shading import piece_colours
@@ -26,7 +27,6 @@ from pipeline.sources.street.solids import (
     turned,
 )
 
-_SHIFT = 3  # OpenCV takes corners in 1/8 pixel, which also hides the last bits of sin and cos
 _SHADOW_MARGIN = 0.25
 
 
@@ -47,65 +47,7 @@ class Sprite(NamedTuple):
     extents: dict[int, tuple[int, int, int, int]]
 
 
-class Window(NamedTuple):
-    """A rectangle of the picture plane in tangents (x/z to the right, down positive)."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-
-def _clip_near(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Cut a polygon (n, 3) at the near plane (Sutherland and Hodgman, one plane)."""
-    kept: list[npt.NDArray[np.float64]] = []
-    previous = points[-1]
-    for point in points:
-        if (point[2] > NEAR_METRES) != (previous[2] > NEAR_METRES):
-            share = (NEAR_METRES - previous[2]) / (point[2] - previous[2])
-            kept.append(previous + share * (point - previous))
-        if point[2] > NEAR_METRES:
-            kept.append(point)
-        previous = point
-    return np.array(kept).reshape(-1, 3)
-
-
-def _tangents(points: npt.NDArray[np.float64], eye_height: float) -> npt.NDArray[np.float64]:
-    depth = np.maximum(points[:, 2], NEAR_METRES)
-    return np.stack([points[:, 0] / depth, (eye_height - points[:, 1]) / depth], axis=1)
-
-
 _CIRCLE = np.array([(math.cos(a * math.pi / 6), math.sin(a * math.pi / 6)) for a in range(12)])
-
-
-class _Canvas:
-    """The pixels of a sprite while it is drawn, ``fine`` times larger than the result."""
-
-    def __init__(self, window: Window, pixels_per_tangent: float, fine: int) -> None:
-        self.scale = pixels_per_tangent * fine
-        self.fine = fine
-        self.left = math.floor(window.left * pixels_per_tangent) - 1
-        self.top = math.floor(window.top * pixels_per_tangent) - 1
-        width = math.ceil(window.right * pixels_per_tangent) + 1 - self.left
-        height = math.ceil(window.bottom * pixels_per_tangent) + 1 - self.top
-        self.colour = np.zeros((height * fine, width * fine, 3), np.uint8)
-        # 0 where nothing is drawn, 1 for scenery, 1 + label for objects.
-        self.owners = np.zeros((height * fine, width * fine), np.uint8)
-
-    def corners(self, tangents: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
-        offset = np.array([self.left * self.fine + 0.5, self.top * self.fine + 0.5])
-        pixels = np.clip(tangents * self.scale - offset, -20000, 20000)
-        return np.asarray(np.rint(pixels * (1 << _SHIFT)), np.int32)
-
-    def fill(self, polygon: npt.NDArray[np.int32], colour: Sequence[float], label: int) -> None:
-        cv2.fillPoly(self.colour, [polygon], colour, cv2.LINE_8, _SHIFT)
-        cv2.fillPoly(self.owners, [polygon], (label + 1,), cv2.LINE_8, _SHIFT)
-
-    def line(
-        self, points: npt.NDArray[np.int32], colour: Sequence[float], label: int, thickness: int
-    ) -> None:
-        cv2.polylines(self.colour, [points], False, colour, thickness, cv2.LINE_8, _SHIFT)
-        cv2.polylines(self.owners, [points], False, (label + 1,), thickness, cv2.LINE_8, _SHIFT)
 
 
 def bounds(solid: Solid, pose: Pose, sun: Vector | None) -> Window:
@@ -115,9 +57,9 @@ def bounds(solid: Solid, pose: Pose, sun: Vector | None) -> Window:
     if not len(placed):
         return Window(0.0, 0.0, 0.0, 0.0)
     spread = max(float(part.packed().radii.max()) for part in solid.parts)
-    flat = _tangents(placed, pose.eye_height)
+    flat = tangents(placed, pose.eye_height)
     if solid.casts_shadow:
-        ground = _tangents(_shadow_outline(solid, pose, sun), pose.eye_height)
+        ground = tangents(_shadow_outline(solid, pose, sun), pose.eye_height)
         flat = np.concatenate([flat, ground])
     margin = (spread + 0.02) / max(NEAR_METRES, float(placed[:, 2].min()))
     low, high = flat.min(axis=0) - margin, flat.max(axis=0) + margin
@@ -160,10 +102,10 @@ class _Drawing(NamedTuple):
     """As the mood's light, the camera and the haze show each piece."""
 
 
-def _project(part: Part, canvas: _Canvas, pose: Pose, mood: Mood, veil: float) -> _Drawing:
+def _project(part: Part, canvas: Canvas, pose: Pose, mood: Mood, veil: float) -> _Drawing:
     packed = part.packed()
     placed = place(packed.points, pose)
-    flat = _tangents(placed, pose.eye_height)
+    flat = tangents(placed, pose.eye_height)
     rings: list[npt.NDArray[np.int32]] = []
     if packed.round_faces:
         sizes = (packed.radii / np.maximum(placed[:, 2], NEAR_METRES))[:, None, None]
@@ -182,7 +124,7 @@ def _project(part: Part, canvas: _Canvas, pose: Pose, mood: Mood, veil: float) -
     return _Drawing(placed, canvas.corners(flat), rings, facings.tolist(), colours.tolist())
 
 
-def _draw_part(canvas: _Canvas, part: Part, pose: Pose, mood: Mood, veil: float) -> None:
+def _draw_part(canvas: Canvas, part: Part, pose: Pose, mood: Mood, veil: float) -> None:
     drawing = _project(part, canvas, pose, mood, veil)
     starts = part.packed().starts
     order = range(len(part.pieces))
@@ -193,7 +135,7 @@ def _draw_part(canvas: _Canvas, part: Part, pose: Pose, mood: Mood, veil: float)
     corners = drawing.corners
     spread = np.maximum.reduceat(corners, starts[:-1]) - np.minimum.reduceat(corners, starts[:-1])
     # Details smaller than a fine pixel are left out.
-    small = (spread.max(axis=1) < (1 << _SHIFT)).tolist()
+    small = (spread.max(axis=1) < (1 << SHIFT)).tolist()
     closest = np.minimum.reduceat(drawing.placed[:, 2], starts[:-1]).tolist()
     for index in order:
         piece, span = part.pieces[index], slice(starts[index], starts[index + 1])
@@ -202,10 +144,10 @@ def _draw_part(canvas: _Canvas, part: Part, pose: Pose, mood: Mood, veil: float)
                 continue
             polygon = drawing.corners[span]
             if closest[index] < NEAR_METRES:
-                clipped = _clip_near(drawing.placed[span])
+                clipped = clip_near(drawing.placed[span])
                 if len(clipped) < 3:
                     continue
-                polygon = canvas.corners(_tangents(clipped, pose.eye_height))
+                polygon = canvas.corners(tangents(clipped, pose.eye_height))
             canvas.fill(polygon, drawing.colours[index], piece.label)
         elif closest[index] >= NEAR_METRES:
             size = max(piece.radii) / closest[index] * canvas.scale
@@ -213,7 +155,7 @@ def _draw_part(canvas: _Canvas, part: Part, pose: Pose, mood: Mood, veil: float)
 
 
 def _draw_round(
-    canvas: _Canvas,
+    canvas: Canvas,
     piece: Piece,
     drawing: _Drawing,
     span: slice,
@@ -232,7 +174,7 @@ def _draw_round(
         if gain < _ROUND_GAINS[0] + 0.01:
             canvas.fill(hull, _times(colour, gain if layers > 1 else 0.95), piece.label)
         else:
-            cv2.fillPoly(canvas.colour, [hull], _times(colour, gain), cv2.LINE_8, _SHIFT)
+            cv2.fillPoly(canvas.colour, [hull], _times(colour, gain), cv2.LINE_8, SHIFT)
 
 
 def _times(colour: Sequence[float], gain: float) -> Colour:
@@ -274,7 +216,7 @@ def render(
         )
     if window.right <= window.left or window.bottom <= window.top:
         return None
-    canvas = _Canvas(window, pixels_per_tangent, fine)
+    canvas = Canvas(window, pixels_per_tangent, fine)
     parts = sorted(solid.parts, key=lambda part: -_distance(part.centre, pose))
     for part in parts:
         _draw_part(canvas, part, pose, mood, veil)
@@ -282,7 +224,7 @@ def render(
             size = part.leaf / pose.z * canvas.scale
             canvas.colour, canvas.owners = break_into_leaves(canvas.colour, canvas.owners, size)
     shadow = _shadow(canvas, solid, pose, mood) if solid.casts_shadow else None
-    anchor = _tangents(place([(0.0, 0.0, 0.0)], pose), pose.eye_height)[0] * pixels_per_tangent
+    anchor = tangents(place([(0.0, 0.0, 0.0)], pose), pose.eye_height)[0] * pixels_per_tangent
     return _finish(canvas, shadow, veil, (float(anchor[0]), float(anchor[1])))
 
 
@@ -291,19 +233,19 @@ def _distance(point: Vector, pose: Pose) -> float:
     return math.hypot(math.hypot(x + pose.x, z + pose.z), y - pose.eye_height)
 
 
-def _shadow(canvas: _Canvas, solid: Solid, pose: Pose, mood: Mood) -> npt.NDArray[np.uint8]:
+def _shadow(canvas: Canvas, solid: Solid, pose: Pose, mood: Mood) -> npt.NDArray[np.uint8]:
     """Draw the shadow's opacity (h, w) at the finished size, with soft edges."""
     height, width = canvas.owners.shape
     dark = np.zeros((height // canvas.fine, width // canvas.fine), np.uint8)
     reach = mood.towards_sun if mood.shadow else None
     per_metre = canvas.scale / canvas.fine / max(1.0, pose.z)
     for sun, opacity in ((reach, mood.shadow), (None, 0.62)):
-        outline = _clip_near(_shadow_outline(solid, pose, sun))
+        outline = clip_near(_shadow_outline(solid, pose, sun))
         if len(outline) < 3 or not opacity:
             continue
-        hull = cv2.convexHull(canvas.corners(_tangents(outline, pose.eye_height)))
+        hull = cv2.convexHull(canvas.corners(tangents(outline, pose.eye_height)))
         layer = np.zeros_like(dark)
-        cv2.fillPoly(layer, [hull // canvas.fine], (round(255 * opacity),), cv2.LINE_8, _SHIFT)
+        cv2.fillPoly(layer, [hull // canvas.fine], (round(255 * opacity),), cv2.LINE_8, SHIFT)
         wide = min(30, max(1, round((0.14 if sun is None else 0.05) * per_metre)))
         high = max(1, round(0.5 * wide * min(1.0, 3 * pose.eye_height / max(1.0, pose.z))))
         soft = cv2.blur(layer, (2 * wide + 1, 2 * high + 1))
@@ -312,7 +254,7 @@ def _shadow(canvas: _Canvas, solid: Solid, pose: Pose, mood: Mood) -> npt.NDArra
 
 
 def _finish(
-    canvas: _Canvas, shadow: npt.NDArray[np.uint8] | None, veil: float, anchor: tuple[float, float]
+    canvas: Canvas, shadow: npt.NDArray[np.uint8] | None, veil: float, anchor: tuple[float, float]
 ) -> Sprite:
     """Average the canvas down and lay the shadow beneath what was drawn."""
     colour, labels = canvas.colour, np.maximum(canvas.owners, 1) - np.uint8(1)

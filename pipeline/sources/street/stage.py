@@ -11,9 +11,10 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from pipeline.sources.street.backdrop import Camera
+from pipeline.sources.street.canvas import Window
 from pipeline.sources.street.cast import Actor
 from pipeline.sources.street.light import Mood
-from pipeline.sources.street.render import Sprite, Window, render
+from pipeline.sources.street.render import Sprite, render
 from pipeline.sources.street.solids import NEAR_METRES, Pose, Solid
 
 _SPRITE_BYTES = 64 << 20
