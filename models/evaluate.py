@@ -19,11 +19,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import cv2
 import numpy as np
-import onnx
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from rich.console import Console
@@ -32,132 +30,11 @@ from rich.table import Table
 
 from models.class_names import class_of
 from models.data import DataError, read_picture
+from models.detectors import Detector, load_detector
 from models.found import Found, suppress
-from models.runners import Runner, onnxruntime_runner, openvino_runner
-from models.yolox import YoloX
 
-ZOO = Path(__file__).parent / "zoo"
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """The 12 figures of ``COCOeval.summarize``, in its order."""
-
-
-class Detector(Protocol):
-    """What can be evaluated."""
-
-    class_names: Sequence[str]
-
-    def detect(self, image: np.ndarray) -> Found:
-        """Detections in an (H, W, 3) uint8 RGB picture, in its pixels."""
-        ...
-
-
-class ModelFile:
-    """A model file of ours (metadata entry ``boxstream``) behind ``detect``.
-
-    Args:
-        run: the loaded network: (1, H, W, 3) uint8 in, the outputs in the file's order out.
-        about: the metadata.
-        iou_threshold: for suppression of candidates; the file's own unless given.
-    """
-
-    def __init__(
-        self,
-        run: Runner,
-        about: dict[str, Any],
-        iou_threshold: float | None = None,
-        most: int = 100,
-    ) -> None:
-        self.run, self.about, self.most = run, about, most
-        self.class_names: Sequence[str] = about["class_names"]
-        self.iou_threshold = about["nms_iou"] if iou_threshold is None else iou_threshold
-
-    def detect(self, image: np.ndarray) -> Found:
-        """Detections in an (H, W, 3) uint8 RGB picture of any size."""
-        fitted, scale_xy, shift_xy = fit(image, self.about["input_size_hw"], self.about["fit"])
-        named = dict(zip(self.about["outputs"], self.run(fitted[None]), strict=True))
-        boxes, scores, labels = (named[n][0] for n in ("boxes", "scores", "labels"))
-        used = scores > 0
-        boxes = (boxes[used] - np.tile(shift_xy, 2)) / np.tile(scale_xy, 2)
-        limit = np.tile(np.array(image.shape[1::-1], np.float32), 2)
-        found = Found(
-            np.clip(boxes, 0, limit).astype(np.float32),
-            scores[used].astype(np.float32),
-            labels[used].astype(np.int64),
-        )
-        if self.about["output_form"] == "detections":
-            return found
-        return suppress(found, self.iou_threshold, self.most)
-
-
-def fit(
-    image: np.ndarray, size_hw: Sequence[int], how: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bring a picture to the model's input size.
-
-    Args:
-        how: ``letterbox`` keeps the shape and centres between grey bars, ``stretch`` fills.
-
-    Returns:
-        the fitted picture, and the scale and shift (x, y) from picture to input.
-    """
-    height, width = image.shape[:2]
-    ratio = min(size_hw[0] / height, size_hw[1] / width)
-    scaled_hw = [
-        min(s, max(1, round(x * ratio))) for s, x in zip(size_hw, (height, width), strict=True)
-    ]
-    if how == "stretch":
-        scaled_hw = list(size_hw)
-    shrinks = scaled_hw[0] < height and scaled_hw[1] < width
-    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    top, left = ((s - x) // 2 for s, x in zip(size_hw, scaled_hw, strict=True))
-    canvas = np.full((*size_hw, 3), 114, np.uint8)
-    canvas[top : top + scaled_hw[0], left : left + scaled_hw[1]] = cv2.resize(
-        image, (scaled_hw[1], scaled_hw[0]), interpolation=way
-    )
-    scale_xy = np.array([scaled_hw[1] / width, scaled_hw[0] / height], np.float32)
-    return canvas, scale_xy, np.array([left, top], np.float32)
-
-
-def model_path(name_or_file: str) -> Path:
-    """The file of a bundled model, given by name, or the file itself.
-
-    Raises:
-        FileNotFoundError: neither a bundled name nor a file.
-    """
-    file = Path(name_or_file)
-    if not file.suffix:
-        file = ZOO / f"{name_or_file}.onnx"
-    if not file.is_file():
-        bundled = ", ".join(sorted(f.stem for f in ZOO.glob("*.onnx")))
-        raise FileNotFoundError(
-            f"no model {name_or_file!r}; bundled: {bundled}, or give an ONNX file"
-        )
-    return file
-
-
-def load_detector(
-    name_or_file: str,
-    engine: str = "onnxruntime",
-    precision: str = "f32",
-    iou_threshold: float | None = None,
-) -> Detector:
-    """A bundled model by name, or a file: ours by its metadata, YOLOX by its (1, M, 85) output.
-
-    Raises:
-        FileNotFoundError: neither a bundled name nor a file.
-        ValueError: an ONNX file of another kind.
-    """
-    file = model_path(name_or_file)
-    content = onnx.load(str(file), load_external_data=False)
-    run = openvino_runner(file, precision) if engine == "openvino" else onnxruntime_runner(file)
-    entries = {p.key: p.value for p in content.metadata_props}
-    if "boxstream" in entries:
-        return ModelFile(run, json.loads(entries["boxstream"]), iou_threshold)
-    shape = [d.dim_value for d in content.graph.output[0].type.tensor_type.shape.dim]
-    if shape[-1:] == [85]:
-        side = content.graph.input[0].type.tensor_type.shape.dim[-1].dim_value
-        return YoloX(run, side, iou_threshold=iou_threshold or 0.65)
-    raise ValueError(f"{file} is neither a boxstream model file nor YOLOX (output shape {shape})")
 
 
 @dataclass(frozen=True)

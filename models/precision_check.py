@@ -15,7 +15,8 @@ from pathlib import Path
 import onnx
 from rich.console import Console
 
-from models.evaluate import evaluate, load_detector, model_path
+from models.detectors import load_detector, model_path
+from models.evaluate import evaluate
 
 PRECISIONS = ("f32", "bf16")
 METADATA_KEY = "boxstream"

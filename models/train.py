@@ -32,7 +32,8 @@ from models.class_names import STREET_NAMES
 from models.data import Share, TrainingBatch, TrainingBatches, parse_share
 from models.detection.architectures import ARCHITECTURES, faster_rcnn
 from models.detection.faster_rcnn import FasterRCNN
-from models.evaluate import ModelFile, evaluate
+from models.detectors import ModelFile
+from models.evaluate import evaluate
 from models.training import LOSSES, Schedule, Training, freeze, train_mode
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from models import pseudo_label
 from models.class_names import COCO_NAMES, STREET_NAMES
 from models.found import Found
-from models.pseudo_label import Trust, agree, inside, look, records, tiles
+from models.pseudo_label import Trust, records
+from models.teacher import agree, inside, look, tiles
 
 CAR, TRUCK = STREET_NAMES.index("car"), STREET_NAMES.index("truck")
 
