@@ -71,9 +71,9 @@ def stream(
     control: LineControl | None = None,
 ) -> list[StageStats]:
     """Lead every frame from its source to its sinks; return what each station did."""
-    live, names = any_live(sources), [source.name for source in sources]
+    live = any_live(sources)
     shown = Shown(model, settings.detection)
-    zones = zones_of(settings.zones, model.class_names, None if control else names)
+    zones = zones_of(settings.zones, model.class_names, None if control else tally.sources)
     with Graph() as graph, stop.ends(graph):
         inlet = graph.inlet(capacity=max(4, engine.batch), on_error=tally.source_failed)
         pace = Pace(tally, settings, graph.slots(engine.in_flight) if live else None)
