@@ -7,19 +7,31 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pipeline.durations import parse_duration
 from pipeline.errors import ConfigError
+
+SOURCES = (
+    "video, folder, glob, rtsp://, http://, rtmp:// or srt:// camera, /dev/video0, camera:0, "
+    "replay:FILE or synthetic://street"
+)
+OUTPUTS = (
+    ".mp4, .mkv, .jsonl, .m3u8, folder/ or null:; http://:8080 for a page to watch; mqtt://, "
+    "redis:// or kafka://; rtsp:// to a server; a file with %%H%%M in its name for a new one now "
+    "and then"
+)
 
 
 def parse(argv: Sequence[str] | None, models: Iterable[str]) -> argparse.Namespace:
     """Read the command line; `models` are the names that ``--model`` knows."""
     parser = argparse.ArgumentParser(
         prog="run_stream.py",
-        description="Detect objects in video, write annotated video, and tell the honest speed.",
+        description="Detect objects in video from files and cameras, show and write the results, "
+        "and tell the honest speed.",
         epilog="Exit codes: 0 done, 2 arguments or config, 3 source, 4 model or engine, 5 sink, "
         "130/143 stopped by SIGINT/SIGTERM.",
     )
     add = parser.add_argument
-    add("sources", nargs="*", metavar="SOURCE", help="video, folder, glob or synthetic://street")
+    add("sources", nargs="*", metavar="SOURCE", help=SOURCES)
     add("--config", metavar="FILE", help="YAML file; see configs/")
     add("--model", metavar="NAME_OR_FILE", help=f"{', '.join(models)} or a model file (.onnx)")
     add("--engine", help="auto, openvino or onnxruntime")
@@ -28,13 +40,22 @@ def parse(argv: Sequence[str] | None, models: Iterable[str]) -> argparse.Namespa
         nargs="+",
         action="extend",
         metavar="PATH_OR_URL",
-        help=".mp4, .mkv, .jsonl, folder/ or null:",
+        help=OUTPUTS,
     )
     add("--report", metavar="FILE", help="where the JSON report goes")
     add("--threshold", metavar="T", help="lowest score that is shown, 0 to 1")
     add("--batch", metavar="N", help="images per call of the engine; 0: chosen for this machine")
     add("--max-frames", metavar="N", help="stop each source after N frames")
     add("--duration", metavar="SECONDS", help="stop each source after so much of its own time")
+    add("--max-fps", metavar="N", help="take at most N frames a second of each camera")
+    add("--stride", metavar="N", help="take every Nth frame of each camera")
+    add("--latency-budget", metavar="MS", help="keep the way from camera to output below MS")
+    add(
+        "--segment",
+        metavar="TIME",
+        help="begin a new file every TIME (10min, 1h); needs %% in --out",
+    )
+    add("--keep", metavar="TIME", help="delete recorded files older than TIME (24h, 7d)")
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="any key")
     add("--no-draw", action="store_true", help="leave the pictures as they are")
     add("--quiet", action="store_true", help="print errors only")
@@ -52,6 +73,11 @@ def refuse_swallowed_source(out: Sequence[str]) -> None:
             raise ConfigError(f"{path} exists and no SOURCE is given; write SOURCE before --out")
 
 
+def seconds(wish: str | None) -> float | None:
+    """``10min`` -> 600; `ConfigError` when that is no length of time."""
+    return None if wish is None else parse_duration(wish)
+
+
 def overrides(arguments: argparse.Namespace) -> list[str]:
     """The command line's flags as ``key=value``; they come after --set and so outrank it."""
     values = {
@@ -66,6 +92,11 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
         "engine.batch": arguments.batch,
         "max_frames": arguments.max_frames,
         "duration": arguments.duration,
+        "live.max_fps": arguments.max_fps,
+        "live.stride": arguments.stride,
+        "latency.budget_ms": arguments.latency_budget,
+        "recording.segment_seconds": seconds(arguments.segment),
+        "recording.keep_seconds": seconds(arguments.keep),
         "render.enabled": "false" if arguments.no_draw else None,
     }
     texts = [f"{key}={json.dumps(value)}" for key, value in values.items() if value is not None]

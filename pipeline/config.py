@@ -67,8 +67,21 @@ def overlaid(section: S, words: Mapping[str, str], origin: str) -> S:
 
 
 def dump_settings(settings: Settings) -> str:
-    """The settings as YAML with a comment on every line; `load_settings` reads it back."""
-    return "\n".join(_lines(settings, "")) + "\n"
+    """The settings as YAML with a comment on every line; `load_settings` reads it back.
+
+    Passwords and tokens inside of URLs are shown as ``***``.
+    """
+    shown = replace(
+        settings,
+        sources=tuple(map(_without_secrets, settings.sources)),
+        out=tuple(map(_without_secrets, settings.out)),
+    )
+    return "\n".join(_lines(shown, "")) + "\n"
+
+
+def _without_secrets(url: str) -> str:
+    login_hidden = re.sub(r"(?<=://).*@", "***@", url)  # too much rather than too little
+    return re.sub(r"(?i)((?:token|pass\w*|pwd|secret|key)=)[^&#]*", r"\1***", login_hidden)
 
 
 def _read_override(word: str) -> Any:
