@@ -185,7 +185,7 @@ def was_seen_at_the_end(source: dict[str, Any]) -> bool:
 
 def row(name: str, source: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
     """One camera's line of the table."""
-    faults = sum(1 for fault in outcome["injected"] if name.startswith(fault["camera"]))
+    faults = sum(1 for fault in outcome["injected"] if name.endswith(fault["camera"]))
     return {
         "name": name,
         "faults": faults,

@@ -168,20 +168,28 @@ class CameraConnection:
     def _opened(self) -> InputContainer:
         begin, deadline = time.monotonic(), self._live.open_seconds
         self._resolve()
-        rest = max(0.1, deadline - (time.monotonic() - begin))
         try:
-            return av.open(
-                self._address.opened.reveal(),
-                "r",
-                format="v4l2" if self._address.scheme == "v4l2" else None,
-                options=self._options,
-                metadata_errors="replace",
-                timeout=(rest, self._live.stall_seconds),
-            )
+            try:
+                return self._open_within(deadline - (time.monotonic() - begin))
+            except av.HTTPOtherClientError:
+                if self._options.pop("allowed_media_types", None) is None:
+                    raise
+                # A camera without video refuses to play nothing; ask what else it has.
+                return self._open_within(deadline - (time.monotonic() - begin))
         except (av.FFmpegError, ValueError) as error:
             seconds = time.monotonic() - begin
             trouble = of_opening(error, self._address.scheme, seconds, deadline)
         raise trouble  # out here, so that the error with the secret in it is no part of it
+
+    def _open_within(self, seconds: float) -> InputContainer:
+        return av.open(
+            self._address.opened.reveal(),
+            "r",
+            format="v4l2" if self._address.scheme == "v4l2" else None,
+            options=self._options,
+            metadata_errors="replace",
+            timeout=(max(0.1, seconds), self._live.stall_seconds),
+        )
 
     def _resolve(self) -> None:
         """Look the host up first, because FFmpeg does not tell this failure from others."""

@@ -1,0 +1,122 @@
+"""Cameras that die and come back, the same or another."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+
+import pytest
+
+from tests.benchmarks.cost import resident_mb
+from tests.live.kit.waiting import until
+from tests.live.kit.watching import Watcher
+
+RESTARTS, WARM = 50, 20
+
+
+def test_a_killed_camera_is_back_soon_after_it_is_up(cameras):
+    camera = cameras.add(size=(160, 120))
+    with Watcher(camera.url) as watcher:
+        watcher.wait_frames(10)
+        cameras.kill()
+        until(lambda: watcher.stats.state in ("BACKOFF", "CONNECTING"), 10)
+        watcher.wait_failure("refused")
+        cameras.start()
+        took = until(lambda: watcher.stats.connections == 2, 20, "a second connection")
+        watcher.wait_frames(5)
+        assert took < 10
+        assert [frame.generation for frame in watcher.seen] == sorted(
+            frame.generation for frame in watcher.seen
+        )
+        assert_times_rise(watcher)
+        pause = max(b.pts_seconds - a.pts_seconds for a, b in itertools.pairwise(watcher.seen))
+        waited = max(b.at - a.at for a, b in itertools.pairwise(watcher.seen))
+        assert pause == pytest.approx(waited, abs=2.0), "the clock did not go on meanwhile"
+
+
+@pytest.mark.slow
+def test_fifty_restarts_leave_nothing_behind(mjpeg):
+    server = mjpeg(size=(160, 120), fps=50)
+    notes = []
+    with Watcher(server.url + "#stable_seconds=0") as watcher:  # never wait long
+        for restart in range(RESTARTS):
+            watcher.wait_frames(3)
+            server.kill()
+            server.start()
+            until(
+                lambda wanted=restart + 2: watcher.stats.connections >= wanted,
+                20,
+                f"connection {restart + 2} of {watcher.stats}",
+            )
+            notes.append((threading.active_count(), len(os.listdir("/proc/self/fd"))))
+        watcher.wait_frames(3)
+        assert watcher.stats.connections >= RESTARTS + 1
+        assert_times_rise(watcher)
+    threads, descriptors = zip(*notes, strict=True)
+    assert max(threads[WARM:]) <= max(threads[:WARM]) + 1
+    assert max(descriptors[WARM:]) <= max(descriptors[:WARM]) + 3
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_connections_that_break(mjpeg):
+    server = mjpeg(size=(320, 240), fps=50)
+    megabytes = []
+    with Watcher(server.url + "#stable_seconds=0") as watcher:
+        for _ in range(30):
+            watcher.wait_frames(2)
+            before = watcher.stats.connections
+            server.hang_up()
+            until(lambda before=before: watcher.stats.connections > before, 20)
+            megabytes.append(resident_mb())
+    assert megabytes[-1] - megabytes[9] < 20
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": (320, 240)},
+        {"size": (120, 160), "fps": 10},
+        {"codec": "mjpeg", "size": (160, 128)},
+    ],
+    ids=["size", "shape and rate", "codec"],
+)
+def test_a_camera_may_come_back_with_another_picture(cameras, change):
+    camera = cameras.add(size=(176, 144))
+    with Watcher(camera.url) as watcher:
+        watcher.wait_frames(10)
+        cameras.kill()
+        width, height = change["size"]
+        camera.options |= {"width": width, "height": height}
+        camera.options |= {key: value for key, value in change.items() if key != "size"}
+        cameras.start()
+        until(lambda: watcher.seen[-1].generation >= 2, 30, "a frame of the new connection")
+        watcher.wait_frames(5)
+        sizes = [frame.size_wh for frame in watcher.seen if frame.generation == 1]
+        assert set(sizes) == {(176, 144)}
+        new = [frame for frame in watcher.seen if frame.generation >= 2]
+        assert {frame.size_wh for frame in new} == {change["size"]}
+        assert all(frame.fault < 12 for frame in watcher.seen)
+        assert watcher.source.size_hw == (height, width)
+        assert_times_rise(watcher)
+
+
+def test_frames_of_an_old_connection_do_not_come_after_those_of_a_new_one(cameras):
+    camera = cameras.add(size=(160, 120))
+    with Watcher(camera.url, call_seconds=0.2) as watcher:
+        for _ in range(3):
+            watcher.wait_frames(3)
+            before = watcher.stats.connections
+            cameras.hang_up()
+            until(lambda before=before: watcher.stats.connections > before, 20)
+        watcher.wait_frames(3)
+        generations = [frame.generation for frame in watcher.seen]
+        assert generations == sorted(generations)
+        numbers = [frame.number for frame in watcher.seen]
+        assert numbers == sorted(numbers), "a picture came after a later one"
+
+
+def assert_times_rise(watcher: Watcher) -> None:
+    times = [frame.pts_seconds for frame in watcher.seen]
+    assert all(later > earlier for earlier, later in itertools.pairwise(times))
+    assert [frame.index for frame in watcher.seen] == list(range(len(times)))
