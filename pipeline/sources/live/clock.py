@@ -24,11 +24,13 @@ Count = Callable[[str], None]
 class LiveClock:
     """Place the pictures of one connection on the source's clock, in ticks of `TIME_BASE`.
 
-    The first one lands where real time is: as long after the source's first picture as it
-    arrived after that one. From then on the camera's timestamps say the distances. A timestamp
-    that goes back, or farther ahead than the time that passed, is a jump: the clock is set by
-    the arrival again, and ``pts_jump`` counted. Missing and repeated ones are replaced by the
-    arrival.
+    The first one lands where real time is: as long after `epoch` as it arrived. From then on the
+    camera's timestamps say the distances. A timestamp that goes back, or farther ahead than the
+    time that passed, is a jump: the clock is set anew, so that this distance is the one between
+    the arrivals, and ``pts_jump`` counted. Missing and repeated timestamps are replaced likewise.
+
+    Attributes:
+        settings: How often the clock was set.
 
     Args:
         epoch: Monotonic seconds at which the source's clock was 0.
@@ -38,9 +40,10 @@ class LiveClock:
 
     def __init__(self, epoch: float, after: int, count: Count) -> None:
         self._epoch, self._last, self._count = epoch, after, count
+        self.settings = 0
         self._shift: float | None = None  # what to add to a timestamp
         self._given = 0.0
-        self._arrival = epoch
+        self._seconds, self._arrival = 0.0, epoch  # of the last picture
 
     def place(self, given: float | None, arrival: float) -> int:
         """The next picture's time.
@@ -49,35 +52,39 @@ class LiveClock:
             given: Its timestamp in seconds, None without one.
             arrival: Monotonic seconds.
         """
-        seconds = arrival - self._epoch
+        waited = arrival - self._arrival
+        seconds = self._seconds + waited
         if given is None:
             self._count("pts_missing")
         elif self._shift is not None and given == self._given:
             self._count("pts_repeated")
         else:
-            if self._shift is None or self._jumped(given, arrival):
+            if self._shift is None or self._jumped(given, waited):
                 self._shift = seconds - given
-            self._given, self._arrival = given, arrival
-            seconds = given + self._shift
-        self._last = max(self._last + 1, round(seconds * _TICKS))
-        return self._last
+                self.settings += 1
+            self._given, seconds = given, given + self._shift
+        self._seconds, self._arrival = seconds, arrival
+        return self._rising(seconds)
 
     def arrived(self, arrival: float) -> int:
         """The next picture's time, where a connection has no clock: when it arrived."""
-        self._last = max(self._last + 1, round((arrival - self._epoch) * _TICKS))
-        return self._last
+        return self._rising(arrival - self._epoch)
 
     def catch_up(self, seconds: float) -> None:
         """Add a delay that has come to stay to all timestamps from now on."""
         if self._shift is not None:
             self._shift += seconds
+            self._seconds += seconds
 
-    def _jumped(self, given: float, arrival: float) -> bool:
-        step, waited = given - self._given, arrival - self._arrival
-        if 0 < step <= waited + _AHEAD_SECONDS:
+    def _jumped(self, given: float, waited: float) -> bool:
+        if 0 < given - self._given <= waited + _AHEAD_SECONDS:
             return False
         self._count("pts_jump")
         return True
+
+    def _rising(self, seconds: float) -> int:
+        self._last = max(self._last + 1, round(seconds * _TICKS))
+        return self._last
 
 
 class Lateness:
@@ -93,19 +100,24 @@ class Lateness:
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
+        self._setting = 0
         self._best: float | None = None  # of the present window
         self._best_before: float | None = None  # of the window before
         self._window_end = 0.0
         self._late_since: float | None = None
         self._late_by = 0.0
 
-    def of(self, time: float, arrival: float) -> float:
+    def of(self, time: float, arrival: float, setting: int) -> float:
         """How much later than usual a picture comes, in seconds; 0 if that is within the limit.
 
         Args:
-            time: When it was taken, on a clock that does not jump.
-            arrival: When it came, on another.
+            time: When it was taken.
+            arrival: When it came, on another clock.
+            setting: Of the clock of `time`; with another one all is measured anew.
         """
+        if setting != self._setting:
+            self._setting = setting
+            self.forget()
         transit = arrival - time
         late = self._over_best(transit, arrival)
         if late <= self._limit:
@@ -127,7 +139,7 @@ class Lateness:
         return True
 
     def forget(self) -> None:
-        """Begin anew, after a jump of the clock."""
+        """Begin anew."""
         self._best = self._best_before = self._late_since = None
 
     def _over_best(self, transit: float, arrival: float) -> float:

@@ -38,7 +38,8 @@ def input_options(
         "analyzeduration": str(_ANALYSE_MICROSECONDS),
         "fpsprobesize": "0",
     }
-    waits = str(round(live.stall_seconds * _MICROSECONDS))
+    # Deadlines are kept from outside; FFmpeg's own ones only make sure that nothing hangs for ever.
+    waits = str(round(2 * max(live.open_seconds, live.stall_seconds) * _MICROSECONDS))
     if scheme in ("rtsp", "rtsps"):
         options |= _rtsp(live, scheme, waits, libavformat)
     elif scheme in ("http", "https", "rtmp", "rtmps", "tcp"):
