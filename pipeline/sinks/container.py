@@ -12,13 +12,20 @@ from pipeline.settings import VideoSettings
 
 
 def open_container(
-    path: Path, settings: VideoSettings, time_base: Fraction, *, growing: bool
+    path: Path,
+    settings: VideoSettings,
+    time_base: Fraction,
+    *,
+    growing: bool,
+    begins_at_zero: bool = False,
 ) -> OutputContainer:
     """Open a file that stays playable while it grows.
 
     Args:
         growing: Leave an MP4 in fragments for good: the only form that needs no index in memory,
             and that can begin before 0.
+        begins_at_zero: The first picture is at 0 s, so an MP4 needs not wait for it to write its
+            header: the file can be opened at once.
     """
     piece = min(1.0, settings.keyframe_seconds)
     options = {
@@ -26,7 +33,8 @@ def open_container(
         "max_interleave_delta": "1000000",  # microseconds; when the sound ends before the picture
     }
     if path.suffix.lower() == ".mp4":
-        flags = ["frag_keyframe", "default_base_moof", "delay_moov"]
+        flags = ["frag_keyframe", "default_base_moof"]
+        flags.append("empty_moov" if begins_at_zero else "delay_moov")
         if not growing:
             flags.append("hybrid_fragmented")
         units = time_base.denominator * -(-1000 // time_base.denominator)  # a second, at least 1000

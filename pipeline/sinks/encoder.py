@@ -44,7 +44,7 @@ class Encoding:
         threads: Of the encoder.
         keyframe_every: Frames from one keyframe to the next, at most.
         rate: Frames/s, roughly; frames carry their own time.
-        is_live: Every picture comes out at once, and every keyframe says all that whoever
+        at_once: No picture waits inside the encoder, and every keyframe says all that whoever
             joins there needs to know.
     """
 
@@ -55,7 +55,7 @@ class Encoding:
     threads: int
     keyframe_every: int
     rate: Fraction
-    is_live: bool = False
+    at_once: bool = False
 
     @classmethod
     def choose(
@@ -66,6 +66,7 @@ class Encoding:
         *,
         live: bool,
         cores: int,
+        at_once: bool = False,
     ) -> Encoding:
         """What the settings ask for; where they say ``auto``, what this machine can carry."""
         encoder = choose_encoder(settings.encoder)
@@ -83,6 +84,7 @@ class Encoding:
             threads=max(1, min(8, cores // 2)),  # the other half is for the engine
             keyframe_every=max(1, round(settings.keyframe_seconds * pace)),
             rate=pace,
+            at_once=at_once,
         )
 
     def configure(
@@ -95,13 +97,13 @@ class Encoding:
         context.thread_count = self.threads
         context.gop_size = self.keyframe_every
         context.flags |= Flags.frame_duration  # else the last picture's length is guessed
-        if not self.is_live:
+        if not self.at_once:
             context.flags |= Flags.global_header  # what files hold once, at their beginning
         context.options = {"bf": "0"}
         if self.encoder == "libx264":
             # A keyframe that was asked for must be one that nothing refers across.
             context.options |= {"preset": str(self.preset), "crf": str(self.crf), "forced-idr": "1"}
-            context.options |= {"tune": "zerolatency"} if self.is_live else {}
+            context.options |= {"tune": "zerolatency"} if self.at_once else {}
             if self.extras:
                 context.options |= {"x264-params": self.extras}
         else:

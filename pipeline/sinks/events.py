@@ -1,0 +1,276 @@
+"""Recording when something is seen: from a little before until a little after."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import Counter, deque
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import ConfigError, SinkError
+from pipeline.frame import Detections, Result
+from pipeline.settings import RecordingSettings, VideoSettings
+from pipeline.sinks.encoder import choose_encoder
+from pipeline.sinks.footage import Calendar, Footage, FootageEncoder, Moment, calendar
+from pipeline.sinks.pattern import FilePattern
+from pipeline.sinks.protocol import SinkTarget, writing
+from pipeline.sinks.recordings import FootageFile, Recordings
+
+log = logging.getLogger(__name__)
+
+_MOST_HELD = 64 << 20  # bytes of footage before an event, however long its keyframes are apart
+
+
+class Sightings:
+    """Which detections begin an event, and keep it going.
+
+    Args:
+        class_names: What class ids mean.
+        wanted: Names of the classes; none: all of them.
+        lowest_score: Below it nothing counts as seen.
+
+    Raises:
+        ConfigError: The model knows no such class.
+    """
+
+    def __init__(
+        self, class_names: tuple[str, ...], wanted: tuple[str, ...], lowest_score: float
+    ) -> None:
+        unknown = [name for name in wanted if name not in class_names]
+        if unknown:
+            raise ConfigError(
+                f"recording.event_classes: the model knows no {unknown[0]!r}; "
+                f"it knows {', '.join(class_names)}"
+            )
+        self.names = class_names
+        self._wanted = np.array([i for i, n in enumerate(class_names) if not wanted or n in wanted])
+        self._lowest_score = lowest_score
+
+    def among(self, found: Detections) -> Detections:
+        """Those that count, best first."""
+        counts = np.isin(found.class_ids, self._wanted) & (found.scores >= self._lowest_score)
+        seen = found[counts]
+        return seen[np.argsort(-seen.scores, kind="stable")]
+
+
+class Event:
+    """Something is seen: what, since when, and how well at best."""
+
+    def __init__(self, source: str, label: str, moment: Moment) -> None:
+        self.label = label
+        self.last_seen = moment.seconds
+        self.files: list[str] = []
+        self._source, self._first = source, moment
+        self._frames: Counter[str] = Counter()
+        self._best: dict[str, Any] = {"score": -1.0}
+
+    def saw(self, moment: Moment, seen: Detections, names: tuple[str, ...]) -> None:
+        """Add what one picture shows; `seen` is not empty, best first."""
+        self.last_seen = moment.seconds
+        self._frames.update({names[i] for i in seen.class_ids.tolist()})
+        score = round(float(seen.scores[0]), 4)
+        if score > self._best["score"]:
+            self._best = {
+                "label": names[int(seen.class_ids[0])],
+                "score": score,
+                "box": [round(float(edge), 2) for edge in seen.boxes[0]],
+                "frame": moment.index,
+            }
+
+    def record(self) -> dict[str, Any]:
+        """One line about it: times of first and last sight, frames by class, the best box."""
+        began = datetime.fromtimestamp(self._first.date).astimezone()
+        return {
+            "source": self._source,
+            "event": self.label,
+            "began": began.isoformat(timespec="milliseconds"),
+            "seconds": round(self.last_seen - self._first.seconds, 3),
+            "pts_seconds": [round(self._first.seconds, 6), round(self.last_seen, 6)],
+            "frames": dict(self._frames),
+            "best": self._best,
+            "files": self.files,
+        }
+
+
+class Rewind:
+    """The last footage, from a keyframe on, bounded in time and in bytes.
+
+    Args:
+        seconds: At least so much is held, once it has come.
+        most_bytes: Never more than this.
+    """
+
+    def __init__(self, seconds: float, most_bytes: int = _MOST_HELD) -> None:
+        self._seconds, self._most_bytes = seconds, most_bytes
+        self._held: deque[Footage] = deque()
+        self._starts: deque[float] = deque()  # times of the keyframes that are held
+        self.bytes = 0
+
+    def add(self, footage: Footage) -> None:
+        """Hold one more, and let go of what is older than need be."""
+        if footage.packet.is_keyframe:
+            self._starts.append(footage.moment.seconds)
+        if not self._starts:  # nothing could be decoded before the first keyframe
+            return
+        self._held.append(footage)
+        self.bytes += footage.packet.size
+        needed = footage.moment.seconds - self._seconds
+        while len(self._starts) > 1 and self._starts[1] <= needed:
+            self._forget()
+        while self.bytes > self._most_bytes:
+            self._forget()
+
+    def take(self) -> Iterator[Footage]:
+        """All of it, oldest first; nothing is left."""
+        held, self._held = self._held, deque()
+        self._starts.clear()
+        self.bytes = 0
+        yield from held
+
+    def _forget(self) -> None:
+        """Let go of the oldest footage up to the next keyframe."""
+        self._starts.popleft()
+        while self._held and (not self._starts or self._held[0].moment.seconds < self._starts[0]):
+            self.bytes -= self._held.popleft().packet.size
+
+
+class EventsSink:
+    """Write a file for each event, and a line about it to ``events.jsonl`` in their folder.
+
+    An event begins when one of the chosen classes is seen, and is over when none was seen for
+    `post_seconds`; its file ends with the keyframe after that. Everything is encoded all the
+    time, and the last `pre_seconds` are held in memory, encoded, so a file begins before its
+    event does. Long events go on in another file after `segment_seconds`.
+    """
+
+    wants_picture = True
+    capacity = 4
+
+    def __init__(
+        self,
+        pattern: FilePattern,
+        target: SinkTarget,
+        video: VideoSettings,
+        recording: RecordingSettings,
+        dates: Calendar = calendar,
+    ) -> None:
+        """`ConfigError` if there is no such encoder here, or no such class in the model."""
+        choose_encoder(video.encoder)
+        self.name = pattern.text
+        self.may_drop = target.live
+        self.frames = 0
+        self._source, self._settings = target.name, recording
+        self._log = pattern.folder / "events.jsonl"
+        self._sightings = Sightings(
+            target.class_names, recording.event_classes, recording.event_score
+        )
+        self._encoder = FootageEncoder(target, video, video.keyframe_seconds, dates=dates)
+        self._rewind = Rewind(recording.pre_seconds)
+        self._recordings = Recordings(pattern, video, recording)
+        self._event: Event | None = None
+        self._events = 0
+        self._failed = False
+
+    def __enter__(self) -> EventsSink:
+        self._recordings.prepare()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._finish()
+        except SinkError as second:
+            if error is None:
+                raise
+            log.debug("while closing after another error: %s", second)
+
+    def write(self, result: Result) -> None:
+        """Encode one picture; what falls out is held or written."""
+        try:
+            for footage in self._encoder.encode(result):
+                self._put(footage)
+        except BaseException:
+            self._failed = True
+            raise
+        self.frames += 1
+
+    def report(self) -> dict[str, Any]:
+        """Path, frames (seen and recorded), events, files, bytes and files deleted."""
+        counts = {"path": self.name, "frames": self.frames, "events": self._events}
+        return counts | self._recordings.report()
+
+    def _put(self, footage: Footage) -> None:
+        moment = footage.moment
+        seen = self._sightings.among(moment.detections)
+        if len(seen):
+            self._saw(moment, seen)
+        if footage.packet.is_keyframe and self._is_over(moment):
+            self._end_event()
+        if self._event is None:
+            self._rewind.add(footage)
+        else:
+            self._record(footage)
+
+    def _saw(self, moment: Moment, seen: Detections) -> None:
+        names = self._sightings.names
+        if self._event is None:
+            self._event = Event(self._source, names[int(seen.class_ids[0])], moment)
+            self._events += 1
+            for before in self._rewind.take():
+                self._record(before)
+        self._event.saw(moment, seen, names)
+
+    def _is_over(self, moment: Moment) -> bool:
+        if self._event is None:
+            return False
+        return moment.seconds - self._event.last_seen > self._settings.post_seconds
+
+    def _record(self, footage: Footage) -> None:
+        assert self._event is not None
+        file = self._recordings.file
+        if file is None or self._is_full(file, footage) or not file.takes(footage):
+            if not footage.packet.is_keyframe:  # nothing before it was held
+                return
+            path = self._recordings.begin(footage, self._event.label)
+            self._event.files.append(str(path.relative_to(self._log.parent)))
+        self._recordings.write(footage)
+
+    def _is_full(self, file: FootageFile, footage: Footage) -> bool:
+        length = footage.moment.seconds - file.began.seconds
+        return footage.packet.is_keyframe and length >= self._settings.segment_seconds
+
+    def _end_event(self) -> None:
+        if self._event is None:
+            return
+        event, self._event = self._event, None
+        self._recordings.close()
+        line = json.dumps(event.record(), ensure_ascii=False) + "\n"
+        with writing(self._log):
+            _append(self._log, line.encode())
+
+    def _finish(self) -> None:
+        try:
+            for footage in [] if self._failed else self._encoder.flush():
+                self._put(footage)
+        finally:
+            self._end_event()
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Append a line in one piece, so that several sinks may share the file."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        os.write(file, line)
+    finally:
+        os.close(file)

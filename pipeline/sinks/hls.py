@@ -1,0 +1,151 @@
+"""A playlist and its pieces (HTTP Live Streaming), which browsers play from any web server."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+
+from pipeline.errors import SinkError
+from pipeline.frame import Result
+from pipeline.settings import RecordingSettings, VideoSettings
+from pipeline.sinks.encoder import Encoder, choose_encoder
+from pipeline.sinks.footage import Footage, FootageEncoder, mux
+from pipeline.sinks.protocol import SinkTarget, writing
+
+log = logging.getLogger(__name__)
+
+_END = "#EXT-X-ENDLIST\n"
+
+
+class HlsSink:
+    """Write pieces of a few seconds, the list of the newest ones, and delete the others.
+
+    List and pieces appear under their names when they are complete, so whoever reads them at
+    any moment finds a list of pieces that are there. A run goes on with the list of the one
+    before, with a mark that players need to make sense of the gap; likewise when the size of
+    the pictures changes. Players are told of the end when the run ends, unless it is killed.
+
+    Each piece begins with a keyframe and can be played on its own. There is no sound.
+    """
+
+    wants_picture = True
+    capacity = 4
+
+    def __init__(
+        self, path: Path, target: SinkTarget, video: VideoSettings, recording: RecordingSettings
+    ) -> None:
+        """`ConfigError` if the encoder asked for does not exist here."""
+        choose_encoder(video.encoder)
+        self.path, self.name = path, str(path)
+        self.may_drop = target.live
+        self.frames = 0
+        self._recording = recording
+        self._encoder = FootageEncoder(target, video, recording.hls_seconds)
+        self._container: OutputContainer | None = None
+        self._stream: VideoStream | None = None
+        self._of: Encoder | None = None
+        self._failed = False
+
+    def __enter__(self) -> HlsSink:
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            with writing(self.path):
+                self._finish()
+        except SinkError as second:
+            if error is None:
+                raise
+            log.debug("while closing after another error: %s", second)
+
+    def write(self, result: Result) -> None:
+        """Encode one picture; what falls out goes into the piece that is being written."""
+        try:
+            with writing(self.path):
+                for footage in self._encoder.encode(result):
+                    self._put(footage)
+        except BaseException:
+            self._failed = True
+            raise
+        self.frames += 1
+
+    def report(self) -> dict[str, Any]:
+        """Path, frames, and how many pieces are there with how many bytes."""
+        sizes = [piece.stat().st_size for piece in self._pieces()]
+        return {
+            "path": self.name,
+            "frames": self.frames,
+            "files": len(sizes),
+            "bytes": sum(sizes),
+        }
+
+    def _put(self, footage: Footage) -> None:
+        if self._container is None or footage.encoder is not self._of:
+            self._open(footage.encoder)
+        assert self._container is not None and self._stream is not None
+        mux(self._container, self._stream, footage.packet)
+
+    def _open(self, encoder: Encoder) -> None:
+        self._close()
+        folder, stem = self.path.parent, self.path.stem.replace("%", "%%")
+        options = {
+            "hls_time": str(self._recording.hls_seconds),
+            "hls_list_size": str(self._recording.hls_pieces),
+            "hls_delete_threshold": "2",  # pieces kept for players that hold an older list
+            "hls_flags": "delete_segments+append_list+omit_endlist+independent_segments"
+            "+program_date_time+temp_file",
+            "hls_segment_filename": f"{folder}/{stem}%d.ts",
+        }
+        self._container = av.open(str(self.path), "w", format="hls", container_options=options)
+        self._stream = self._container.add_stream_from_template(encoder.template)
+        self._of = encoder
+        self._container.start_encoding()
+
+    def _close(self) -> None:
+        container, self._container = self._container, None
+        if container is not None:
+            container.close()
+
+    def _finish(self) -> None:
+        try:
+            for footage in [] if self._failed else self._encoder.flush():
+                self._put(footage)
+        finally:
+            self._close()
+        if self.frames and not self._failed:
+            self._say_it_ends()
+
+    def _say_it_ends(self) -> None:
+        """Add the mark of the end; FFmpeg would also write it before going on with a list."""
+        ended = self.path.with_name(f"{self.path.name}.tmp")
+        ended.write_text(self.path.read_text() + _END)
+        ended.replace(self.path)
+
+    def _pieces(self) -> list[Path]:
+        """The pieces on the disk, also half-written ones; nothing else."""
+        name = re.compile(rf"{re.escape(self.path.stem)}\d+\.ts(\.tmp)?")
+        entries = os.scandir(self.path.parent) if self.path.parent.is_dir() else ()
+        return [Path(entry.path) for entry in entries if name.fullmatch(entry.name)]
+
+    def _sweep(self) -> None:
+        """Delete pieces that a killed run has left behind: those that no list mentions."""
+        listed = set(self.path.read_text().split()) if self.path.is_file() else set()
+        for piece in self._pieces():
+            if piece.name not in listed:
+                piece.unlink()

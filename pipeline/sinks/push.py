@@ -1,0 +1,292 @@
+"""Live video to a server: RTSP (ANNOUNCE and RECORD), RTMP or SRT."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+import av
+import av.error
+
+from pipeline.errors import ConfigError, SinkError
+from pipeline.frame import Result
+from pipeline.settings import VideoSettings
+from pipeline.sinks import pusher
+from pipeline.sinks.encoder import choose_encoder
+from pipeline.sinks.footage import Footage, FootageEncoder
+from pipeline.sinks.protocol import SinkTarget
+from pipeline.sources.live.address import Address, parse_address
+from pipeline.sources.live.backoff import Backoff
+from pipeline.sources.live.causes import PERMANENT, Cause, Trouble, of_opening, of_reading
+
+log = logging.getLogger(__name__)
+
+SCHEMES = {"rtsp", "rtsps", "rtmp", "rtmps", "srt"}
+
+_FORMATS = {"rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "flv", "rtmps": "flv", "srt": "mpegts"}
+_OPTIONS = {
+    "rtsp": {"rtsp_transport": "tcp"},
+    "rtsps": {"rtsp_transport": "tcp"},
+    "rtmp": {"flvflags": "no_duration_filesize"},
+    "rtmps": {"flvflags": "no_duration_filesize"},
+    "srt": {},
+}
+_OPEN_SECONDS = 5.0
+_SEND_SECONDS = 3.0
+_MOMENT = 0.1  # seconds that `write` may wait for a pipe
+
+
+class PushSink:
+    """Send video to a server as it comes, and try again for ever when the server goes.
+
+    `write` takes no longer than encoding and a moment: a program of its own talks to the server
+    (see `pipeline.sinks.pusher`). A result that cannot be sent is dropped before it is encoded,
+    so what is sent can always be decoded; after a gap it goes on with a keyframe.
+
+    Args:
+        url: The server; what stands for user, password and values of the query may be
+            ``$NAME``: then the environment holds it.
+        target: Where the results come from.
+        video: How to encode.
+
+    Raises:
+        ConfigError: The address cannot be read, or there is no such encoder here.
+    """
+
+    wants_picture = True
+    may_drop = True
+    capacity = 2
+
+    def __init__(self, url: str, target: SinkTarget, video: VideoSettings) -> None:
+        choose_encoder(video.encoder)
+        self._address = parse_address(url, os.environ)
+        if self._address.host is None:
+            raise ConfigError(f"out: {self._address.shown}: there is no host to send to")
+        self.name = self._address.shown
+        self.frames = 0
+        self.connections = 0
+        self.frames_dropped: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
+        self._bytes = 0
+        self._encoder = FootageEncoder(target, video, video.keyframe_seconds, at_once=True)
+        self._backoff = Backoff()
+        self._link: _Link | None = None
+        self._retry_at = 0.0
+        self._trouble: Trouble | None = None
+
+    def __enter__(self) -> PushSink:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._hang_up()
+
+    def write(self, result: Result) -> None:
+        """Send one result, or drop it and count why."""
+        now = time.monotonic()
+        self._listen(now)
+        if self._link is None and now < self._retry_at:
+            self.frames_dropped["unreachable"] += 1
+        elif self._link is not None and not self._link.connected:
+            self.frames_dropped["connecting"] += 1
+        elif self._link is not None and not self._link.flush(_MOMENT):
+            self.frames_dropped["queue_full"] += 1
+        else:
+            self._send(result)
+
+    def report(self) -> dict[str, Any]:
+        """Address, frames sent and dropped, bytes, connections, failures by cause."""
+        return {
+            "path": self.name,
+            "frames": self.frames,
+            "bytes": self._bytes,
+            "connections": self.connections,
+            "failures": dict(self.failures),
+            "frames_dropped": dict(self.frames_dropped),
+            "trouble": self._trouble.detail if self._trouble else None,
+        }
+
+    def _send(self, result: Result) -> None:
+        begin = self._link is None or self._link.frames <= 1  # 1: what it connected with is old
+        for footage in self._encoder.encode(result, begin=begin):
+            if self._link is not None and footage.encoder is not self._link.encoder:
+                self._hang_up()  # another size needs another announcement
+            if self._link is None:
+                self._link = _Link(self._address, footage)
+            else:  # the first picture counts when the server has agreed to take it
+                self.frames += 1
+            self._link.send(footage)
+            self._bytes += footage.packet.size
+
+    def _listen(self, now: float) -> None:
+        """Learn what became of the connection."""
+        if self._link is None:
+            return
+        was_connected = self._link.connected
+        trouble = self._link.listen(now)
+        if self._link.connected and not was_connected:
+            self.connections += 1
+            self.frames += 1
+            self._trouble = None
+            log.info("%s: connected", self.name)
+        if trouble is not None:
+            self._lost(trouble, now)
+
+    def _lost(self, trouble: Trouble, now: float) -> None:
+        assert self._link is not None
+        good_seconds = self._link.good_seconds(now)
+        self._hang_up(0.0)
+        self.failures[trouble.cause] += 1
+        if trouble.cause in PERMANENT:
+            raise SinkError(f"{self.name}: {trouble.detail}")
+        self._retry_at = now + self._backoff.wait_after(trouble.cause, now, good_seconds)
+        if self._trouble is None or self._trouble.cause is not trouble.cause:
+            log.warning("%s: %s; trying again", self.name, trouble.detail)
+        self._trouble = trouble
+
+    def _hang_up(self, within: float = pusher.CLOSE_SECONDS) -> None:
+        link, self._link = self._link, None
+        if link is None:
+            return
+        if not link.connected:
+            self.frames_dropped["unreachable"] += 1
+        link.close(within)
+
+
+class _Link:
+    """The program that talks to the server, and the pipes to it and from it; nothing here waits.
+
+    Attributes:
+        encoder: Where what is sent comes from.
+        connected: Whether the server has agreed to take it.
+        frames: Packets that were given to it.
+    """
+
+    def __init__(self, address: Address, first: Footage) -> None:
+        self.encoder = first.encoder
+        self.connected = False
+        self.frames = 0
+        self._scheme = address.scheme
+        self._began = time.monotonic()
+        self._connected_at = 0.0
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(Path(pusher.__file__))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # FFmpeg tells there what it is asked for, with passwords
+            bufsize=0,
+            start_new_session=True,  # Ctrl-C is not for it
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._pipe, self._answers = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._pipe, False)
+        os.set_blocking(self._answers, False)
+        self._unsent = bytearray(json.dumps(_order(address, first)).encode() + b"\n")
+        self._heard = b""
+
+    def send(self, footage: Footage) -> None:
+        """Hand over one packet; what does not fit into the pipe waits for `flush`."""
+        packet, data = footage.packet, bytes(footage.packet)
+        head = pusher.HEAD.pack(
+            packet.pts or 0, packet.duration or 0, len(data), packet.is_keyframe
+        )
+        self._unsent += head + data
+        self.frames += 1
+        self.flush(_MOMENT)
+
+    def flush(self, within: float) -> bool:
+        """Push into the pipe what has been waiting; tell whether all of it went."""
+        deadline = time.monotonic() + within
+        while self._unsent:
+            try:
+                del self._unsent[: os.write(self._pipe, self._unsent)]
+            except BlockingIOError:
+                left = deadline - time.monotonic()
+                if left <= 0 or not select.select([], [self._pipe], [], left)[1]:
+                    return False
+            except BrokenPipeError:  # it has ended; `listen` knows why
+                return False
+        return True
+
+    def listen(self, now: float) -> Trouble | None:
+        """Hear whether it has connected; return why it ended, if it did."""
+        self.flush(0.0)  # a keyframe may be larger than a pipe
+        ended = self._process.poll() is not None
+        with suppress(BlockingIOError):
+            self._heard += os.read(self._answers, 4096)
+        *lines, self._heard = self._heard.split(b"\n")
+        for line in map(json.loads, lines):
+            if "error" in line:
+                return self._failure(line["error"], now)
+            self.connected, self._connected_at = True, now
+        if ended:
+            return self._ending()
+        return None
+
+    def good_seconds(self, now: float) -> float:
+        """How long the server has been taking pictures."""
+        return now - self._connected_at if self.connected else 0.0
+
+    def close(self, within: float) -> None:
+        """Let it say goodbye to the server, for at most so long; then it is killed."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        if within:
+            self.flush(_MOMENT)
+        self._process.stdin.close()
+        try:
+            self._process.wait(within)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+    def _failure(self, number: int, now: float) -> Trouble:
+        error = error_of(number)
+        if self.connected:
+            return of_reading(error, _SEND_SECONDS)
+        return of_opening(error, self._scheme, now - self._began, _OPEN_SECONDS)
+
+    def _ending(self) -> Trouble:
+        code = self._process.returncode
+        if code != -signal.SIGALRM:
+            return Trouble(Cause.OTHER, f"the program that sends has ended (exit code {code})")
+        if self.connected:
+            return Trouble(Cause.STALLED, f"took no data for {_SEND_SECONDS:g} s")
+        return Trouble(Cause.TIMEOUT, f"no usable answer within {_OPEN_SECONDS:g} s")
+
+
+def error_of(number: int) -> av.FFmpegError:
+    """The error that PyAV raises for one of FFmpeg's numbers."""
+    kinds = cast("dict[int, type[av.FFmpegError]]", av.error.classes)
+    return kinds.get(number, av.FFmpegError)(number, "")
+
+
+def _order(address: Address, first: Footage) -> dict[str, Any]:
+    """What the program is told; see there."""
+    encoder = first.encoder
+    height, width = encoder.size_hw
+    return {
+        "url": address.opened.reveal(),
+        "format": _FORMATS[address.scheme],
+        "options": _OPTIONS[address.scheme],
+        "codec": encoder.encoding.encoder,
+        "size": [width, height],
+        "time_base": [encoder.time_base.numerator, encoder.time_base.denominator],
+        "open_seconds": _OPEN_SECONDS,
+        "send_seconds": _SEND_SECONDS,
+    }

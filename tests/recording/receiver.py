@@ -1,0 +1,113 @@
+"""A server that takes pushed video, and what it got; see `rtsp_receiver`."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import subprocess
+from pathlib import Path
+from types import TracebackType
+
+import av
+import pytest
+
+from tests.clips import read_number
+from tests.live.kit.cameras import SYSTEM_PYTHON
+from tests.live.kit.ports import free_port
+
+PROGRAM = Path(__file__).with_name("rtsp_receiver.py")
+PACKAGES = (
+    "gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-bad gstreamer1.0-plugins-good"
+)
+_PROBE = """
+import gi
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import Gst, GstRtspServer
+Gst.init(None)
+missing = [n for n in "rtph264depay h264parse filesink".split() if not Gst.ElementFactory.find(n)]
+assert not missing, missing
+"""
+
+
+@functools.cache
+def why_no_receiver() -> str | None:
+    """What has to be installed before a `Receiver` can start; None when all is there."""
+    try:
+        probe = [SYSTEM_PYTHON, "-c", _PROBE]
+        subprocess.run(probe, check=True, capture_output=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return f"no GStreamer RTSP server here; on Debian: apt install {PACKAGES}"
+    return None
+
+
+class Receiver:
+    """A process that takes RTSP pushes to ``/cam``.
+
+    Args:
+        folder: Where it puts what it gets.
+        login: User and password that it asks for.
+    """
+
+    def __init__(self, folder: Path, *login: str) -> None:
+        if why_no_receiver():
+            pytest.skip(str(why_no_receiver()))
+        self.port = free_port()
+        self.url = f"rtsp://127.0.0.1:{self.port}/cam"
+        self._folder, self._login = folder, login
+        self._starts = 0
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Listen, on the same port at every start."""
+        self._starts += 1
+        self.folder.mkdir(parents=True)
+        command = [SYSTEM_PYTHON, str(PROGRAM), str(self.port), str(self.folder), *self._login]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+
+    @property
+    def folder(self) -> Path:
+        """Holds what came since the last start."""
+        return self._folder / str(self._starts)
+
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+
+    def got(self) -> list[list[int]]:
+        """Numbers of the pictures of each connection since the last start."""
+        return [shown(path) for path in sorted(self.folder.glob("*.h264"))]
+
+    def count(self) -> int:
+        """How many pictures came since the last start."""
+        return sum(map(len, self.got()))
+
+    def __enter__(self) -> Receiver:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+
+def shown(path: Path) -> list[int]:
+    """Numbers of the pictures in a file that is still being written."""
+    numbers: list[int] = []
+    try:
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                numbers.append(read_number(frame))
+    except av.FFmpegError:
+        pass
+    return numbers

@@ -1,0 +1,197 @@
+"""Live video to a server: it comes, stays away, hangs and comes back; nobody else notices."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import time
+from contextlib import closing
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import ConfigError, SinkError
+from pipeline.frame import Detections, Frame, Result
+from pipeline.settings import VideoSettings
+from pipeline.sinks import SinkTarget, open_sink, push
+from pipeline.sinks.push import PushSink
+from tests.clips import as_frame
+from tests.live.kit.odd_servers import SilentServer, StatusServer, refused_url
+from tests.live.kit.waiting import until
+from tests.live.kit.wire import Wire
+from tests.recording.footage import LIVE, NAMES, Pushing, shot
+from tests.recording.receiver import Receiver
+
+PASSWORD = "p@ss/w:rd#1"
+QUOTED = "p%40ss%2Fw%3Ard%231"
+A_MOMENT = 2.0  # seconds; in truth a tenth, but this machine may be busy
+
+
+def pushing(url: str, **settings: object) -> PushSink:
+    sink = open_sink(url, LIVE, VideoSettings(**settings))  # type: ignore[arg-type]
+    assert isinstance(sink, PushSink)
+    return sink
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait two seconds for a server, and a quarter before the next try."""
+    monkeypatch.setattr(push, "_OPEN_SECONDS", 2.0)
+    monkeypatch.setattr(push, "_SEND_SECONDS", 1.0)
+    monkeypatch.setattr(push.Backoff, "wait_after", lambda *_: 0.25)
+
+
+def accounted(sink: PushSink) -> int:
+    """Results that were sent or dropped."""
+    return sink.frames + sum(sink.frames_dropped.values())
+
+
+def test_a_server_gets_every_picture_from_the_moment_it_is_connected(tmp_path: Path) -> None:
+    with Receiver(tmp_path) as server:
+        with pushing(server.url) as sink:
+            run = Pushing(sink)
+            run.until(lambda: sink.connections)
+            run.more(60)
+            until(lambda: server.count() == sink.frames, what="the last picture")
+        (got,) = server.got()
+    assert len(got) == sink.frames >= 60
+    assert all(b - a == 1 for a, b in pairwise(got[1:]))
+    assert got[-1] == run.written - 1
+    assert sink.report()["failures"] == {} and sink.connections == 1
+    assert accounted(sink) == run.written and set(sink.frames_dropped) <= {"connecting"}
+
+
+def test_the_login_is_used_and_never_shown(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with Receiver(tmp_path, "me", PASSWORD) as server:
+        url = server.url.replace("://", f"://me:{QUOTED}@")
+        with pushing(url) as sink:
+            run = Pushing(sink)
+            run.until(lambda: sink.connections)
+            titles = subprocess.run(
+                ["ps", "-eo", "args"], capture_output=True, text=True, check=True
+            ).stdout
+            run.more(10)
+    shown = titles + caplog.text + json.dumps(sink.report()) + sink.name + repr(sink)
+    assert "pusher" in titles
+    assert not any(word in shown for word in (PASSWORD, QUOTED, "w%3Ard", "w:rd"))
+
+
+def test_a_wrong_password_is_told_apart_and_not_tried_often(tmp_path: Path) -> None:
+    with (
+        Receiver(tmp_path, "me", PASSWORD) as server,
+        pushing(server.url.replace("://", "://me:secret@")) as sink,
+    ):
+        run = Pushing(sink)
+        run.until(lambda: sink.failures)
+        run.more(50)
+        assert dict(sink.failures) == {"unauthorised": 1}
+        assert "secret" not in json.dumps(sink.report())
+        assert accounted(sink) == run.written and sink.frames == 0
+
+
+def test_a_server_that_is_killed_and_comes_back_goes_on_with_a_keyframe(
+    tmp_path: Path, impatient: None
+) -> None:
+    with Receiver(tmp_path) as server, pushing(server.url) as sink:
+        run = Pushing(sink)
+        for round_ in range(1, 3):
+            run.until(lambda: sink.connections == round_)  # noqa: B023
+            run.more(20)
+            run.until(server.got)
+            server.kill()
+            run.until(lambda: sum(sink.failures.values()) >= round_)  # noqa: B023
+            server.start()
+        run.until(lambda: sink.connections == 3)
+        run.more(30)
+        run.until(lambda: server.count() > 10)
+        (got,) = server.got()
+        assert all((b - a) % 256 == 1 for a, b in pairwise(got[1:]))
+        assert accounted(sink) == run.written
+        assert sink.frames_dropped["unreachable"] > 0
+        assert run.longest < A_MOMENT
+
+
+@pytest.mark.parametrize(
+    "status, cause", [("404 Not Found", "not_found"), ("403 Forbidden", "unauthorised")]
+)
+def test_a_refusal_has_its_cause(impatient: None, status: str, cause: str) -> None:
+    with StatusServer(status) as server, pushing(server.url()) as sink:
+        Pushing(sink).until(lambda: sink.failures)
+        assert set(sink.failures) == {cause}
+
+
+def test_a_server_that_is_not_there_costs_nothing(impatient: None) -> None:
+    with pushing(refused_url()) as sink:
+        run = Pushing(sink)
+        run.until(lambda: sink.failures["refused"] >= 3)
+        assert run.longest < A_MOMENT
+        assert sink.frames == 0
+        assert run.written - accounted(sink) in (0, 1)  # one may be on its way
+
+
+def test_a_silent_server_holds_up_nobody_and_is_given_up_in_time(impatient: None) -> None:
+    with SilentServer() as server, pushing(server.url()) as sink:
+        run = Pushing(sink)
+        run.until(lambda: sink.failures["timeout"] >= 2)
+        assert server.connections >= 2 and run.longest < A_MOMENT
+        began = time.monotonic()
+    assert time.monotonic() - began < 2 * A_MOMENT
+    assert accounted(sink) == run.written
+
+
+def noise(number: int) -> Result:
+    """A picture that does not get small."""
+    pixels = np.random.default_rng(number).integers(0, 256, (360, 640, 3), np.uint8)
+    picture = as_frame(pixels, "yuv420p")
+    return Result(Frame(picture, "cam", number, number, Fraction(1, 25), 0.0), Detections.none())
+
+
+def test_a_server_that_stops_reading_is_left_and_found_again(
+    tmp_path: Path, impatient: None
+) -> None:
+    with (
+        Receiver(tmp_path) as server,
+        closing(Wire(server.port)) as wire,
+        pushing(wire.through(server.url), crf=1) as sink,
+    ):
+        run = Pushing(sink, noise)
+        run.until(lambda: sink.connections == 1)
+        wire.hold()
+        run.until(lambda: sink.failures)
+        assert "queue_full" in sink.frames_dropped
+        wire.release()
+        run.until(lambda: sink.connections == 2)
+        assert set(sink.failures) <= {"stalled", "timeout"}
+        assert accounted(sink) == run.written and run.longest < A_MOMENT
+
+
+def test_another_size_is_announced_anew(tmp_path: Path) -> None:
+    with Receiver(tmp_path) as server, pushing(server.url) as sink:
+        run = Pushing(sink, lambda n: shot(n, size=(64, 48) if n >= 100 else (128, 96)))
+        run.until(lambda: sink.connections == 2)
+        run.more(10)
+        assert not sink.failures and accounted(sink) == run.written
+
+
+def test_what_cannot_be_encoded_is_a_sink_error() -> None:
+    with pushing(refused_url()) as sink, pytest.raises(SinkError, match="cannot encode"):
+        sink.write(shot(0, size=(20_000, 2)))
+
+
+def test_an_address_without_a_host_is_a_config_error_without_the_password() -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_sink("rtsp://me:secret@/x", LIVE, VideoSettings())
+    assert "secret" not in str(caught.value)
+
+
+def test_each_source_can_have_its_own_path() -> None:
+    target = SinkTarget("front door/1", NAMES, live=True)
+    sink = open_sink("rtsp://me:x@host/{source}", target, VideoSettings())
+    assert sink.name == "rtsp://host/front%20door_1"
