@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gc
+import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import run_stream
 from pipeline.blur import (
     BLOCKS,
     FORGOTTEN_SECONDS,
@@ -327,3 +330,29 @@ def test_the_decoders_picture_is_left_alone() -> None:
     list(render([result], NAMES, ONLY_BLUR))
     for a, b in zip(planes(frame.picture), before, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def detail(picture: np.ndarray, box: list[float]) -> float:
+    """Mean difference of neighbouring pixels inside a box: what there is to be read."""
+    x1, y1, x2, y2 = map(round, box)
+    inside = picture[y1:y2, x1:x2].astype(int)
+    return float(np.abs(np.diff(inside, axis=0)).mean() + np.abs(np.diff(inside, axis=1)).mean())
+
+
+def test_the_whole_line_blurs_what_it_finds_and_counts_it_in_zones(tmp_path: Path) -> None:
+    source = "synthetic://street?seed=3&size=640x360&fps=25&seconds=0.2"
+    zone = "zones.all={polygon: [[0, 0], [1, 0], [1, 1], [0, 1]], classes: [car, bus]}"
+    for name, blur in (("clear", "[]"), ("hidden", "[car]")):
+        out = [f"{tmp_path / name}/", str(tmp_path / f"{name}.jsonl")]
+        words = ["--no-draw", "--quiet", "--set", f"render.blur={blur}", zone]
+        report = str(tmp_path / "report.json")
+        assert run_stream.main([source, "--out", *out, *words, "--report", report]) == 0
+    for line in map(json.loads, (tmp_path / "hidden.jsonl").read_text().splitlines()):
+        cars = [found["box"] for found in line["detections"] if found["label"] == "car"]
+        assert cars and line["zones"]["all"]["car"] == len(cars) and "bus" in line["zones"]["all"]
+        clear, hidden = (
+            cv2.imread(str(tmp_path / name / f"{line['frame']:06d}.jpg"))
+            for name in ("clear", "hidden")
+        )
+        for box in cars:
+            assert detail(hidden, box) < 0.7 * detail(clear, box)
