@@ -172,6 +172,7 @@ class Tls:
     def context(self) -> ssl.SSLContext:
         """For Python's own sockets."""
         context = ssl.create_default_context()
+        context.sslsocket_class = _TidySocket
         if not self.verify:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         try:
@@ -184,6 +185,17 @@ class Tls:
             reason = error.strerror or str(error)
             raise ConfigError(f"out: cannot use the certificates {names}: {reason}") from error
         return context
+
+
+class _TidySocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails, which paho-mqtt leaves to the collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
 
 
 def _no_passphrase() -> str:

@@ -12,9 +12,11 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol
 
 from pipeline.graph import Background, background
@@ -23,7 +25,22 @@ from pipeline.sinks.brokers.outbox import Message, Outbox
 log = logging.getLogger(__name__)
 
 State = Literal["CONNECTING", "RUNNING", "BACKOFF", "REFUSED", "CLOSED", "BROKEN"]
-Confirm = Callable[[Message, str | None], None]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a broker will not have a message.
+
+    Attributes:
+        reason: In a sentence.
+        lasts: Whether the next one for the same topic will be refused, too.
+    """
+
+    reason: str
+    lasts: bool = True
+
+
+Confirm = Callable[[Message, Refusal | None], None]
 
 BATCH = 50  # records under way at once, over all outboxes
 TICK_SECONDS = 1.0
@@ -35,7 +52,8 @@ class Patience:
 
     Attributes:
         first_retry, longest_retry: Pauses between attempts grow from one to the other; who has
-            been refused waits the longest at once.
+            been refused waits the longest at once, and so does a topic.
+        stable: A connection that held for so long was a good one.
         connect: For a connection.
         answer: For any confirmation, while messages are under way.
         flush: For what is left at the end.
@@ -43,6 +61,7 @@ class Patience:
 
     first_retry: float = 1.0
     longest_retry: float = 30.0
+    stable: float = 10.0
     connect: float = 3.0
     answer: float = 5.0
     flush: float = 2.0
@@ -64,7 +83,7 @@ class Connection(Protocol):
     """An open connection; every method raises `BrokerTrouble` when it has gone."""
 
     def send(self, messages: Sequence[Message], confirm: Confirm) -> None:
-        """Deliver all; call `confirm` for each with None, or why the broker refused it."""
+        """Deliver all; call `confirm` for each with None, or with why it was refused."""
         ...
 
     def idle(self) -> None:
@@ -102,7 +121,7 @@ class Courier:
     """Delivers the mail of its outboxes, in turn, until the last one has been detached.
 
     Attributes:
-        state: What it is doing.
+        state: What it is doing; after a failure that one, until a connection is there.
         trouble: What went wrong last; None when all is well.
         connections: Times that a connection was established.
         error: A fault of this program that ended the thread.
@@ -116,7 +135,10 @@ class Courier:
         self._server, self._patience = server, server.patience
         self._outboxes: list[Outbox] = []
         self._closing: set[Outbox] = set()
-        self._failures = 0  # since something was last confirmed
+        self._refused: dict[str, tuple[float, str]] = {}  # by topic: until when, and why
+        self._suspects: set[str] = set()  # topics that the last connection may have broken over
+        self._connected_at = 0.0
+        self._failures = 0  # since a connection was last stable
         self._said: set[str] = set()  # troubles since then that are in the log
         self._changed = threading.Condition()
         self._thread: Background | None = None
@@ -166,6 +188,11 @@ class Courier:
         """Why there is no room in an outbox, if there is none."""
         return "broker_slow" if self.state == "RUNNING" else "broker_down"
 
+    def refusal_of(self, topic: str) -> str | None:
+        """Why the broker does not let us write there, if so."""
+        _, reason = self._refused.get(topic, (0.0, None))
+        return reason
+
     def _run(self) -> None:
         try:
             while self._outboxes:
@@ -184,13 +211,14 @@ class Courier:
 
     def _serve(self) -> None:
         """Deliver what there is for as long as the connection holds."""
-        self.state = "CONNECTING"
         with closing(self._server.connect()) as connection:
             self.connections += 1
-            self.state = "RUNNING"
+            self.state, self._connected_at = "RUNNING", time.monotonic()
             while self._outboxes:
                 if letters := self._next_letters():
-                    self._deliver(connection, letters)
+                    for messages in self._groups(letters):
+                        connection.send(messages, partial(self._settle, letters))
+                    self.wake()  # whoever flushes
                 else:
                     connection.idle()
                     self._recovered()
@@ -205,28 +233,51 @@ class Courier:
         share = -(-BATCH // max(1, len(outboxes)))
         return {message: outbox for outbox in outboxes for message in outbox.take(share)}
 
+    def _groups(self, letters: dict[Message, Outbox]) -> Iterator[list[Message]]:
+        """What to send at once, in order, leaving out what the broker has just refused.
+
+        Some brokers break the connection over what they refuse, and their answer may be lost
+        with it if more was under way. So whatever was under way then is tried alone.
+        """
+        together: list[Message] = []
+        for message, outbox in letters.items():
+            if self._is_refused(message.topic):
+                outbox.settle(message, refused=True)
+            elif message.topic in self._suspects:
+                yield from filter(None, (together, [message]))
+                together = []
+            else:
+                together.append(message)
+        yield from filter(None, (together,))
+
+    def _is_refused(self, topic: str) -> bool:
+        until, _ = self._refused.get(topic, (0.0, ""))
+        return time.monotonic() < until
+
     def _has_work(self) -> bool:
         return not self._outboxes or any(outbox.has_mail for outbox in self._outboxes)
 
-    def _deliver(self, connection: Connection, letters: dict[Message, Outbox]) -> None:
-        def confirm(message: Message, refusal: str | None) -> None:
-            letters[message].settle(message, refused=refusal is not None)
-            if refusal is not None:
-                self.state = "REFUSED"
-                self._tell(BrokerRefuses(refusal))
-            elif self._failures or not message.retain:
-                self._recovered()
-
-        connection.send(list(letters), confirm)
-        self.wake()  # whoever flushes
+    def _settle(
+        self, letters: dict[Message, Outbox], message: Message, refusal: Refusal | None
+    ) -> None:
+        letters[message].settle(message, refused=refusal is not None)
+        self._suspects.discard(message.topic)
+        if refusal is None:
+            self._refused.pop(message.topic, None)
+            self._recovered()
+            return
+        reason = self._tell(BrokerRefuses(refusal.reason))
+        if refusal.lasts:
+            until = time.monotonic() + self._patience.longest_retry
+            self._refused[message.topic] = until, reason
 
     def _recovered(self) -> None:
         """The broker did something for us."""
-        if self._failures:
+        self.trouble = None
+        if self._failures and time.monotonic() - self._connected_at >= self._patience.stable:
             log.info("%s: all is well again", self._server.name)
             self._failures = 0
-            self._said.clear()  # but not after a refused message: the next one will be, too
-        self.state, self.trouble = "RUNNING", None
+            self._said.clear()
 
     def _failed(self, trouble: BrokerTrouble) -> None:
         self._failures += 1
@@ -234,19 +285,19 @@ class Courier:
         with self._changed:
             self.state = trouble.state
             for outbox in self._outboxes:
-                outbox.put_back()
+                self._suspects |= outbox.put_back()
             for outbox in self._closing:
                 outbox.given_up = True
             self._changed.notify_all()
 
-    def _tell(self, trouble: BrokerTrouble) -> None:
+    def _tell(self, trouble: BrokerTrouble) -> str:
         """Keep it for the report; log each kind of trouble once in an outage."""
-        self.trouble = self._server.without_secrets(str(trouble))
-        if self.trouble in self._said:
-            return
-        self._said.add(self.trouble)
-        level = logging.ERROR if trouble.state == "REFUSED" else logging.WARNING
-        log.log(level, "%s: %s; the run goes on", self._server.name, self.trouble)
+        self.trouble = text = self._server.without_secrets(str(trouble))
+        if text not in self._said:
+            self._said.add(text)
+            level = logging.ERROR if trouble.state == "REFUSED" else logging.WARNING
+            log.log(level, "%s: %s; the run goes on", self._server.name, text)
+        return text
 
     def _pause(self, trouble: BrokerTrouble) -> None:
         """Wait before the next attempt, but not when somebody has to leave."""

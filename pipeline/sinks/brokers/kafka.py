@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,7 +20,13 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from pipeline.errors import ConfigError
 from pipeline.sinks.brokers.address import Address, named_after
-from pipeline.sinks.brokers.courier import BrokerRefuses, BrokerTrouble, Confirm, Patience
+from pipeline.sinks.brokers.courier import (
+    BrokerRefuses,
+    BrokerTrouble,
+    Confirm,
+    Patience,
+    Refusal,
+)
 from pipeline.sinks.brokers.outbox import Message
 from pipeline.sinks.brokers.sink import BrokerSink
 from pipeline.sinks.protocol import SinkTarget
@@ -36,15 +42,17 @@ _REFUSALS = {
     KafkaError.ILLEGAL_SASL_STATE,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 }
-# What concerns one message, or the right to write there, and not the connection.
+# What concerns one message, not the connection; and what concerns its whole topic.
 _REFUSED_MESSAGES = {
     KafkaError.MSG_SIZE_TOO_LARGE,
     KafkaError.INVALID_MSG,
     KafkaError.INVALID_RECORD,
     KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.POLICY_VIOLATION,
+}
+_REFUSED_TOPICS = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.TOPIC_EXCEPTION,
-    KafkaError.POLICY_VIOLATION,
     KafkaError._UNKNOWN_TOPIC,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
 }
@@ -79,7 +87,7 @@ class KafkaServer:
         try:
             Producer(server.producer_settings() | {"bootstrap.servers": ""})  # asks nobody
         except (KafkaException, ValueError, TypeError) as error:
-            raise _bad_options(error) from None
+            raise _bad_options(error, login) from None
         return server
 
     @property
@@ -186,8 +194,9 @@ class KafkaConnection:
         self._left -= 1
         if error is None:
             confirm(message, None)
-        elif error.code() in _REFUSED_MESSAGES:
-            confirm(message, f"writing to {message.topic} refused: {error.str()}")
+        elif error.code() in _REFUSED_MESSAGES | _REFUSED_TOPICS:
+            reason = f"writing to {message.topic} refused: {error.str()}"
+            confirm(message, Refusal(reason, lasts=error.code() in _REFUSED_TOPICS))
         else:
             failures.append(error)
 
@@ -215,11 +224,10 @@ class _QuietLog:
         log.debug(message, *values)
 
 
-def _bad_options(error: Exception) -> ConfigError:
-    """Names the option only: librdkafka's own sentences repeat the value."""
-    named = re.search(r'property[: ]+"([\w.]+)"|for ([\w.]+)|"([\w.]+)"', str(error))
-    name = next(filter(None, named.groups()), "?") if named else "?"
-    return ConfigError(f"out: kafka:// does not accept the option or value of {name!r}")
+def _bad_options(error: Exception, given: Iterable[str]) -> ConfigError:
+    """Names options only: librdkafka's own sentences repeat their values."""
+    named = [name for name in given if name in str(error)] or given
+    return ConfigError(f"out: kafka:// takes no such option, or value, as in {', '.join(named)}")
 
 
 def kafka_sink(address: Address, target: SinkTarget, patience: Patience) -> BrokerSink:

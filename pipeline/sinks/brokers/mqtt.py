@@ -38,7 +38,13 @@ from paho.mqtt.reasoncodes import ReasonCode
 from pipeline.errors import ConfigError
 from pipeline.frame import Result
 from pipeline.sinks.brokers.address import Address, Tls, named_after
-from pipeline.sinks.brokers.courier import BrokerRefuses, BrokerTrouble, Confirm, Patience
+from pipeline.sinks.brokers.courier import (
+    BrokerRefuses,
+    BrokerTrouble,
+    Confirm,
+    Patience,
+    Refusal,
+)
 from pipeline.sinks.brokers.outbox import Message
 from pipeline.sinks.brokers.sink import BrokerSink
 from pipeline.sinks.protocol import SinkTarget
@@ -133,7 +139,7 @@ class MqttConnection:
         self._client = self._new_client(server)
         try:
             self._log_in(server)
-            self.send([self._availability(ONLINE)], _ignore)
+            self.send([self._availability(ONLINE)], _insist)
         except BaseException:
             self._let_go()
             raise
@@ -143,7 +149,7 @@ class MqttConnection:
         self._confirm, self._last_answer = confirm, time.monotonic()
         for message in messages:
             if self._largest is not None and len(message.payload) + 256 > self._largest:
-                confirm(message, "the broker takes no messages of this size")
+                confirm(message, Refusal("the broker takes no records of this size", lasts=False))
             else:
                 self._wait_until_unanswered(self._window - 1)
                 self._publish(message)
@@ -282,11 +288,22 @@ class MqttConnection:
         self._last_answer = time.monotonic()
         message = self._waiting.pop(number, None)
         if message is not None:
-            refusal = f"publishing refused: {reason}" if reason.is_failure else None
-            self._confirm(message, refusal)
+            self._confirm(message, _refusal_of(message, reason) if reason.is_failure else None)
 
 
-def _ignore(message: Message, refusal: str | None) -> None:
+def _refusal_of(message: Message, reason: ReasonCode) -> Refusal:
+    """Rights do not come from one moment to the next; space and quota may."""
+    lasts = str(reason) in {"Not authorized", "Topic name invalid"}
+    return Refusal(f"writing to {message.topic} refused: {reason}", lasts)
+
+
+def _insist(message: Message, refusal: Refusal | None) -> None:
+    """Who may not even say that it is there has the wrong rights, or the wrong prefix."""
+    if refusal is not None:
+        raise BrokerRefuses(refusal.reason)
+
+
+def _ignore(message: Message, refusal: Refusal | None) -> None:
     """For messages that nobody counts."""
 
 

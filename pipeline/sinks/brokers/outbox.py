@@ -96,14 +96,20 @@ class Outbox:
             else:
                 self.sent += 1
 
-    def put_back(self) -> None:
-        """Take back what is under way, and have all values told again: the connection is gone."""
+    def put_back(self) -> set[str]:
+        """The connection is gone: take back what was under way, and have all values told again.
+
+        Returns:
+            The topics of what was under way.
+        """
         with self._lock:
+            topics = {message.topic for message in self._under_way}
             records = [message for message in self._under_way if not message.retain]
             self._under_way.clear()
             self._records.extendleft(reversed(records))
             self._drop_surplus("broker_down")
             self._stale = dict.fromkeys(self._values)
+            return topics
 
     def close(self) -> None:
         """Give up what has not been delivered, and count it."""

@@ -21,7 +21,13 @@ from redis.retry import Retry
 
 from pipeline.errors import ConfigError
 from pipeline.sinks.brokers.address import Address, Tls, named_after
-from pipeline.sinks.brokers.courier import BrokerRefuses, BrokerTrouble, Confirm, Patience
+from pipeline.sinks.brokers.courier import (
+    BrokerRefuses,
+    BrokerTrouble,
+    Confirm,
+    Patience,
+    Refusal,
+)
 from pipeline.sinks.brokers.outbox import Message
 from pipeline.sinks.brokers.sink import BrokerSink
 from pipeline.sinks.protocol import SinkTarget
@@ -99,7 +105,7 @@ class RedisConnection:
                 )
             answers = pipeline.execute(raise_on_error=False)
             for message, answer in zip(messages, answers, strict=True):
-                confirm(message, _refusal(answer))
+                confirm(message, _refusal(message, answer))
 
     def idle(self) -> None:
         """Find out whether the server is still there."""
@@ -151,15 +157,16 @@ def _troubles() -> Iterator[None]:
         raise BrokerTrouble(str(error)) from error
 
 
-def _refusal(answer: object) -> str | None:
+def _refusal(message: Message, answer: object) -> Refusal | None:
     """Why an entry was not added, if so; raises what concerns the server as a whole."""
-    if not isinstance(answer, redis.exceptions.ResponseError):
-        if isinstance(answer, Exception):
-            raise answer
+    if not isinstance(answer, redis.exceptions.RedisError):
         return None
+    if not isinstance(answer, redis.exceptions.ResponseError):
+        raise answer
     if isinstance(answer, redis.exceptions.ReadOnlyError):
         raise answer  # a replica now; perhaps the next connection leads to its master
-    return f"adding to the stream refused: {answer}"
+    lasts = isinstance(answer, redis.exceptions.NoPermissionError) or "WRONGTYPE" in str(answer)
+    return Refusal(f"adding to the stream {message.topic} refused: {answer}", lasts)
 
 
 def redis_sink(address: Address, target: SinkTarget, patience: Patience) -> BrokerSink:

@@ -71,7 +71,7 @@ class BrokerSink:
         assert self._courier is not None
         self._farewell()
         self._stack.close()
-        state = self._courier.state
+        state = self._state()
         self._state_at_end = "CLOSED" if state == "RUNNING" else state
         if error is None:
             self._raise_fault(self._courier)
@@ -97,9 +97,16 @@ class BrokerSink:
             "frames": counts["sent"],
             **counts,
             "reconnects": courier.reconnects if courier else 0,
-            "state": self._state_at_end or (courier.state if courier else "READY"),
-            "trouble": courier.trouble if courier else None,
+            "state": self._state_at_end or self._state(),
+            "trouble": courier and (courier.refusal_of(self._topic) or courier.trouble),
         }
+
+    def _state(self) -> str:
+        if self._courier is None:
+            return "READY"
+        if self._courier.state == "RUNNING" and self._courier.refusal_of(self._topic):
+            return "REFUSED"
+        return self._courier.state
 
     def _raise_fault(self, courier: Courier) -> None:
         """A fault of this program will not mend by waiting."""
