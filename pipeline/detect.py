@@ -144,7 +144,8 @@ def _detect(
             found = _at_home(_above(outputs, row, thresholds, model), placement)
             if model.output_form == "candidates":
                 found = suppress(found, iou, limit)
-                found = found[found.scores >= thresholds[found.class_ids]]  # soft lowers scores
+            if settings.nms == "soft":  # it lowers scores
+                found = found[found.scores >= thresholds[found.class_ids]]
             yield Result(frame, found[:limit])
 
 
@@ -152,7 +153,8 @@ def _above(outputs: Outputs, row: int, thresholds: Thresholds, model: ModelFile)
     """What reaches its class's threshold, in pixels of the input; empty slots have score 0."""
     count = int(outputs["count"][row]) if "count" in outputs else None
     boxes, scores, labels = (outputs[name][row][:count] for name in ("boxes", "scores", "labels"))
-    keep = (scores >= thresholds.min()) & (scores > 0) & np.isfinite(boxes).all(axis=1)
+    likely = np.flatnonzero((scores >= thresholds.min()) & (scores > 0))  # few of many
+    keep = likely[np.isfinite(boxes[likely]).all(axis=1)]
     boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(thresholds):
         raise ModelMismatch(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 
 import av
 import numpy as np
@@ -116,12 +117,12 @@ class Placement:
         limit = np.array([width, height, width, height], np.float32)
         return np.clip(placed, 0, limit).astype(np.float32)
 
-    @property
+    @cached_property
     def _scale(self) -> npt.NDArray[np.float64]:
         y, x = (s / f for s, f in zip(self.scaled_hw, self.frame_hw, strict=True))
         return np.array([x, y, x, y])
 
-    @property
+    @cached_property
     def _shift(self) -> npt.NDArray[np.float64]:
         top, left = self.top_left
         return np.array([left, top, left, top], np.float64)

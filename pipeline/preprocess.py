@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 import av
 import cv2
@@ -53,7 +54,8 @@ def preprocess(
     Raises:
         SourceError: A picture is in a pixel format that cannot be converted.
     """
-    place = {"letterbox": Placement.letterbox, "stretch": Placement.stretch}[fit]
+    # Frames of one size lie alike: their placements are one object, with what it has worked out.
+    place = lru_cache(64)({"letterbox": Placement.letterbox, "stretch": Placement.stretch}[fit])
     # One for each source: a reformatter sets itself up anew whenever size or format change.
     reformatters: defaultdict[str, VideoReformatter] = defaultdict(VideoReformatter)
     for group in groups:
@@ -64,17 +66,6 @@ def preprocess(
         yield Batch(tuple(group), images, placements)
 
 
-def matrix_of(picture: av.VideoFrame) -> Colorspace:
-    """The matrix that a YUV picture's numbers are meant in; `Colours` guesses when untagged."""
-    return _MATRICES[Colours.of(picture).matrix]
-
-
-def range_of(picture: av.VideoFrame) -> ColorRange:
-    """Full range where the picture says so or is RGB, else the limited range of video."""
-    is_full = picture.format.is_rgb or Colours.of(picture).full_range
-    return ColorRange.JPEG if is_full else ColorRange.MPEG
-
-
 def _paste(
     image: npt.NDArray[np.uint8],
     frame: Frame,
@@ -83,7 +74,9 @@ def _paste(
 ) -> None:
     """Scale and convert `frame` into its place in `image` (H, W, 3)."""
     (top, left), (height, width) = placement.top_left, placement.scaled_hw
-    matrix = matrix_of(frame.picture)
+    colours = Colours.of(frame.picture)  # a guess where the picture says nothing
+    matrix = _MATRICES[colours.matrix]
+    is_full = colours.full_range or frame.picture.format.is_rgb
     try:
         scaled = reformatter.reformat(
             frame.picture,
@@ -92,7 +85,7 @@ def _paste(
             format=_PLANAR_RGB,
             src_colorspace=matrix,
             dst_colorspace=matrix,
-            src_color_range=range_of(frame.picture),
+            src_color_range=ColorRange.JPEG if is_full else ColorRange.MPEG,
             interpolation=INTERPOLATION,
             threads=1,  # the cores are busy with decoding and inference
         )
