@@ -76,7 +76,9 @@ def stream(
     zones = zones_of(settings.zones, model.class_names, None if control else tally.sources)
     with Graph() as graph, stop.ends(graph):
         inlet = graph.inlet(capacity=max(4, engine.batch), on_error=tally.source_failed)
-        pace = Pace(tally, settings, graph.slots(engine.in_flight) if live else None)
+        # One camera's frame is taken when the engine is free; with several, one more is at hand.
+        slots = graph.slots(engine.in_flight + (len(sources) > 1)) if live else None
+        pace = Pace(tally, settings, slots)
         groups = batches(inlet.channel, engine.batch, pace)
         images = graph.stage(
             preprocess(groups, model.input_size_hw, model.fit), name="preprocess", capacity=2
