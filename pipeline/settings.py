@@ -106,8 +106,7 @@ class LatencySettings:
     """How old a live frame may get."""
 
     max_age_seconds: Annotated[float, Within(0.01, 3600)] = 0.5  # older ones are not inferred
-    budget_ms: Annotated[float, Within(1, 3_600_000)] | None = None  # from arrival to sink; to
-    # keep it, frame rate and decoding effort are given up as needed. null: no more than above
+    budget_ms: Annotated[float, Within(1, 3_600_000)] | None = None  # aim for the way from arrival to sink, in ms; null: none
 
 
 @dataclass(frozen=True)
