@@ -25,6 +25,7 @@ class Within:
 Share = Annotated[float, Within(0, 1)]
 OfSide = Annotated[float, Within(0, 1, "a share of the picture's width or height, not pixels")]
 Cores = Annotated[int, Within(0, 1024)]
+Milliseconds = Annotated[float, Within(1, 3_600_000)]
 Preset = Literal[
     "auto",
     "ultrafast",
@@ -106,7 +107,7 @@ class LatencySettings:
     """How old a live frame may get."""
 
     max_age_seconds: Annotated[float, Within(0.01, 3600)] = 0.5  # older ones are not inferred
-    budget_ms: Annotated[float, Within(1, 3_600_000)] | None = None  # aim for the way from arrival to sink, in ms; null: none
+    budget_ms: Milliseconds | None = None  # arrival to sink, kept by giving up frame rate
 
 
 @dataclass(frozen=True)
