@@ -111,9 +111,9 @@ def is_page(out: str) -> bool:
 
 def one_for_each(out: str) -> str:
     """``all.mp4`` -> ``all-{source}.mp4``, ``folder/`` -> ``folder/{source}/``; URLs stay."""
-    if out.endswith("/"):
-        return f"{out}{{source}}/"
     if out.startswith("null:") or "://" in out:
         return out
+    if out.endswith("/"):
+        return f"{out}{{source}}/"
     path = Path(out)
     return str(path.with_name(f"{path.stem}-{{source}}{path.suffix}"))

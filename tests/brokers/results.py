@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.frame import Detections, Frame, Result
 from pipeline.sinks import SinkTarget
 from pipeline.sinks.brokers import open_broker_sink
-from pipeline.sinks.brokers.courier import Patience
+from pipeline.sinks.brokers.contract import Patience
 from pipeline.sinks.brokers.sink import BrokerSink
 
 LABELS = ("person", "bicycle", "car", "traffic light")

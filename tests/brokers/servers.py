@@ -46,6 +46,12 @@ def free_port() -> int:
     raise AssertionError("no free port")
 
 
+def _freeze(child: int) -> None:
+    """Stop a process of ours, and wait until the last of its threads has stopped."""
+    os.kill(child, signal.SIGSTOP)
+    os.waitid(os.P_PID, child, os.WSTOPPED)
+
+
 class Server:
     """A server program."""
 
@@ -73,7 +79,7 @@ class Server:
     def freeze(self) -> None:
         """Let it be there and say nothing."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        _freeze(self._process.pid)
 
     def thaw(self) -> None:
         """Let it go on."""
@@ -143,7 +149,7 @@ sys.stdin.read()
 
     def freeze(self) -> None:
         """Let it be there and say nothing."""
-        self._process.send_signal(signal.SIGSTOP)
+        _freeze(self._process.pid)
 
     def thaw(self) -> None:
         """Let it go on."""

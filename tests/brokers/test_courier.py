@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import SinkError
 from pipeline.sinks import SinkTarget
-from pipeline.sinks.brokers.courier import (
+from pipeline.sinks.brokers.contract import (
     BrokerRefuses,
     BrokerTrouble,
     Confirm,

@@ -18,7 +18,7 @@ pytest.importorskip("confluent_kafka")
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from pipeline.sinks.brokers import kafka
-from pipeline.sinks.brokers.courier import BrokerRefuses, BrokerTrouble
+from pipeline.sinks.brokers.contract import BrokerRefuses, BrokerTrouble
 
 
 def url(cluster: KafkaCluster, topic: str = "found", options: str = "") -> str:

@@ -316,7 +316,7 @@ def test_connections_that_break_leave_no_descriptors(mqtt_broker: Server) -> Non
         return len(os.listdir("/proc/self/fd"))
 
     with opened(url(mqtt_broker)) as sink:
-        for cycle in range(6):
+        for cycle in range(5):
             sink.write(result(cycle))
             until(lambda: sink.report()["waiting"] == 0)
             if cycle == 1:

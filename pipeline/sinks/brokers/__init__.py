@@ -29,7 +29,7 @@ from collections.abc import Callable
 
 from pipeline.errors import ConfigError
 from pipeline.sinks.brokers.address import Address
-from pipeline.sinks.brokers.courier import Patience
+from pipeline.sinks.brokers.contract import Patience
 from pipeline.sinks.brokers.sink import BrokerSink
 from pipeline.sinks.protocol import SinkTarget
 

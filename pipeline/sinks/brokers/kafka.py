@@ -20,7 +20,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from pipeline.errors import ConfigError
 from pipeline.sinks.brokers.address import Address, named_after
-from pipeline.sinks.brokers.courier import (
+from pipeline.sinks.brokers.contract import (
     BrokerRefuses,
     BrokerTrouble,
     Confirm,

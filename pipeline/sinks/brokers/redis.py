@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 from pipeline.errors import ConfigError
 from pipeline.sinks.brokers.address import Address, Tls, named_after
-from pipeline.sinks.brokers.courier import (
+from pipeline.sinks.brokers.contract import (
     BrokerRefuses,
     BrokerTrouble,
     Confirm,

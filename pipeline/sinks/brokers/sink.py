@@ -12,7 +12,8 @@ from typing import Any
 
 from pipeline.errors import SinkError
 from pipeline.frame import Result
-from pipeline.sinks.brokers.courier import Courier, Server, served
+from pipeline.sinks.brokers.contract import Server
+from pipeline.sinks.brokers.courier import Courier, served
 from pipeline.sinks.brokers.outbox import Message, Outbox
 from pipeline.sinks.protocol import SinkTarget
 from pipeline.sinks.records import record
