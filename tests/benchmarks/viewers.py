@@ -1,0 +1,311 @@
+"""Programs that watch cameras and say what they see, each result as a line of JSON.
+
+``python -m tests.benchmarks.viewers PROGRAM --call-ms 100 URL...`` prints, for every result, when
+it reached the end of the line (``at``, monotonic seconds) and what was painted in the picture.
+
+The detector is the bundled model in OpenVINO, one picture a call, and every call is made to take
+`call-ms`, so that all programs have the same detector and only what they do around it differs.
+
+- ``boxstream``: `run_stream.stream` as a user gets it.
+- ``opencv``: ``VideoCapture``, read, detect, and so on until a read fails.
+- ``opencv-latest``: a thread reads and keeps the newest picture, and opens again after a failure.
+- ``inference``: Roboflow's ``InferencePipeline`` with its defaults and this detector.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from tests.benchmarks.material import REPOSITORY
+from tests.live.kit.reading import Unreadable, read_painted
+
+STREET = REPOSITORY / "models" / "zoo" / "street.onnx"
+Grey = npt.NDArray[np.uint8]
+
+
+class Telling:
+    """Writes one line for a result."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __call__(self, source: int, grey: Grey) -> None:
+        """Say what is painted in the picture of the source with that number."""
+        line: dict[str, Any] = {"source": source, "at": time.monotonic(), "height": grey.shape[0]}
+        try:
+            painted = read_painted(grey)
+            line |= {"number": painted.number, "age": painted.age_at(line["at"])}
+        except Unreadable:
+            line |= {"number": None, "age": None}
+        with self._lock:
+            sys.stdout.write(json.dumps(line) + "\n")
+            sys.stdout.flush()
+
+
+class FixedTime:
+    """Makes every call end a fixed time after it could begin; one call after the other."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._free_at = 0.0
+        self._never = threading.Event()
+
+    def begin(self) -> float:
+        """When the call that begins now is to end, in monotonic seconds."""
+        self._free_at = max(self._free_at, time.monotonic()) + self._seconds
+        return self._free_at
+
+    def wait(self, until: float) -> None:
+        """Wait for the end of a call."""
+        self._never.wait(max(0.0, until - time.monotonic()))
+
+
+class FixedEngine:
+    """An engine of ours whose every call takes a fixed time."""
+
+    def __init__(self, engine: Any, seconds: float) -> None:
+        self._engine, self._time = engine, FixedTime(seconds)
+        self.batch = self.in_flight = 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def submit(self, images: Any) -> _Late:
+        """Start; the answer is held back until its time has come."""
+        return _Late(self._engine.submit(images), self._time.begin(), self._time)
+
+    def infer(self, images: Any) -> Any:
+        """Start, and wait."""
+        return self.submit(images).result()
+
+
+class _Late:
+    def __init__(self, pending: Any, until: float, clock: FixedTime) -> None:
+        self._pending, self._until, self._clock = pending, until, clock
+
+    def result(self) -> Any:
+        answer = self._pending.result()
+        self._clock.wait(self._until)
+        return answer
+
+
+class TellingSink:
+    """The end of our line."""
+
+    wants_picture = False
+    may_drop = False
+    capacity = 1
+
+    def __init__(self, source: int, tell: Telling) -> None:
+        self.name, self.frames = f"telling {source}", 0
+        self._source, self._tell = source, tell
+
+    def write(self, result: Any) -> None:
+        """Say it."""
+        self._tell(self._source, result.frame.picture.to_ndarray(format="gray"))
+        self.frames += 1
+
+    def report(self) -> dict[str, Any]:
+        """Nothing was written."""
+        return {"path": self.name, "frames": self.frames, "bytes": None}
+
+    def __enter__(self) -> TellingSink:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+
+class GivenSinks:
+    """Sinks that are there already, by their source's name."""
+
+    want_pictures = False
+
+    def __init__(self, sinks: dict[str, list[Any]]) -> None:
+        self._sinks = sinks
+
+    def of(self, source: Any) -> list[Any]:
+        return self._sinks[source.name]
+
+    def forget(self, name: str) -> None:
+        self._sinks.pop(name)
+
+
+class TellingOutputs:
+    """One such end for each source."""
+
+    want_pictures = False
+
+    def __init__(self, names: Sequence[str], tell: Telling) -> None:
+        self._names, self._tell = list(names), tell
+
+    def of(self, source: Any) -> list[TellingSink]:
+        """The sinks of a source."""
+        return [TellingSink(self._names.index(source.name), self._tell)]
+
+    def forget(self, name: str) -> None:
+        """It has left."""
+
+
+def watch_with_boxstream(urls: Sequence[str], seconds: float, tell: Telling) -> None:
+    """Our own line, without its pictures being drawn on, as nobody else draws either."""
+    from rich.console import Console
+
+    import run_stream
+    from pipeline.engines import load_engine
+    from pipeline.governor import Governor
+    from pipeline.model_file import read_model_file
+    from pipeline.progress import ProgressView
+    from pipeline.report import source_report
+    from pipeline.sources import open_sources
+    from pipeline.tally import Tally
+    from tests.benchmarks.ours import settings_for
+
+    settings = settings_for({"sources": list(urls), "engine.batch": 1})
+    model = read_model_file(STREET)
+    sources = open_sources(settings.sources, live=settings.live)
+    tally = Tally([source.stats for source in sources], model.class_names, lambda _sentence: None)
+    outputs = TellingOutputs([source.name for source in sources], tell)
+    with load_engine(model, settings.engine, latency=True) as engine:
+        slow = FixedEngine(engine, seconds)
+        governor, stop = Governor(None, lambda: ()), run_stream.StopRequest()
+        with ProgressView(Console(stderr=True), True) as view:
+            run_stream.stream(sources, model, slow, outputs, settings, tally, view, stop, governor)
+    tally.close()
+    for source in sources:
+        source.close()
+        sys.stderr.write(json.dumps(source_report(source.stats)) + "\n")
+
+
+def detector(seconds: float) -> Any:
+    """What the loops call: a BGR picture in, boxes out, after a fixed time."""
+    import openvino
+
+    from tests.benchmarks.rivals import Detector
+
+    abilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    precision = "bf16" if "BF16" in abilities else "f32"  # as boxstream chooses
+    detect, clock = Detector(STREET, precision), FixedTime(seconds)
+
+    def call(picture: Any) -> Any:
+        until = clock.begin()
+        found = detect(picture)
+        clock.wait(until)
+        return found
+
+    return call
+
+
+def watch_with_opencv(urls: Sequence[str], seconds: float, tell: Telling) -> None:
+    """The loop of every tutorial, going round the cameras."""
+    detect = detector(seconds)
+    captures = [cv2.VideoCapture(url) for url in urls]
+    if not all(capture.isOpened() for capture in captures):
+        raise SystemExit("cannot open a camera")
+    while True:
+        for number, capture in enumerate(captures):
+            ok, picture = capture.read()
+            if not ok:
+                raise SystemExit("cannot read a camera")
+            detect(picture)
+            tell(number, cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY))
+
+
+class Latest:
+    """A camera read on a thread of its own, of which only the newest picture is kept."""
+
+    def __init__(self, url: str, fresh: threading.Condition) -> None:
+        self.picture: Any = None
+        self._url, self._fresh = url, fresh
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        while True:
+            capture = cv2.VideoCapture(self._url)
+            while capture.isOpened():
+                ok, picture = capture.read()
+                if not ok:
+                    break
+                with self._fresh:
+                    self.picture = picture
+                    self._fresh.notify_all()
+            capture.release()
+            time.sleep(1.0)
+
+
+def watch_with_latest(urls: Sequence[str], seconds: float, tell: Telling) -> None:
+    """What the tutorials come to when latency has grown."""
+    detect, fresh = detector(seconds), threading.Condition()
+    cameras = [Latest(url, fresh) for url in urls]
+    while True:
+        with fresh:
+            fresh.wait_for(lambda: any(camera.picture is not None for camera in cameras))
+            taken = [(n, c.picture) for n, c in enumerate(cameras) if c.picture is not None]
+            for number, _ in taken:
+                cameras[number].picture = None
+        for number, picture in taken:
+            detect(picture)
+            tell(number, cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY))
+
+
+def watch_with_inference(urls: Sequence[str], seconds: float, tell: Telling) -> None:
+    """Roboflow's pipeline; it decides about threads, queues and reconnecting."""
+    from inference import InferencePipeline
+
+    detect = detector(seconds)
+
+    def on_frames(frames: Any) -> list[Any]:
+        return [detect(frame.image) for frame in frames]
+
+    def on_results(_results: Any, frames: Any) -> None:
+        for frame in frames if isinstance(frames, list) else [frames]:
+            if frame is not None:
+                tell(frame.source_id or 0, cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY))
+
+    pipeline = InferencePipeline.init_with_custom_logic(
+        video_reference=list(urls) if len(urls) > 1 else urls[0],
+        on_video_frame=on_frames,
+        on_prediction=on_results,
+    )
+    pipeline.start()
+    pipeline.join()
+
+
+PROGRAMS = {
+    "boxstream": watch_with_boxstream,
+    "opencv": watch_with_opencv,
+    "opencv-latest": watch_with_latest,
+    "inference": watch_with_inference,
+}
+
+
+def main() -> None:
+    """Watch until killed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.viewers")
+    parser.add_argument("program", choices=PROGRAMS)
+    parser.add_argument("--call-ms", type=float, default=20.0)
+    parser.add_argument("urls", nargs="+", metavar="URL")
+    asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    PROGRAMS[asked.program](asked.urls, asked.call_ms / 1e3, Telling())
+
+
+if __name__ == "__main__":
+    main()
