@@ -121,18 +121,21 @@ class Rewind:
             return
         self._held.append(footage)
         self.bytes += footage.packet.size
-        needed = footage.moment.seconds - self._seconds
-        while len(self._starts) > 1 and self._starts[1] <= needed:
-            self._forget()
+        self._trim(footage.moment.seconds)
         while self.bytes > self._most_bytes:
             self._forget()
 
-    def take(self) -> Iterator[Footage]:
-        """All of it, oldest first; nothing is left."""
+    def take(self, now: float) -> Iterator[Footage]:
+        """What is held of the time before `now`, oldest first; nothing is left."""
+        self._trim(now)
         held, self._held = self._held, deque()
         self._starts.clear()
         self.bytes = 0
         yield from held
+
+    def _trim(self, now: float) -> None:
+        while len(self._starts) > 1 and self._starts[1] <= now - self._seconds:
+            self._forget()
 
     def _forget(self) -> None:
         """Let go of the oldest footage up to the next keyframe."""
@@ -227,7 +230,7 @@ class EventsSink:
         if self._event is None:
             self._event = Event(self._source, names[int(seen.class_ids[0])], moment)
             self._events += 1
-            for before in self._rewind.take():
+            for before in self._rewind.take(moment.seconds):
                 self._record(before)
         self._event.saw(moment, seen, names)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
+from io import BytesIO, FileIO, RawIOBase
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,6 +25,7 @@ from pipeline.sinks.protocol import SinkTarget, writing
 log = logging.getLogger(__name__)
 
 _END = "#EXT-X-ENDLIST\n"
+_WRITE = 2  # of FFmpeg's AVIO_FLAG_*
 
 
 class HlsSink:
@@ -57,7 +60,7 @@ class HlsSink:
     def __enter__(self) -> HlsSink:
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._sweep()
+            self._check()
         return self
 
     def __exit__(
@@ -103,6 +106,7 @@ class HlsSink:
 
     def _open(self, encoder: Encoder) -> None:
         self._close()
+        self._sweep()
         folder, stem = self.path.parent, self.path.stem.replace("%", "%%")
         options = {
             "hls_time": str(self._recording.hls_seconds),
@@ -112,7 +116,9 @@ class HlsSink:
             "+program_date_time+temp_file",
             "hls_segment_filename": f"{folder}/{stem}%d.ts",
         }
-        self._container = av.open(str(self.path), "w", format="hls", container_options=options)
+        self._container = av.open(
+            str(self.path), "w", format="hls", container_options=options, io_open=_open_file
+        )
         self._stream = self._container.add_stream_from_template(encoder.template)
         self._of = encoder
         self._container.start_encoding()
@@ -134,7 +140,7 @@ class HlsSink:
     def _say_it_ends(self) -> None:
         """Add the mark of the end; FFmpeg would also write it before going on with a list."""
         ended = self.path.with_name(f"{self.path.name}.tmp")
-        ended.write_text(self.path.read_text() + _END)
+        ended.write_text(self._list() + _END)
         ended.replace(self.path)
 
     def _pieces(self) -> list[Path]:
@@ -143,9 +149,43 @@ class HlsSink:
         entries = os.scandir(self.path.parent) if self.path.parent.is_dir() else ()
         return [Path(entry.path) for entry in entries if name.fullmatch(entry.name)]
 
+    def _check(self) -> None:
+        """`OSError` when there is something at our place that is no playlist."""
+        if self.path.exists() and not self._list().startswith("#EXTM3U"):
+            raise FileExistsError(errno.EEXIST, "there is a file that is no playlist")
+
+    def _list(self) -> str:
+        """The playlist as it is."""
+        return self.path.read_text(errors="replace") if self.path.exists() else ""
+
     def _sweep(self) -> None:
-        """Delete pieces that a killed run has left behind: those that no list mentions."""
-        listed = set(self.path.read_text().split()) if self.path.is_file() else set()
+        """Delete pieces that no list mentions: those of a killed run, or of a list before."""
+        listed = set(self._list().split("\n"))
         for piece in self._pieces():
             if piece.name not in listed:
                 piece.unlink()
+
+
+class _WholeFile:
+    """A file that takes all it is given or fails; others take a part when the disk gets full."""
+
+    def __init__(self, path: str) -> None:
+        self._file = FileIO(path, "wb")
+
+    def write(self, data: bytes) -> int:
+        """Write everything."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) or 0 :]
+        return len(data)
+
+    def close(self) -> None:
+        """Close it; harmless when done twice."""
+        self._file.close()
+
+
+def _open_file(path: str, flags: int, options: dict[str, str]) -> _WholeFile | RawIOBase | BytesIO:
+    """Open what FFmpeg asks for: it would not tell us when the disk is full, but Python does."""
+    if flags & _WRITE:
+        return _WholeFile(path)
+    return FileIO(path, "rb") if os.path.exists(path) else BytesIO()  # the list before the first
