@@ -73,11 +73,12 @@ def paste(
     if x0 >= x1 or y0 >= y1:
         return
     cut = (slice(y0 - y, y1 - y), slice(x0 - x, x1 - x))
-    region, owned = image[y0:y1, x0:x1], owners[y0:y1, x0:x1]
-    cv2.multiply(region, keep[cut], region, scale=1 / 255)
+    region, owned, keep = image[y0:y1, x0:x1], owners[y0:y1, x0:x1], keep[cut]
+    cv2.multiply(region, cv2.cvtColor(keep, cv2.COLOR_GRAY2BGR), region, scale=1 / 255)
     cv2.add(region, colour[cut], region)
     if not names:
-        owned[keep[cut][:, :, 0] < 128] = 0
+        opaque = cv2.threshold(keep, 127, 255, cv2.THRESH_BINARY_INV)[1]
+        _write(owned, 0, np.asarray(opaque, np.uint8))
         return
     for label, owner in names.items():
         # A sprite of one object has labels 0 and 1 only.
@@ -89,7 +90,12 @@ def paste(
         inside = wide * high / max(1.0, own_w * own_h * scale * scale)
         box = (x0 + bx, y0 + by, x0 + bx + wide, y0 + by + high)
         seen[owner] = Seen(seen[owner].class_id, cv2.countNonZero(mask), box, inside)
-        np.copyto(owned, np.uint8(owner), where=mask.view(np.bool_))
+        _write(owned, owner, mask)
+
+
+def _write(owned: Image, owner: int, mask: Image) -> None:
+    """Put the owner's number where the mask is not 0; several times quicker than in NumPy."""
+    cv2.copyTo(np.full_like(mask, owner), mask, owned)
 
 
 def truth(

@@ -33,7 +33,7 @@ _SHADOW_MARGIN = 0.25
 class Sprite(NamedTuple):
     """A drawn model.
 
-    ``colour`` (h, w, 3) uint8, already multiplied by the opacity; ``keep`` (h, w, 3) uint8 is
+    ``colour`` (h, w, 3) uint8, already multiplied by the opacity; ``keep`` (h, w) uint8 is
     255 minus the opacity; ``labels`` (h, w) uint8 names the object of each opaque pixel;
     ``left`` and ``top`` give the picture's corner relative to the model's ground point in pixels;
     ``extents`` gives left, top, width, height of each object's pixels.
@@ -280,7 +280,7 @@ def _finish(
             extents[label] = (x, y, width, height)
     return Sprite(
         colour,
-        _bytes(cv2.merge([keep, keep, keep])),
+        keep,
         labels,
         canvas.left - anchor[0],
         canvas.top - anchor[1],

@@ -137,4 +137,4 @@ class Stage:
 
 
 def _size_of(sprite: Sprite | None) -> int:
-    return 200 if sprite is None else sprite.colour.nbytes * 2 + sprite.labels.nbytes + 500
+    return 200 if sprite is None else sum(image.nbytes for image in sprite[:3]) + 500
