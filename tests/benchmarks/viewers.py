@@ -54,53 +54,6 @@ class Telling:
             sys.stdout.flush()
 
 
-class FixedTime:
-    """Makes every call end a fixed time after it could begin; one call after the other."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._free_at = 0.0
-        self._never = threading.Event()
-
-    def begin(self) -> float:
-        """When the call that begins now is to end, in monotonic seconds."""
-        self._free_at = max(self._free_at, time.monotonic()) + self._seconds
-        return self._free_at
-
-    def wait(self, until: float) -> None:
-        """Wait for the end of a call."""
-        self._never.wait(max(0.0, until - time.monotonic()))
-
-
-class FixedEngine:
-    """An engine of ours whose every call takes a fixed time."""
-
-    def __init__(self, engine: Any, seconds: float) -> None:
-        self._engine, self._time = engine, FixedTime(seconds)
-        self.batch = self.in_flight = 1
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    def submit(self, images: Any) -> _Late:
-        """Start; the answer is held back until its time has come."""
-        return _Late(self._engine.submit(images), self._time.begin(), self._time)
-
-    def infer(self, images: Any) -> Any:
-        """Start, and wait."""
-        return self.submit(images).result()
-
-
-class _Late:
-    def __init__(self, pending: Any, until: float, clock: FixedTime) -> None:
-        self._pending, self._until, self._clock = pending, until, clock
-
-    def result(self) -> Any:
-        answer = self._pending.result()
-        self._clock.wait(self._until)
-        return answer
-
-
 class TellingSink:
     """The end of our line."""
 
@@ -177,6 +130,7 @@ def watch_with_boxstream(urls: Sequence[str], seconds: float, tell: Telling) -> 
     from pipeline.sources import open_sources
     from pipeline.tally import Tally
     from tests.benchmarks.ours import settings_for
+    from tests.live.kit.slow_line import SlowEngine
 
     settings = settings_for({"sources": list(urls), "engine.batch": 1})
     model = read_model_file(STREET)
@@ -184,7 +138,8 @@ def watch_with_boxstream(urls: Sequence[str], seconds: float, tell: Telling) -> 
     tally = Tally([source.stats for source in sources], model.class_names, lambda _sentence: None)
     outputs = TellingOutputs([source.name for source in sources], tell)
     with load_engine(model, settings.engine, latency=True) as engine:
-        slow = FixedEngine(engine, seconds)
+        slow: Any = SlowEngine(engine, seconds)
+        slow.batch = 1
         governor, stop = Governor(None, lambda: ()), run_stream.StopRequest()
         with ProgressView(Console(stderr=True), True) as view:
             run_stream.stream(sources, model, slow, outputs, settings, tally, view, stop, governor)
@@ -202,12 +157,12 @@ def detector(seconds: float) -> Any:
 
     abilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     precision = "bf16" if "BF16" in abilities else "f32"  # as boxstream chooses
-    detect, clock = Detector(STREET, precision), FixedTime(seconds)
+    detect, never = Detector(STREET, precision), threading.Event()
 
     def call(picture: Any) -> Any:
-        until = clock.begin()
+        due = time.monotonic() + seconds
         found = detect(picture)
-        clock.wait(until)
+        never.wait(max(0.0, due - time.monotonic()))
         return found
 
     return call

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.live.kit.cameras import CameraServer, why_no_cameras
+from tests.live.kit.line import Line
 from tests.live.kit.mjpeg import MjpegServer
 from tests.live.kit.wire import Wire
+from tests.pipeline.model_files import write_model
 
 
 @pytest.fixture
@@ -56,3 +59,26 @@ def wire() -> Iterator[Callable[[int], Wire]]:
             return line
 
         yield lay
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file that takes no time."""
+    return write_model(tmp_path_factory.mktemp("model") / "small.onnx")
+
+
+@pytest.fixture
+def start_line(tmp_path: Path, small_model: Path) -> Iterator[Callable[..., Line]]:
+    """``start_line(urls, out=[...], settings=[...])``: the program, killed with the test."""
+    with ExitStack() as stack:
+
+        def start(urls: list[str], **options: Any) -> Line:
+            return stack.enter_context(Line(urls, tmp_path, small_model, **options))
+
+        yield start
+
+
+@pytest.fixture
+def start_slow_line(start_line: Callable[..., Line]) -> Callable[..., Line]:
+    """``start_slow_line(urls, call_ms=100)``: a line whose engine takes so long for a call."""
+    return lambda urls, call_ms, **options: start_line(urls, call_ms=call_ms, **options)

@@ -1,0 +1,72 @@
+"""``python -m tests.live.kit.slow_line MS ARGUMENTS...``: run_stream.py on a slow engine."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import Any
+
+import run_stream
+from pipeline.engines import Pending, load_engine
+
+
+class SlowEngine:
+    """An engine whose calls take a fixed time at least, one after the other.
+
+    Args:
+        engine: Does the work.
+        seconds: For each call.
+    """
+
+    def __init__(self, engine: Any, seconds: float) -> None:
+        self._engine, self._seconds = engine, seconds
+        self._free_at = 0.0
+        self.in_flight = 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def __enter__(self) -> SlowEngine:
+        self._engine.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._engine.__exit__(*error)
+
+    def submit(self, images: Any) -> SlowAnswer:
+        """Start; the answer is held back until its time has come."""
+        self._free_at = max(self._free_at, time.monotonic()) + self._seconds
+        return SlowAnswer(self._engine.submit(images), self._free_at)
+
+    def infer(self, images: Any) -> Any:
+        """Start, and wait."""
+        return self.submit(images).result()
+
+
+class SlowAnswer:
+    """Comes no sooner than `due`, in monotonic seconds."""
+
+    def __init__(self, pending: Pending, due: float) -> None:
+        self._pending, self._due = pending, due
+
+    def result(self) -> Any:
+        """Wait for it."""
+        answer = self._pending.result()
+        threading.Event().wait(max(0.0, self._due - time.monotonic()))
+        return answer
+
+
+def main() -> int:
+    """Run the line."""
+    seconds = float(sys.argv[1]) / 1e3
+
+    def load_slow(*arguments: Any, **options: Any) -> Any:
+        return SlowEngine(load_engine(*arguments, **options), seconds)
+
+    run_stream.load_engine = load_slow  # type: ignore[assignment]
+    return run_stream.main(sys.argv[2:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""More than the machine can do: results stay young, every frame is accounted for, all get some."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.live.kit.line import adds_up
+from tests.live.kit.odd_servers import SilentServer, refused_url
+from tests.live.kit.watching import Watcher
+
+
+def test_a_consumer_that_is_far_too_slow_gets_the_latest_and_nothing_piles_up(cameras):
+    camera = cameras.add(size=(160, 120), fps=50)
+    with Watcher(camera.url, call_seconds=0.2) as watcher:
+        watcher.wait_frames(40, within=60)
+        ages = [frame.age for frame in watcher.seen[5:]]
+        first, last = sum(ages[:10]) / 10, sum(ages[-10:]) / 10
+        assert last < first + 0.5, "results grow older and older"
+        assert watcher.stats.frames_dropped["queue_full"] > 40
+        assert watcher.stats.connections == 1, "the camera was not drained"
+
+
+@pytest.mark.slow
+def test_under_overload_the_age_at_the_sink_has_a_ceiling(cameras, start_slow_line):
+    camera = cameras.add(size=(160, 120), fps=50)
+    line = start_slow_line([camera.url], call_ms=100)
+    line.wait_records(150, within=120)
+    line.stop()
+    (source,) = line.report["sources"].values()
+    assert adds_up(source)
+    assert source["frames_decoded"] > 3 * source["frames_inferred"]
+    # The budget of 0.5 s, one call, and what a busy machine adds.
+    assert source["latency_ms"]["p99"] < 500 + 100 + 1000
+    assert set(source["frames_dropped"]) <= {"queue_full", "stale", "late", "cut_short", "corrupt"}
+
+
+@pytest.mark.slow
+def test_no_camera_suffers_from_the_others(cameras, start_cameras, start_slow_line):
+    """One is dead, one silent, one floods at ten times its rate: two others keep theirs."""
+    flood = start_cameras().add("flood", size=(160, 120), fps=10)
+    flood.rate(100)
+    left = cameras.add("left", size=(160, 120), fps=10)
+    right = cameras.add("right", size=(160, 120), fps=5)
+    with SilentServer() as silent:
+        urls = [refused_url(), silent.url(), flood.url, left.url, right.url]
+        line = start_slow_line(urls, call_ms=20)
+        line.wait_records(100, "left", within=120)
+        line.stop()
+    sources = line.report["sources"]
+    assert all(adds_up(source) for source in sources.values())
+    shares = {
+        name: source["frames_inferred"] / max(1, source["frames_decoded"])
+        for name, source in sources.items()
+    }
+    calm = [share for name, share in shares.items() if name.endswith(("left", "right"))]
+    assert len(calm) == 2 and min(calm) > 0.9, f"{shares} {sources}"
+    flooded = next(source for name, source in sources.items() if name.endswith("flood"))
+    assert flooded["frames_dropped"]["queue_full"] > 0
+    dead = [source for source in sources.values() if not source["frames_decoded"]]
+    assert len(dead) == 2 and all(source["failures"] for source in dead)
+
+
+@pytest.mark.slow
+def test_a_recording_beside_a_camera_loses_nothing(cameras, start_slow_line, make_clip):
+    clip = make_clip("drive.mp4", frames=60)
+    camera = cameras.add("cam", size=(160, 120), fps=25)
+    line = start_slow_line([str(clip), camera.url], call_ms=20)
+    line.wait_records(60, "drive", within=120)
+    line.stop()
+    recorded = line.report["sources"]["drive"]
+    assert recorded["frames_inferred"] == recorded["frames_decoded"] == 60
+    assert len(line.records("drive")) == 60
