@@ -21,6 +21,8 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|\$\{?\w+\}?|[^\s\[\]:@/?#%]*)(?::([0-9
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 _HINT = "write the special characters of a password as in a URL: %40 for @, %2F for /, %3A for :"
 
+_LISTENING = {"udp", "tcp", "srt"}  # may stand without a host: our own
+
 # What tells cameras behind one host apart; any other value of a query may be a secret.
 _HARMLESS = {
     *("camera", "cam", "ch", "channel", "chn", "channelno", "stream", "streamtype", "subtype"),
@@ -142,7 +144,8 @@ def _read(url: str, environment: Mapping[str, str]) -> _Parts:
     scheme, _, rest = url.partition("://")
     login, place = _split_login(rest)
     match = _HOST.match(place)
-    if match is None or not _is_whole(place, match.end()) or not _is_port(match[2]):
+    found = match is not None and _is_whole(place, match.end()) and _is_port(match[2])
+    if match is None or not found or not (match[1] or scheme.lower() in _LISTENING):
         raise ConfigError(f"cannot find the host in a {scheme}:// address; {_HINT}")
     user, colon, password = (login or "").partition(":")
     tail = place[match.end() :]

@@ -68,7 +68,7 @@ _BY_CLASS: tuple[tuple[type[av.FFmpegError], Cause, str], ...] = (
     (av.HTTPNotFoundError, Cause.NOT_FOUND, "the server knows no such path (404)"),
     (av.HTTPServerError, Cause.OTHER, "the server reports an error of its own (5xx)"),
     (av.HTTPTooManyRequestsError, Cause.OTHER, "the server has too many viewers (429)"),
-    (av.HTTPError, Cause.OTHER, "the server refuses the request (4xx)"),
+    (av.HTTPClientError, Cause.OTHER, "the server refuses the request (4xx)"),
     (av.ConnectionRefusedError, Cause.REFUSED, "connection refused; nobody listens there"),
     (av.FileNotFoundError, Cause.NOT_FOUND, "there is no such device or file"),
     (av.PermissionError, Cause.UNAUTHORISED, "may not be opened by this user"),

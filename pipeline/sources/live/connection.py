@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -27,11 +28,13 @@ from pipeline.sources.live.address import Address
 from pipeline.sources.live.causes import Cause, Trouble, of_opening, of_reading
 from pipeline.sources.live.clock import DueTimes
 from pipeline.sources.live.decoder import Decoder, Effort
+from pipeline.sources.live.hearing import Hearing
 from pipeline.sources.live.options import input_options, left_over
 from pipeline.sources.live.repair import Repair
 
 _GENERATE_PTS = 1  # FFmpeg's AVFMT_FLAG_GENPTS, which PyAV sets; it holds packets back
 _LISTENS = {"udp", "rtp", "srt"}  # their hosts need not be found: they may be our own
+_RTP = {"rtsp", "rtsps"}
 _WITHOUT_TIME = {"mpjpeg", "mjpeg", "image2pipe", "jpeg_pipe"}  # FFmpeg invents their timestamps
 _FETCHED = {"hls", "dash", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}  # as fast as one reads
 _KEYFRAME_SECONDS = 15.0  # without one a stream may not mark its keyframes
@@ -93,9 +96,6 @@ class Connection(Protocol):
 class CameraConnection:
     """A connection through FFmpeg.
 
-    FFmpeg's log is kept away from Python's while the connection lives: it holds addresses with
-    their passwords.
-
     Args:
         address: Where the camera is.
         live: How it is read.
@@ -109,7 +109,7 @@ class CameraConnection:
     ) -> None:
         self._address, self._live = address, live
         self._decoder_threads, self._effort = decoder_threads, effort
-        self._log = av.logging.Capture(local=True)
+        self._hearing = Hearing(losses=address.scheme in _RTP)
 
     def __enter__(self) -> CameraConnection:
         """Connect.
@@ -117,18 +117,13 @@ class CameraConnection:
         Raises:
             Trouble: That is not possible, or takes too long.
         """
-        self._lines = self._log.__enter__()
-        try:
+        with ExitStack() as stack:
+            stack.enter_context(self._hearing)
             self._options = input_options(self._address.scheme, self._live)
             self._container = self._opened()
-            try:
-                self._stream = _video(self._container)
-            except BaseException:
-                self._container.close()
-                raise
-        except BaseException:
-            self._log.__exit__(None, None, None)
-            raise
+            stack.callback(self._container.close)
+            self._stream = _video(self._container)
+            self._stack = stack.pop_all()
         self._container.flags &= ~_GENERATE_PTS
         return self
 
@@ -139,10 +134,7 @@ class CameraConnection:
         trace: TracebackType | None,
     ) -> None:
         """Disconnect."""
-        try:
-            self._container.close()
-        finally:
-            self._log.__exit__(None, None, None)
+        self._stack.close()
 
     def pictures(self, ledger: Ledger) -> Iterator[Picture]:
         """The good pictures; see `Repair` for what becomes of damaged ones.
@@ -152,7 +144,7 @@ class CameraConnection:
         """
         for name in _left_over(self._address.scheme, tuple(self._options)):
             ledger.count(f"ffmpeg_ignores_{name}")
-        decoder = Decoder(self._stream, self._decoder_threads, self._effort)
+        decoder = Decoder(self._stream, self._decoder_threads, self._effort, self._hearing)
         repair = Repair(self._live.damaged, ledger)
         due = DueTimes(may_be_behind=1.0) if self._container.format.name in _FETCHED else None
         time_base = self._stream.time_base or Fraction(1, 90_000)
@@ -207,10 +199,10 @@ class CameraConnection:
         """The packets from the first keyframe on."""
         begin, started = time.monotonic(), False
         for packet in self._demuxed():
-            self._lines.clear()
             if not started and packet.size:
                 if not packet.is_keyframe and time.monotonic() - begin < _KEYFRAME_SECONDS:
                     ledger.count("before_keyframe")
+                    self._hearing.of_loss()  # nothing was lost that anyone could have had
                     continue
                 started = True
             yield packet

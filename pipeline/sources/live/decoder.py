@@ -11,6 +11,7 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from pipeline.sources.live.hearing import Hearing
 from pipeline.sources.live.repair import Repair
 
 SkipFrame = Literal["DEFAULT", "NONREF", "NONKEY"]
@@ -61,10 +62,12 @@ class Decoder:
         threads: For the slices of a picture. (Several pictures at once would be delayed by as
             many pictures.)
         effort: What is asked for.
+        hearing: Tells of losses that neither packets nor pictures show.
     """
 
-    def __init__(self, stream: VideoStream, threads: int, effort: Effort) -> None:
+    def __init__(self, stream: VideoStream, threads: int, effort: Effort, hearing: Hearing) -> None:
         self._stream, self._threads, self._effort = stream, threads, effort
+        self._hearing = hearing
         self._filters = True
         self._context = self._prepared(stream.codec_context)
 
@@ -74,16 +77,17 @@ class Decoder:
         """The good pictures that a packet completes."""
         level = self._effort.level
         self._follow(level, packet)
-        if packet.is_corrupt:
-            repair.lost_something()
         try:
             decoded = self._context.decode(packet if packet.size else None)
         except av.EOFError:  # flushed already
             return []
         except av.FFmpegError:
             ledger.count("corrupt_packet")
-            repair.lost_something()
-            return []
+            decoded, failed = [], True
+        else:
+            failed = False
+        if self._hearing.of_loss() or packet.is_corrupt or failed:
+            repair.lost_something(packet.pts)
         if not decoded and level <= DecodeEffort.REFERENCES:
             ledger.sign_of_life()
         return [picture for picture in decoded if repair.is_good(picture)]

@@ -12,6 +12,7 @@ _RENAMED_TIMEOUT = 59  # since this libavformat `timeout` of rtsp:// no longer m
 _PROBE_BYTES = 2_000_000  # a transport stream needs some to find its video; mostly far less
 _ANALYSE_MICROSECONDS = 500_000
 _REORDER_MICROSECONDS = 200_000  # how long UDP waits for a packet that is late
+_TCP_REORDER_PACKETS = 2  # nothing changes its place there; but with less FFmpeg tells no losses
 _SOCKET_BYTES = 4_000_000  # a keyframe of a 4K camera comes as one burst
 _REFUSED_AT_ONCE = "127.0.0.1:1"
 
@@ -73,9 +74,11 @@ def _rtsp(live: LiveSettings, scheme: str, waits: str, libavformat: int) -> dict
         "allowed_media_types": "video",
         "timeout" if libavformat >= _RENAMED_TIMEOUT else "stimeout": waits,
     }
-    if live.transport == "udp":
+    if options["rtsp_transport"] == "udp":
         options["max_delay"] = str(_REORDER_MICROSECONDS)
         options["buffer_size"] = str(_SOCKET_BYTES)
+    else:
+        options["reorder_queue_size"] = str(_TCP_REORDER_PACKETS)
     return options
 
 
