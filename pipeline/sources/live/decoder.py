@@ -12,6 +12,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from pipeline.sources.live.hearing import Hearing
+from pipeline.sources.live.frame_numbers import FrameNumbers
 from pipeline.sources.live.repair import Repair
 
 SkipFrame = Literal["DEFAULT", "NONREF", "NONKEY"]
@@ -70,6 +71,8 @@ class Decoder:
         self._hearing = hearing
         self._filters = True
         self._context = self._prepared(stream.codec_context)
+        is_h264 = self._context.codec.name == "h264"
+        self._numbers = FrameNumbers(self._context.extradata) if is_h264 else None
 
     def decode(
         self, packet: Packet[VideoStream], repair: Repair, ledger: SignsOfLife

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from types import TracebackType
 
 import av
@@ -31,7 +32,7 @@ class Hearing:
     def __enter__(self) -> Hearing:
         self._lines = self._capture.__enter__()
         if self._wants_losses:
-            _switch_on()
+            _SWITCH.on()
         return self
 
     def __exit__(
@@ -40,6 +41,8 @@ class Hearing:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._wants_losses:
+            _SWITCH.off()
         self._capture.__exit__(None, None, None)
 
     def of_loss(self) -> bool:
@@ -51,11 +54,37 @@ class Hearing:
         return lost
 
 
-def _switch_on() -> None:
-    level = av.logging.get_level()
-    if level is None:
-        log = logging.getLogger("libav")
-        log.addHandler(logging.NullHandler())
-        log.propagate = False
-    if level is None or level < av.logging.WARNING:
-        av.logging.set_level(av.logging.WARNING)
+class _Switch:
+    """FFmpeg's log, switched on for as long as anybody listens."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._listeners = 0
+        self._is_ours = False
+        self._silence = logging.NullHandler()
+
+    def on(self) -> None:
+        """One more listens."""
+        with self._lock:
+            self._listeners += 1
+            # Looked at every time, because others set the level, too.
+            if av.logging.get_level() is None:
+                self._is_ours = True
+                log = logging.getLogger("libav")
+                log.addHandler(self._silence)
+                log.propagate = False
+                av.logging.set_level(av.logging.WARNING)
+
+    def off(self) -> None:
+        """One less."""
+        with self._lock:
+            self._listeners -= 1
+            if self._is_ours and not self._listeners:
+                self._is_ours = False
+                av.logging.set_level(None)
+                log = logging.getLogger("libav")
+                log.removeHandler(self._silence)
+                log.propagate = True
+
+
+_SWITCH = _Switch()

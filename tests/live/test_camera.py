@@ -1,0 +1,369 @@
+"""The life of a live source: its states, its connections, its time, its end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import CameraUnreachable
+from pipeline.settings import LiveSettings
+from pipeline.sources import open_sources
+from pipeline.sources.live import Cause, DecodeEffort
+from pipeline.sources.live.causes import Trouble
+from tests.live.kit.odd_servers import SilentServer, refused_url
+from tests.live.kit.waiting import until
+from tests.live.scripted import Script, camera, ended, refused, watched
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BUSY = 5.0  # seconds that a busy machine may add
+
+
+def pictures(count: int, begin: float = 0.0) -> list[float]:
+    return [begin + n / 25 for n in range(count)]
+
+
+# Beginning ---------------------------------------------------------------------------------------
+
+
+def test_making_a_source_opens_nothing():
+    with SilentServer() as server:
+        (source,) = open_sources([server.url()])
+        source.close()
+        assert server.connections == 0
+    assert source.stats.state == "READY"
+    assert (source.size_hw, source.rate, source.frame_count) == (None, None, None)
+
+
+def test_a_camera_that_is_not_there_is_tried_until_it_is():
+    script = Script(refused(), refused(), refused())
+    script.give(*pictures(3))
+    with watched(camera(script)) as watch:
+        watch.wait_for_frames(1)
+    assert watch.states[:7] == ["CONNECTING", "BACKOFF"] * 3 + ["CONNECTING"]
+    assert watch.states[7] == "RUNNING"
+    assert watch.causes == ["refused"] * 3
+    assert watch.source.stats.failures == {"refused": 3}
+    assert watch.source.stats.connections == 1
+    event = watch.source.stats.events[1]
+    assert event.detail.startswith("connection refused; the next attempt is in ")
+
+
+def test_a_source_gives_up_after_as_many_attempts_as_it_may_make():
+    script = Script(*[refused() for _ in range(9)])
+    with watched(camera(script, max_attempts=3)) as watch:
+        assert watch.returned.wait(30)
+    assert isinstance(watch.error, CameraUnreachable)
+    assert str(watch.error) == "rtsp://cam/front: connection refused"
+    assert watch.states == ["CONNECTING", "BACKOFF"] * 2 + ["CONNECTING", "FAILED"]
+    assert watch.source.stats.error == str(watch.error)
+    assert len(script.refusals) == 6
+
+
+def test_what_time_will_not_mend_is_given_up_at_once():
+    script = Script(Trouble(Cause.UNSUPPORTED_PROTOCOL, "no srt here"))
+    with watched(camera(script)) as watch:
+        assert watch.returned.wait(30)
+    assert watch.states == ["CONNECTING", "FAILED"]
+
+
+def test_a_mistake_of_ours_is_no_trouble_of_the_camera():
+    def stumble():
+        raise ZeroDivisionError("ours")
+
+    script = Script(on_open=stumble)
+    with watched(camera(script)) as watch:
+        assert watch.returned.wait(30)
+    assert isinstance(watch.error, ZeroDivisionError)
+    assert watch.source.stats.state == "FAILED"
+
+
+# Running -----------------------------------------------------------------------------------------
+
+
+def test_frames_say_where_they_come_from():
+    script = Script()
+    script.give(*pictures(2))
+    begin = time.monotonic()
+    with watched(camera(script)) as watch:
+        watch.wait_for_frames(1)
+    frame = watch.frames[0]
+    assert (frame.source, frame.index, frame.generation, frame.size_hw) == ("cam", 0, 1, (24, 32))
+    assert frame.time_base == Fraction(1, 90_000)
+    assert begin <= frame.arrival <= time.monotonic()
+    assert watch.source.size_hw == (24, 32)
+    assert watch.source.stats.last_frame >= frame.arrival
+    assert watch.source.stats.first_arrival == frame.arrival
+
+
+def test_a_connection_that_breaks_is_followed_by_the_next_generation():
+    script = Script()
+    with watched(camera(script)) as watch:
+        for generation in (1, 2, 3):
+            script.give(*pictures(3, begin=1000.0 * generation))
+            until(lambda g=generation: watch.frames and watch.frames[-1].generation == g)
+            script.give(ended())
+            until(lambda g=generation: script.closed == g)
+    assert {frame.generation for frame in watch.frames} == {1, 2, 3}
+    assert watch.source.stats.failures == {"ended": 3}
+    assert not watch.source.stats.anomalies, "a new clock after a reconnect is no jump"
+
+
+def test_a_reconnect_moves_the_clock_by_the_time_that_passed():
+    script = Script()
+    with watched(camera(script)) as watch:
+        script.give(0.0)
+        watch.wait_for_frames(1)
+        script.give(ended())
+        until(lambda: script.opened == 2)
+        threading.Event().wait(0.5)
+        script.give(90_000.0)
+        watch.wait_for_frames(2)
+    first, second = watch.frames
+    passed = second.arrival - first.arrival
+    assert passed >= 0.5
+    assert second.pts_seconds - first.pts_seconds == pytest.approx(passed, abs=0.01)
+
+
+def test_limits_hold_for_cameras_too():
+    script = Script()
+    script.give(*pictures(200))
+    with watched(camera(script, max_frames=2)) as watch:
+        assert watch.returned.wait(30)
+    assert len(watch.frames) == 2
+    assert watch.states[-1] == "ENDED"
+
+
+def test_a_duration_ends_a_camera_that_never_came():
+    begin = time.monotonic()
+    (source,) = open_sources([refused_url()], duration=1.0)
+    assert list(source.frames()) == []
+    assert 0.9 < time.monotonic() - begin < 1 + BUSY
+    source.close()
+    assert source.stats.state == "ENDED"
+
+
+def test_damaged_pictures_are_counted_and_do_not_come():
+    script = Script()
+    script.give(0.0, "corrupt", "corrupt", 0.04)
+    with watched(camera(script)) as watch:
+        until(lambda: watch.source.stats.frames_dropped["corrupt"] == 2)
+        until(lambda: watch.source.stats.frames_decoded == 4)
+    assert watch.source.stats.frames_dropped["corrupt"] == 2
+
+
+# Silence -----------------------------------------------------------------------------------------
+
+
+def test_silence_is_seen_from_outside_and_ends_in_a_new_connection():
+    script, silent = Script(), threading.Event()
+    script.give(*pictures(5), silent.wait)
+    with watched(camera(script, stall_seconds=3.0)) as watch:
+        watch.wait_for("RUNNING")
+        last = watch.frames[-1].arrival
+        watch.wait_for("STALLED")
+        assert 2.0 <= time.monotonic() - last < 2.0 + BUSY
+        script.give(*pictures(200))
+        until(lambda: script.opened == 2)
+        assert 3.0 <= time.monotonic() - last < 3.0 + BUSY
+        watch.wait_for("RUNNING")
+        silent.set()  # the old reader wakes, and finds that nobody wants it
+        until(lambda: script.closed == 1)
+        assert watch.frames[-1].generation == 2
+    assert watch.states[:6] == [
+        *("CONNECTING", "RUNNING", "STALLED", "BACKOFF", "CONNECTING", "RUNNING")
+    ]
+    assert watch.source.stats.failures == {"stalled": 1}
+
+
+def test_a_camera_that_recovers_in_time_keeps_its_connection():
+    script, silent = Script(), threading.Event()
+    script.give(0.0, silent.wait)
+    with watched(camera(script, stall_seconds=60.0)) as watch:
+        watch.wait_for("STALLED")
+        silent.set()
+        script.give(2.5)
+        watch.wait_for("RUNNING")
+    assert script.opened == 1
+    assert watch.states == ["CONNECTING", "RUNNING", "STALLED", "RUNNING", "ENDED"]
+
+
+def test_pictures_that_are_all_damaged_are_no_life():
+    script = Script()
+    with watched(camera(script, stall_seconds=2.5)) as watch:
+        script.give(0.0)
+        watch.wait_for("RUNNING")
+
+        def damaged_on_and_on():
+            script.give("corrupt", lambda: threading.Event().wait(0.1))
+            return watch.source.stats.failures
+
+        until(damaged_on_and_on)
+    assert watch.source.stats.failures == {"corrupt": 1}
+
+
+def test_a_slow_camera_is_not_called_silent():
+    script = Script()
+    with watched(camera(script, stall_seconds=3600.0)) as watch:
+        for n in range(4):  # one picture in 1.5 s
+            script.give(1.5 * n)
+            watch.wait_for_frames(n + 1)
+            threading.Event().wait(1.5)
+    assert "STALLED" not in watch.states
+
+
+def test_an_opening_that_takes_too_long_is_given_up_though_it_cannot_be_interrupted():
+    wake = threading.Event()
+    script = Script(on_open=wake.wait)
+    begin = time.monotonic()
+    with watched(camera(script, open_seconds=0.5, max_attempts=1)) as watch:
+        assert watch.returned.wait(30)
+        assert 0.5 <= time.monotonic() - begin < 1.0 + BUSY
+        assert watch.causes == ["timeout"]
+        wake.set()
+    assert isinstance(watch.error, TimeoutError)
+
+
+def test_readers_that_hang_are_not_piled_up():
+    wake, openings = threading.Event(), []
+
+    def hang():
+        openings.append(time.monotonic())
+        wake.wait()
+
+    script = Script(on_open=hang)
+    script.give(*pictures(100))
+    with watched(camera(script, open_seconds=0.2)) as watch:
+        until(lambda: watch.source.stats.failures["timeout"] == 3)
+        threading.Event().wait(1.5)
+        assert len(openings) == 3
+        assert threading.active_count() <= 5 + 3
+        wake.set()
+        watch.wait_for_frames(1)
+    assert script.opened == script.closed
+
+
+# Pausing and ending ------------------------------------------------------------------------------
+
+
+def test_a_paused_camera_is_disconnected_and_comes_back():
+    script = Script()
+    script.give(*pictures(3))
+    with watched(camera(script)) as watch:
+        watch.wait_for("RUNNING")
+        watch.source.pause()
+        watch.wait_for("PAUSED")
+        until(lambda: script.closed == 1)
+        watch.source.resume()
+        script.give(*pictures(100))
+        watch.wait_for("RUNNING")
+        assert script.opened == 2
+    assert "BACKOFF" not in watch.states
+    assert not watch.source.stats.failures
+
+
+def in_backoff(script: Script) -> None:
+    script.refusals += [Trouble(Cause.UNAUTHORISED, "no") for _ in range(10_000)]
+
+
+@pytest.mark.parametrize("state", ["CONNECTING", "RUNNING", "STALLED", "BACKOFF", "PAUSED"])
+def test_the_end_comes_at_once_from_every_state(state):
+    wake = threading.Event()
+    script = Script(on_open=wake.wait if state == "CONNECTING" else lambda: None)
+    if state == "BACKOFF":
+        in_backoff(script)
+    elif state == "STALLED":
+        script.give(0.0, wake.wait)
+    elif state == "RUNNING":
+        script.give(0.0)
+    with watched(camera(script, stall_seconds=60)) as watch:
+        if state == "PAUSED":
+            watch.source.pause()
+        watch.wait_for(state)
+        assert watch.end() < 0.5 + BUSY / 2
+        wake.set()
+    assert watch.states[-1] == "ENDED"
+    assert watch.error is None
+
+
+def test_an_end_before_the_beginning_is_the_end():
+    script = Script()
+    source = camera(script)
+    source.end()
+    assert list(source.frames()) == []
+    assert script.opened == 0
+
+
+def test_who_stops_reading_ends_the_source():
+    script = Script()
+    script.give(*pictures(10))
+    source = camera(script)
+    for _ in source.frames():
+        break
+    source.close()
+    source.close()
+    assert source.stats.state == "ENDED"
+    until(lambda: script.closed == 1)
+
+
+PROGRAM = """
+import signal, sys
+from pipeline.settings import LiveSettings
+from pipeline.sources import open_sources
+
+(source,) = open_sources([sys.argv[1]], live=LiveSettings(open_seconds=120))
+signal.signal(signal.SIGTERM, lambda *_: source.end())
+print("ready", flush=True)
+print(len(list(source.frames())), source.stats.state, flush=True)
+"""
+
+
+def test_a_program_ends_in_time_though_its_reader_hangs_in_the_network():
+    """`end` is called by a signal's handler, in the thread that waits in `frames`."""
+    with SilentServer() as server:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, server.url()],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        until(lambda: server.connections == 1)
+        begin = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        out, errors = process.communicate(timeout=60)
+        took = time.monotonic() - begin
+    assert (out, errors, process.returncode) == ("0 ENDED\n", "", 0)
+    assert took < 1.0 + BUSY
+
+
+# Decoding ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("effort", list(DecodeEffort))
+def test_effort_is_saved_while_a_camera_runs_and_given_back(cameras, effort):
+    camera = cameras.add(size=(160, 96), keyframe_every=5)
+    (source,) = open_sources([camera.url], live=LiveSettings(stall_seconds=20))
+    with watched(source) as watch:
+        watch.wait_for_frames(5)
+        source.set_effort(effort)
+        painted, count = camera.painted(), len(watch.frames)
+        until(lambda: camera.painted() >= painted + 50)
+        given = len(watch.frames) - count
+        source.set_effort(DecodeEffort.FULL)
+        watch.wait_for_frames(len(watch.frames) + 20)
+    stats = source.stats
+    assert given >= 5, "keyframes come at least"
+    if effort is DecodeEffort.KEYFRAMES:
+        assert given < 30
+    assert "STALLED" not in watch.states
+    assert not stats.frames_dropped["corrupt"]
+    assert not stats.anomalies["corrupt_packet"]

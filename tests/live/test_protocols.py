@@ -1,0 +1,217 @@
+"""Other ways than RTSP for pictures to come: HLS, transport streams, Motion JPEG."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import av
+import pytest
+
+from pipeline.settings import LiveSettings
+from pipeline.sources import open_sources
+from pipeline.sources.live.hearing import Hearing
+from tests.clips import as_frame, numbered_picture, read_number
+from tests.live.kit.odd_servers import OddServer
+from tests.live.kit.ports import free_port
+from tests.live.kit.serving import read_request
+from tests.live.kit.waiting import until
+from tests.live.scripted import watched
+
+SIZE = (96, 64)
+
+
+def transport_stream(path: Path, frames: int, gop: int = 10, fps: int = 25) -> Path:
+    with av.open(str(path), "w", format="mpegts") as output:
+        stream = output.add_stream("libx264", rate=fps)
+        stream.width, stream.height = SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"preset": "ultrafast", "tune": "zerolatency", "g": str(gop)}
+        stream.codec_context.thread_count = 1
+        for number in range(frames):
+            output.mux(stream.encode(as_frame(numbered_picture(number, SIZE), "yuv420p")))
+        output.mux(stream.encode(None))
+    return path
+
+
+class StreamServer(OddServer):
+    """An endless transport stream over HTTP: the file's bytes, in real time, then silence."""
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        self.content, self.seconds = path.read_bytes(), seconds
+        self.closed = threading.Event()
+        super().__init__()
+
+    def handle(self, client: socket.socket) -> None:
+        read_request(client)
+        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: video/mp2t\r\n\r\n")
+        pieces = [self.content[at : at + 188] for at in range(0, len(self.content), 188)]
+        for piece in pieces:
+            client.sendall(piece)
+            self.closed.wait(self.seconds / len(pieces))
+        while client.recv(4096):
+            pass
+
+    def close(self) -> None:
+        self.closed.set()
+        super().close()
+
+
+def damaged(path: Path, every: int) -> Path:
+    """Leave out each `every`-th packet of 188 bytes behind the first hundred."""
+    content = path.read_bytes()
+    packets = [content[at : at + 188] for at in range(0, len(content), 188)]
+    kept = [p for n, p in enumerate(packets) if n < 30 or n % every]
+    path.write_bytes(b"".join(kept))
+    return path
+
+
+def test_a_transport_stream_over_http_is_a_camera(tmp_path):
+    path = transport_stream(tmp_path / "a.ts", frames=50)
+    with StreamServer(path, seconds=2.0) as server:
+        (source,) = open_sources([server.url("http")])
+        with watched(source) as watch:
+            watch.wait_for_frames(10)
+    numbers = [read_number(frame.picture) for frame in watch.frames]
+    assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize("policy", ["skip", "flagged", "keep"])
+def test_what_is_lost_from_a_transport_stream_is_dealt_with_by_policy(tmp_path, policy):
+    path = damaged(transport_stream(tmp_path / "a.ts", frames=100), every=23)
+    with StreamServer(path, seconds=2.0) as server:
+        (source,) = open_sources([server.url("http")], live=LiveSettings(damaged=policy))
+        with watched(source) as watch:
+            until(lambda: len(watch.frames) + source.stats.frames_dropped.total() > 40)
+            until(lambda: source.stats.state == "STALLED")
+    stats = source.stats
+    if policy == "keep":
+        assert stats.anomalies["damaged_picture"] and not stats.frames_dropped["corrupt"]
+    else:
+        assert stats.frames_dropped["corrupt"] and not stats.anomalies["damaged_picture"]
+
+
+def test_a_stream_is_shown_from_its_first_keyframe_on(tmp_path):
+    content = transport_stream(tmp_path / "a.ts", frames=60, gop=20).read_bytes()
+    (tmp_path / "b.ts").write_bytes(content[188 * 12 :])  # its begin, with a keyframe, is missed
+    with StreamServer(tmp_path / "b.ts", seconds=1.5) as server:
+        (source,) = open_sources([server.url("http")])
+        with watched(source) as watch:
+            watch.wait_for_frames(5)
+    assert read_number(watch.frames[0].picture) >= 20
+    assert source.stats.anomalies["before_keyframe"] or source.stats.frames_dropped["corrupt"]
+
+
+class HlsServer:
+    """A playlist that grows by a piece of a second each second, as a live one does."""
+
+    def __init__(self, folder: Path) -> None:
+        class Handler(SimpleHTTPRequestHandler):
+            def __init__(self, *args, **kwargs):
+                super().__init__(*args, directory=str(folder), **kwargs)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/live.m3u8"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+def test_hls_comes_at_its_own_pace_though_it_is_fetched_in_pieces(tmp_path):
+    pieces = [f"{n}.ts" for n in range(4)]
+    with av.open(
+        str(tmp_path / "live.m3u8"),
+        "w",
+        format="hls",
+        options={"hls_time": "1", "hls_segment_filename": str(tmp_path / "%d.ts")},
+    ) as output:
+        stream = output.add_stream("libx264", rate=25)
+        stream.width, stream.height = SIZE
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"preset": "ultrafast", "g": "25"}
+        stream.codec_context.thread_count = 1
+        for number in range(100):
+            output.mux(stream.encode(as_frame(numbered_picture(number, SIZE), "yuv420p")))
+        output.mux(stream.encode(None))
+    assert all((tmp_path / piece).exists() for piece in pieces)
+    server = HlsServer(tmp_path)
+    try:
+        (source,) = open_sources([server.url])
+        with watched(source) as watch:
+            watch.wait_for_frames(40)
+    finally:
+        server.close()
+    first, last = watch.frames[2], watch.frames[39]
+    passed = last.arrival - first.arrival
+    painted = (read_number(last.picture) - read_number(first.picture)) / 25
+    assert passed > painted - 0.1, "not in bursts"
+    assert source.name.endswith("-live")
+
+
+def test_a_transport_stream_over_udp_is_a_camera(tmp_path):
+    path, port = transport_stream(tmp_path / "a.ts", frames=75), free_port()
+    content, done = path.read_bytes(), threading.Event()
+
+    def send() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            while not done.is_set():
+                for at in range(0, len(content), 1316):
+                    sender.sendto(content[at : at + 1316], ("127.0.0.1", port))
+                    done.wait(3 * 1316 / len(content))
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        (source,) = open_sources([f"udp://127.0.0.1:{port}"])
+        with watched(source) as watch:
+            watch.wait_for_frames(20)
+            assert watch.end() < 3.0
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_motion_jpeg_has_the_time_of_its_arrivals(mjpeg):
+    server = mjpeg(fps=10)
+    (source,) = open_sources([server.url])
+    with watched(source) as watch:
+        watch.wait_for_frames(15)
+    first, last = watch.frames[0], watch.frames[-1]
+    by_pts, by_arrival = last.pts_seconds - first.pts_seconds, last.arrival - first.arrival
+    assert by_pts == pytest.approx(by_arrival, abs=0.001)
+    assert by_pts > 0.8 * len(watch.frames) / 10, (
+        "not the 25 frames/s that FFmpeg takes for granted"
+    )
+
+
+def test_what_ffmpeg_says_is_heard_here_and_nowhere_else(caplog, capfd):
+    caplog.set_level(1)
+    before = av.logging.get_level()
+    with Hearing(losses=True) as hearing:
+        assert not hearing.of_loss()
+        av.logging.log(av.logging.WARNING, "rtsp", "RTP: missed 3 packets")
+        assert hearing.of_loss()
+        assert not hearing.of_loss()
+        av.logging.log(av.logging.ERROR, "h264", "something else")
+        assert not hearing.of_loss()
+        other = threading.Thread(target=av.logging.log, args=(16, "h264", "said by another"))
+        other.start()
+        other.join()
+        with Hearing(losses=True):
+            pass
+        av.logging.log(av.logging.WARNING, "rtsp", "RTP: missed 1 packets")
+        assert hearing.of_loss(), "others may come and go"
+    assert av.logging.get_level() == before
+    assert logging.getLogger("libav").propagate
+    out, err = capfd.readouterr()
+    assert not [text for text in (out, err, caplog.text) if "missed" in text or "said by" in text]
