@@ -11,6 +11,7 @@ from pipeline.model_file import ModelFile
 from pipeline.settings import Settings
 from pipeline.sinks import Sink, open_sinks, target_of
 from pipeline.sinks.protocol import SinkTarget
+from pipeline.sinks.push import SCHEMES as PUSH_SCHEMES
 from pipeline.sources import Source
 from pipeline.tally import DEPARTED_KEPT
 
@@ -84,6 +85,7 @@ class Outputs:
                 self._model.class_names,
                 self._settings.video,
                 self._inputs,
+                self._settings.recording,
             )
             if self._page:
                 sinks.append(self._page.sink(target_of(source, self._model.class_names)))
@@ -110,7 +112,10 @@ def is_page(out: str) -> bool:
 
 
 def one_for_each(out: str) -> str:
-    """``all.mp4`` -> ``all-{source}.mp4``, ``folder/`` -> ``folder/{source}/``; URLs stay."""
+    """``all.mp4`` -> ``all-{source}.mp4``, ``folder/`` -> ``folder/{source}/``; brokers stay."""
+    if out.partition("://")[0] in PUSH_SCHEMES:
+        address, mark, query = out.rpartition("?") if "?" in out else (out, "", "")
+        return f"{address}{'' if address.endswith('/') else '-'}{{source}}{mark}{query}"
     if out.startswith("null:") or "://" in out:
         return out
     if out.endswith("/"):

@@ -154,6 +154,7 @@ class EventsSink:
     """
 
     wants_picture = True
+    may_drop = False
     capacity = 4
 
     def __init__(
@@ -167,7 +168,6 @@ class EventsSink:
         """`ConfigError` if there is no such encoder here, or no such class in the model."""
         choose_encoder(video.encoder)
         self.name = pattern.text
-        self.may_drop = target.live
         self.frames = 0
         self._source, self._settings = target.name, recording
         self._log = pattern.folder / "events.jsonl"

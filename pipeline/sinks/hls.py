@@ -40,6 +40,7 @@ class HlsSink:
     """
 
     wants_picture = True
+    may_drop = False
     capacity = 4
 
     def __init__(
@@ -48,7 +49,6 @@ class HlsSink:
         """`ConfigError` if the encoder asked for does not exist here."""
         choose_encoder(video.encoder)
         self.path, self.name = path, str(path)
-        self.may_drop = target.live
         self.frames = 0
         self._recording = recording
         self._encoder = FootageEncoder(target, video, recording.hls_seconds)

@@ -76,7 +76,7 @@ class PushSink:
         self.name = self._address.shown
         self.frames = 0
         self.connections = 0
-        self.frames_dropped: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self._bytes = 0
         self._encoder = FootageEncoder(target, video, video.keyframe_seconds, at_once=True)
@@ -84,6 +84,7 @@ class PushSink:
         self._link: _Link | None = None
         self._retry_at = 0.0
         self._trouble: Trouble | None = None
+        self._state_at_end: str | None = None
 
     def __enter__(self) -> PushSink:
         return self
@@ -94,6 +95,7 @@ class PushSink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._state_at_end = self._state()
         self._hang_up()
 
     def write(self, result: Result) -> None:
@@ -101,25 +103,31 @@ class PushSink:
         now = time.monotonic()
         self._listen(now)
         if self._link is None and now < self._retry_at:
-            self.frames_dropped["unreachable"] += 1
+            self.dropped["unreachable"] += 1
         elif self._link is not None and not self._link.connected:
-            self.frames_dropped["connecting"] += 1
+            self.dropped["connecting"] += 1
         elif self._link is not None and not self._link.flush(_MOMENT):
-            self.frames_dropped["queue_full"] += 1
+            self.dropped["queue_full"] += 1
         else:
             self._send(result)
 
     def report(self) -> dict[str, Any]:
-        """Address, frames sent and dropped, bytes, connections, failures by cause."""
+        """Address, frames sent and dropped, bytes, connections, failures by cause, state."""
         return {
             "path": self.name,
             "frames": self.frames,
+            "dropped": dict(self.dropped),
             "bytes": self._bytes,
             "connections": self.connections,
             "failures": dict(self.failures),
-            "frames_dropped": dict(self.frames_dropped),
+            "state": self._state_at_end or self._state(),
             "trouble": self._trouble.detail if self._trouble else None,
         }
+
+    def _state(self) -> str:
+        if self._link is not None:
+            return "RUNNING" if self._link.connected else "CONNECTING"
+        return "BACKOFF" if self._trouble else "READY"
 
     def _send(self, result: Result) -> None:
         begin = self._link is None or self._link.frames <= 1  # 1: what it connected with is old
@@ -164,7 +172,7 @@ class PushSink:
         if link is None:
             return
         if not link.connected:
-            self.frames_dropped["unreachable"] += 1
+            self.dropped["unreachable"] += 1
         link.close(within)
 
 

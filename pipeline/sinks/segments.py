@@ -30,6 +30,7 @@ class SegmentsSink:
     """
 
     wants_picture = True
+    may_drop = False
     capacity = 4
 
     def __init__(
@@ -43,7 +44,6 @@ class SegmentsSink:
         """`ConfigError` if the encoder asked for does not exist here."""
         choose_encoder(video.encoder)
         self.name = pattern.text
-        self.may_drop = target.live
         self.frames = 0
         self._length = recording.segment_seconds
         self._encoder = FootageEncoder(target, video, video.keyframe_seconds, dates=dates)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import subprocess
+import sys
 import time
 from contextlib import closing
 from fractions import Fraction
@@ -16,11 +17,13 @@ import pytest
 
 from pipeline.errors import ConfigError, SinkError
 from pipeline.frame import Detections, Frame, Result
+from pipeline.outputs import one_for_each
 from pipeline.settings import VideoSettings
 from pipeline.sinks import SinkTarget, open_sink, push
 from pipeline.sinks.push import PushSink
 from tests.clips import as_frame
 from tests.live.kit.odd_servers import SilentServer, StatusServer, refused_url
+from tests.live.kit.ports import free_port
 from tests.live.kit.waiting import until
 from tests.live.kit.wire import Wire
 from tests.recording.footage import LIVE, NAMES, Pushing, shot
@@ -47,7 +50,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def accounted(sink: PushSink) -> int:
     """Results that were sent or dropped."""
-    return sink.frames + sum(sink.frames_dropped.values())
+    return sink.frames + sum(sink.dropped.values())
 
 
 def test_a_server_gets_every_picture_from_the_moment_it_is_connected(tmp_path: Path) -> None:
@@ -61,8 +64,9 @@ def test_a_server_gets_every_picture_from_the_moment_it_is_connected(tmp_path: P
     assert len(got) == sink.frames >= 60
     assert all(b - a == 1 for a, b in pairwise(got[1:]))
     assert got[-1] == run.written - 1
-    assert sink.report()["failures"] == {} and sink.connections == 1
-    assert accounted(sink) == run.written and set(sink.frames_dropped) <= {"connecting"}
+    report = sink.report()
+    assert report["failures"] == {} and sink.connections == 1 and report["state"] == "RUNNING"
+    assert accounted(sink) == run.written and set(sink.dropped) <= {"connecting"}
 
 
 def test_the_login_is_used_and_never_shown(
@@ -114,7 +118,7 @@ def test_a_server_that_is_killed_and_comes_back_goes_on_with_a_keyframe(
         (got,) = server.got()
         assert all((b - a) % 256 == 1 for a, b in pairwise(got[1:]))
         assert accounted(sink) == run.written
-        assert sink.frames_dropped["unreachable"] > 0
+        assert sink.dropped["unreachable"] > 0
         assert run.longest < A_MOMENT
 
 
@@ -134,6 +138,8 @@ def test_a_server_that_is_not_there_costs_nothing(impatient: None) -> None:
         assert run.longest < A_MOMENT
         assert sink.frames == 0
         assert run.written - accounted(sink) in (0, 1)  # one may be on its way
+        assert sink.report()["state"] in ("BACKOFF", "CONNECTING")
+        assert "nobody listens there" in sink.report()["trouble"]
 
 
 def test_a_silent_server_holds_up_nobody_and_is_given_up_in_time(impatient: None) -> None:
@@ -165,7 +171,7 @@ def test_a_server_that_stops_reading_is_left_and_found_again(
         run.until(lambda: sink.connections == 1)
         wire.hold()
         run.until(lambda: sink.failures)
-        assert "queue_full" in sink.frames_dropped
+        assert "queue_full" in sink.dropped
         wire.release()
         run.until(lambda: sink.connections == 2)
         assert set(sink.failures) <= {"stalled", "timeout"}
@@ -195,3 +201,73 @@ def test_each_source_can_have_its_own_path() -> None:
     target = SinkTarget("front door/1", NAMES, live=True)
     sink = open_sink("rtsp://me:x@host/{source}", target, VideoSettings())
     assert sink.name == "rtsp://host/front%20door_1"
+
+
+LISTENING = """
+import sys
+sys.path[:0] = {path!r}
+import av
+from tests.clips import read_number
+options = {{"listen": "1", "probesize": "5000", "analyzeduration": "100000"}}
+with av.open({url!r}, options=options) as container:
+    for frame in container.decode(video=0):
+        print(read_number(frame), flush=True)
+"""
+
+
+def test_rtmp_works_likewise(impatient: None) -> None:
+    url = f"rtmp://127.0.0.1:{free_port()}/live/cam"
+    command = [sys.executable, "-c", LISTENING.format(path=sys.path, url=url)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as viewer:
+        with pushing(url) as sink:
+            run = Pushing(sink)
+            run.until(lambda: sink.connections)
+            run.more(40)
+        assert viewer.stdout is not None
+        got = list(map(int, viewer.stdout.read().split()))
+    assert len(got) == sink.frames and got[-1] == run.written - 1
+    assert all((b - a) % 256 == 1 for a, b in pairwise(got[1:]))
+
+
+def test_a_protocol_that_is_not_built_in_fails_the_sink_for_good() -> None:
+    with pushing(f"srt://127.0.0.1:{free_port()}") as sink:
+        run = Pushing(sink)
+        try:
+            run.until(lambda: sink.failures)
+        except SinkError as error:
+            assert "built without srt://" in str(error)
+        assert sum(sink.failures.values()) == 1
+
+
+def test_with_several_sources_each_has_a_path_of_its_own() -> None:
+    assert one_for_each("rtsp://me:p@host/live") == "rtsp://me:p@host/live-{source}"
+    assert one_for_each("rtmp://host/live?key=1") == "rtmp://host/live-{source}?key=1"
+    assert one_for_each("rtsp://host/") == "rtsp://host/{source}"
+
+
+ORPHANED = """
+import sys
+sys.path[:0] = {path!r}
+from itertools import count
+from pipeline.settings import VideoSettings
+from pipeline.sinks import open_sink
+from tests.recording.footage import LIVE, Pushing
+with open_sink({url!r}, LIVE, VideoSettings()) as sink:
+    run = Pushing(sink)
+    run.more(1)
+    print(sink._link._process.pid, flush=True)
+    run.more(10_000)
+"""
+
+
+def test_nothing_goes_on_when_we_are_killed() -> None:
+    with SilentServer() as server:
+        code = ORPHANED.format(path=sys.path, url=server.url())
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as us:
+            assert us.stdout is not None
+            sender = Path(f"/proc/{int(us.stdout.readline())}/cmdline")
+            until(lambda: server.connections, what="a connection")
+            us.kill()
+        until(lambda: not sender.exists() or not sender.read_bytes(), what="the end of the sender")
