@@ -159,7 +159,7 @@ class PushSink:
         assert self._link is not None
         good_seconds = self._link.good_seconds(now)
         self._hang_up(0.0)
-        self.failures[trouble.cause] += 1
+        self.failures[trouble.cause.value] += 1
         if trouble.cause in PERMANENT:
             raise SinkError(f"{self.name}: {trouble.detail}")
         self._retry_at = now + self._backoff.wait_after(trouble.cause, now, good_seconds)
