@@ -94,6 +94,24 @@ def test_what_is_lost_from_a_transport_stream_is_dealt_with_by_policy(tmp_path, 
         assert stats.frames_dropped["corrupt"] and not stats.anomalies["damaged_picture"]
 
 
+def test_pictures_built_on_one_that_never_came_are_left_out(tmp_path):
+    """The decoder does not notice: it takes an earlier picture instead."""
+    whole, gappy = transport_stream(tmp_path / "a.ts", frames=60, gop=20), tmp_path / "b.ts"
+    with av.open(str(whole)) as given, av.open(str(gappy), "w") as output:
+        stream = output.add_stream_from_template(given.streams.video[0])
+        for number, packet in enumerate(given.demux(video=0)):
+            if packet.size and number not in (25, 31, 32):
+                packet.stream = stream
+                output.mux(packet)
+    with StreamServer(gappy, seconds=4.0) as server:
+        (source,) = open_sources([server.url("http")])
+        with watched(source) as watch:
+            until(lambda: any(read_number(frame.picture) >= 45 for frame in tuple(watch.frames)))
+    shown = {read_number(frame.picture) for frame in watch.frames}
+    assert not shown & set(range(25, 40)), shown
+    assert source.stats.frames_dropped["corrupt"] == 40 - 25 - 3
+
+
 def test_a_stream_is_shown_from_its_first_keyframe_on(tmp_path):
     content = transport_stream(tmp_path / "a.ts", frames=60, gop=20).read_bytes()
     (tmp_path / "b.ts").write_bytes(content[188 * 12 :])  # its begin, with a keyframe, is missed

@@ -11,14 +11,15 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from pipeline.sources.live.hearing import Hearing
 from pipeline.sources.live.frame_numbers import FrameNumbers
+from pipeline.sources.live.hearing import Hearing
 from pipeline.sources.live.repair import Repair
 
 SkipFrame = Literal["DEFAULT", "NONREF", "NONKEY"]
 
 # Whose decoder can be set up anew from what stands in the stream, and has a loop filter.
 _WITH_LOOP_FILTER = {"h264", "hevc", "vp8", "vp9", "mpeg4", "h263"}
+_HEAD_BYTES = 8192  # of a packet; parameters and remarks come before the first slice
 
 
 class DecodeEffort(IntEnum):
@@ -89,11 +90,18 @@ class Decoder:
             decoded, failed = [], True
         else:
             failed = False
-        if self._hearing.of_loss() or packet.is_corrupt or failed:
+        # All are asked, because each goes on from what it was told before.
+        if any((failed, packet.is_corrupt, self._hearing.of_loss(), self._follows_a_gap(packet))):
             repair.lost_something(packet.pts)
         if not decoded and level <= DecodeEffort.REFERENCES:
             ledger.sign_of_life()
         return [picture for picture in decoded if repair.is_good(picture)]
+
+    def _follows_a_gap(self, packet: Packet[VideoStream]) -> bool:
+        """Whether a picture is missing before this one, which the decoder would not notice."""
+        if self._numbers is None or not packet.size:
+            return False
+        return self._numbers.is_one_missing_before(bytes(memoryview(packet)[:_HEAD_BYTES]))
 
     def _follow(self, level: DecodeEffort, packet: Packet[VideoStream]) -> None:
         filters = level is DecodeEffort.FULL
