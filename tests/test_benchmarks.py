@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.benchmarks.agreement import STRICT, Found, Tolerance, matched_share
+from tests.live.kit.cameras import why_no_cameras
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -31,6 +33,35 @@ def test_each_benchmark_runs_and_writes_what_it_measured(name: str, tmp_path: Pa
     assert entry["benchmark"].startswith(name) and entry["smoke"] is True
     assert entry["machine"]["versions"]["openvino"]
     assert entry["rows"] and all(row["fps"] > 0 for row in entry["rows"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_live_benchmark_dates_results_and_sees_a_camera_come_back(tmp_path: Path) -> None:
+    rows = camera_script(tmp_path, "benchmarks.live", "--only", "boxstream", "--rounds", "1")
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["2.5x boxstream"]["p50_ms"] > 0
+    assert by_name["killed: boxstream"]["verdict"] == "comes back"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_short_soak_keeps_its_promises(tmp_path: Path) -> None:
+    rows = camera_script(tmp_path, "soak", "--minutes", "0.5", "--sources", "2", "--seed", "3")
+    assert len(rows) == 2 and all(row["frames_inferred"] > 0 for row in rows)
+
+
+def camera_script(tmp_path: Path, name: str, *options: str) -> list[dict[str, Any]]:
+    """Run a script that needs cameras; return its rows."""
+    missing = why_no_cameras()
+    if missing:
+        pytest.skip(missing)
+    figures = tmp_path / "figures.json"
+    command = [sys.executable, "-m", f"tests.{name}", "--smoke", *options, "--json", str(figures)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    rows: list[dict[str, Any]] = json.loads(figures.read_text())["rows"]
+    return rows
 
 
 def objects(*boxes: tuple[float, float, float, float], label: int = 0) -> Found:

@@ -1,6 +1,6 @@
 """Run every benchmark, each in a process of its own: ``python -m tests.benchmarks``.
 
-Options are handed on: ``--rounds N``, ``--smoke``. Some twenty minutes on two cores; nothing else
+Options are handed on: ``--rounds N``, ``--smoke``. Some half an hour on two cores; nothing else
 should run meanwhile.
 """
 
@@ -20,6 +20,7 @@ ALL = (
     ("limits", "--model", BIG),
     ("memory",),
     ("streams",),
+    ("live",),
 )
 
 

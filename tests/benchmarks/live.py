@@ -36,7 +36,7 @@ OVERLOADS = {"1x": 40.0, "2.5x": 100.0, "5x": 200.0}
 WARM_UP_SECONDS = 3.0
 START_SECONDS = 120.0  # some import for a minute on a busy machine
 SLOW_FPS, EASY_CALL_MS = 10, 20.0  # so that all programs together do not fill the machine
-DEAD_SECONDS = 4.0
+OVERLOAD_SECONDS, DEAD_SECONDS, SILENT_SECONDS = 20.0, 4.0, 45.0
 GIVE_UP_SECONDS = 25.0
 COLUMNS = {
     "name": "what, program",
@@ -288,15 +288,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     if asked.inference_python:
         pythons["inference"] = asked.inference_python
     programs = [name for name in pythons if wanted(name, asked.only)]
-    seconds, hold, rest = (3.0, 3.0, 3.0) if asked.smoke else (20.0, 45.0, 10.0)
     rows: list[Row] = []
     for name in ["2.5x"] if asked.smoke else OVERLOADS:
+        seconds = 2.0 if asked.smoke else OVERLOAD_SECONDS
         rows += [overload(program, name, seconds, pythons) for program in programs]
     rows += killed(programs, asked.rounds, False, pythons)
     if not asked.smoke:
         rows += killed(programs, 1, True, pythons)
-    rows += silent(programs, hold, pythons)
-    rows += dead_at_start(programs, rest, pythons)
+        rows += silent(programs, SILENT_SECONDS, pythons)
+        rows += dead_at_start(programs, OVERLOAD_SECONDS / 2, pythons)
     report(
         "live",
         asked,

@@ -13,11 +13,10 @@ from tests.live.kit.waiting import until
 from tests.live.kit.watching import Watcher
 
 FORMATS = {
-    "ts": ("clip.ts", "video/mp2t", {"container": "mpegts"}),
-    "hevc": ("clip.ts", "video/mp2t", {"container": "mpegts", "codec": "libx265"}),
-    "mkv": ("clip.mkv", "video/x-matroska", {}),
+    "h264 in ts": ("clip.ts", "video/mp2t", {"container": "mpegts"}),
+    "hevc in mkv": ("clip.mkv", "video/x-matroska", {"codec": "libx265"}),
 }
-SEEDS = 40
+SEEDS = 30
 
 
 class MangledServer(OddServer):
