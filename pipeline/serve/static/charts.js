@@ -1,6 +1,6 @@
-// Small charts of the last two minutes, one sample a second.
+// Small charts of the last minute, one sample a second.
 
-const SAMPLES = 120;
+const SAMPLES = 60;
 const WIDTH = 120;
 const HEIGHT = 32;
 

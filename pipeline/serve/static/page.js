@@ -12,6 +12,7 @@ const byId = (id) => document.getElementById(id);
 const tiles = new Map();
 const detection = new DetectionPanel();
 const machine = new MachinePanel();
+const early = new Map(); // pictures of sources that the page has not heard of yet
 let heard = 0;
 
 function linked() {
@@ -50,6 +51,14 @@ function place(source) {
   const fresh = new Tile(source, { onRemove: askToRemove, onError: (error) => say(error.message, "bad") });
   tiles.set(source.name, fresh);
   byId("grid").append(fresh.node);
+  if (early.has(source.name)) fresh.screen.show(...early.get(source.name));
+  early.delete(source.name);
+}
+
+function show(head, jpeg) {
+  const tile = tiles.get(head.source);
+  if (tile) tile.screen.show(head, jpeg);
+  else if (early.size < 100) early.set(head.source, [head, jpeg]);
 }
 
 function summarise(state) {
@@ -81,7 +90,7 @@ function listen() {
 async function watch(signal) {
   while (!signal.aborted) {
     try {
-      await readPictures((head, jpeg) => tiles.get(head.source)?.screen.show(head, jpeg), signal);
+      await readPictures(show, signal);
     } catch {
       // Lost; the state of things says so on the page.
     }

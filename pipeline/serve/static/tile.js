@@ -72,7 +72,7 @@ export class Tile {
     this.fps.add([source.fps, source.fps === null ? null : source.offered_fps]);
     this.latency.add([ms.p50 ?? null, ms.p95 ?? null, ms.p99 ?? null]);
     this.caption(".fps", number(source.fps, 1), this.offer(source));
-    const tail = ms.p50 === undefined ? "" : `p95 ${latency(ms.p95)} · p99 ${latency(ms.p99)}`;
+    const tail = ms.p50 === undefined ? "" : `p95 ${number(ms.p95)} · p99 ${number(ms.p99)}`;
     this.caption(".latency", latency(ms.p50), tail);
     const before = this.dropped ?? source.frames_dropped;
     const fresh = Object.entries(source.frames_dropped).map(([cause, count]) => [
@@ -89,7 +89,7 @@ export class Tile {
   }
 
   offer(source) {
-    return source.offered_fps ? `of ${number(source.offered_fps, 1)} offered` : "";
+    return source.state === "RUNNING" && source.offered_fps ? `of ${number(source.offered_fps, 1)} offered` : "";
   }
 
   caption(selector, value, detail) {

@@ -1,0 +1,126 @@
+"""What systemd, Kubernetes and Prometheus ask."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from pipeline.metrics import SourceStats
+from tests.serve.line import running
+
+
+def samples(served) -> dict[tuple[str, ...], float]:
+    """Every sample: its name and its labels' values -> its value."""
+    answer = served.client.get("/metrics")
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    families = text_string_to_metric_families(answer.body.decode())
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_a_process_that_answers_is_live_even_without_engine_and_sources(serve):
+    served = serve()
+    served.control.loaded = False
+    assert served.client.get("/live").status == 200
+
+
+@pytest.mark.parametrize(
+    ("loaded", "state", "ready", "reason"),
+    [
+        (True, "RUNNING", True, None),
+        (False, "RUNNING", False, "the engine is being loaded"),
+        (True, "BACKOFF", False, "source 'front' is BACKOFF"),
+        (True, "STALLED", False, "source 'front' is STALLED"),
+        (True, None, False, "there is no source"),
+    ],
+)
+def test_ready_means_that_results_come_out(serve, loaded, state, ready, reason):
+    served = serve()
+    served.control.loaded = loaded
+    if state:
+        served.control.stats["front"] = SourceStats("front", state=state)
+    answer = served.client.get("/ready")
+    assert answer.status == (200 if ready else 503)
+    assert answer.json == {"ready": ready, "reasons": [] if reason is None else [reason]}
+
+
+def test_one_running_source_among_dead_ones_is_enough(serve):
+    served = serve("alive")
+    served.control.stats["dead"] = SourceStats("dead", state="BACKOFF")
+    assert served.client.get("/ready").status == 200
+
+
+def test_the_metrics_are_the_counters(serve):
+    served = serve("front")
+    stats = served.control.stats["front"]
+    stats.frames_decoded, stats.frames_inferred = 100, 90
+    stats.frames_dropped.update(stale=4, queue_full=5)
+    stats.failures["refused"] = 3
+    stats.connections = 3
+    found = samples(served)
+    assert found["boxstream_frames_decoded_total", "front"] == 100
+    assert found["boxstream_frames_inferred_total", "front"] == 90
+    dropped = {key[1:]: n for key, n in found.items() if key[0] == "boxstream_frames_dropped_total"}
+    assert {frozenset(labels): n for labels, n in dropped.items()} == {
+        frozenset({"front", "stale"}): 4,
+        frozenset({"front", "queue_full"}): 5,
+    }
+    assert found["boxstream_frames_in_flight", "front"] == 1
+    assert found["boxstream_source_reconnects_total", "front"] == 2
+    assert found["boxstream_engine_calls_total",] == 10
+    assert found["boxstream_engine_busy_seconds_total",] == 1.5
+    assert found["boxstream_queue_depth", "infer"] == 2
+    assert found["boxstream_source_fps", "front"] == pytest.approx(25, rel=0.5)
+    assert any(key[0] == "process_resident_memory_bytes" for key in found)
+
+
+def test_the_state_is_one_hot(serve):
+    served = serve("front")
+    for state in ("CONNECTING", "RUNNING", "BACKOFF", "PAUSED"):
+        served.control.stats["front"].changed(state)
+        hot = {
+            key[1:]: value
+            for key, value in samples(served).items()
+            if key[0] == "boxstream_source_state"
+        }
+        assert sum(hot.values()) == 1
+        assert [set(labels) for labels, value in hot.items() if value] == [{"front", state}]
+
+
+def test_a_dead_source_leaves_no_stale_rate_and_a_removed_one_nothing(serve):
+    served = serve("front")
+    assert ("boxstream_source_fps", "front") in samples(served)
+    served.control.stats["front"].changed("BACKOFF", "stalled")
+    dead = samples(served)
+    assert ("boxstream_source_fps", "front") not in dead
+    assert ("boxstream_source_offered_fps", "front") not in dead
+    served.control.remove("front")
+    assert not [key for key in samples(served) if "front" in key]
+
+
+def test_the_latency_histogram_agrees_with_the_latencies(serve):
+    served = serve("front")
+    latencies = [0.001 * (1 + n) for n in range(400)]
+    for seconds in latencies:
+        served.control.stats["front"].latency.add(seconds)
+    found = samples(served)
+    assert found["boxstream_latency_seconds_count", "front"] == 400
+    assert found["boxstream_latency_seconds_sum", "front"] == pytest.approx(sum(latencies))
+    for bound in (0.01, 0.05, 0.1, 0.25):
+        counted = found["boxstream_latency_seconds_bucket", "front", str(bound)]
+        assert counted == pytest.approx(sum(s < bound for s in latencies), rel=0.03, abs=1)
+
+
+def test_no_url_and_no_odd_name_breaks_the_metrics(serve):
+    served = serve()
+    odd = 'a "quoted"\nname \\ with ünïcode'
+    served.control.stats[odd] = running(odd)
+    served.client.ask("POST", "/api/sources", {"url": "rtsp://u:hunter22@cam/1", "name": "x"})
+    text = served.client.get("/metrics").body.decode()
+    assert "hunter22" not in text
+    assert "rtsp" not in text
+    assert ("boxstream_frames_decoded_total", odd) in samples(served)
