@@ -226,7 +226,7 @@ def test_one_bad_source_among_good_ones_is_found_before_anything_runs(
 @pytest.mark.parametrize(
     "url",
     [
-        "rtsp://user:s3cret@camera.example/live",
+        "gopher://user:s3cret@camera.example/live",
         "http://user:s3cret@camera.example:80/a%40b.mp4?token=s3cret",
         "udp://s3cret@:1234",
         "rtsp:/user:s3cret@camera.example/live",
