@@ -227,8 +227,8 @@ def test_one_bad_source_among_good_ones_is_found_before_anything_runs(
     "url",
     [
         "gopher://user:s3cret@camera.example/live",
-        "http://user:s3cret@camera.example:80/a%40b.mp4?token=s3cret",
-        "udp://s3cret@:1234",
+        "ftp://user:s3cret@camera.example:80/a%40b.mp4?token=s3cret",
+        "sctp://s3cret@:1234",
         "rtsp:/user:s3cret@camera.example/live",
         "user:s3cret@camera.example/live.mp4",
         "user:s3cret/x@camera.example/live*.mp4",
