@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
 from pydantic import BaseModel
 
 from pipeline.frame import Result
-from pipeline.metrics import SourceStats, State
+from pipeline.metrics import Event, SourceStats, State
 from pipeline.serve.board import Board, Feed
 from pipeline.serve.control import Control
 
 EVENTS_SHOWN = 20  # of each source
+_OUTAGE = {"CONNECTING", "STALLED", "BACKOFF"}
 
 
 class EventView(BaseModel):
@@ -36,9 +38,10 @@ class SightingView(BaseModel):
 class SourceView(BaseModel):
     """One source.
 
-    `fps` counts inferred frames and is null unless the source runs; `latency_ms` is from the
-    decoder to the page, over the last ten seconds; `picture_age_seconds` is that of the newest
-    picture that can be shown.
+    `since`, `cause` and `detail` explain the state; an outage goes on while attempts to connect
+    come and go. `fps` counts inferred frames and is null unless the source runs. `latency_ms` is
+    from the decoder to the page, over the last ten seconds. `picture_age_seconds` is that of the
+    newest picture that can be shown.
     """
 
     name: str
@@ -84,15 +87,15 @@ def see_everything(board: Board, control: Control) -> StateView:
 
 def see_source(stats: SourceStats, feed: Feed | None) -> SourceView:
     """One source now."""
-    events = [EventView(**vars(event)) for event in stats.events.copy()][-EVENTS_SHOWN:]
-    last = events[-1] if events and events[-1].state == stats.state else None
+    events = stats.events.copy()
+    since, cause, detail = _explained(list(events), stats.state)
     shot = feed.shot if feed else None
     return SourceView(
         name=stats.name,
         state=stats.state,
-        since=last.wall_time if last else None,
-        cause=last.cause if last else None,
-        detail=(last.detail if last else "") or stats.error or "",
+        since=since,
+        cause=cause,
+        detail=detail or stats.error or "",
         fps=stats.recent_fps,
         offered_fps=stats.offered_fps,
         latency_ms=feed.latency_ms() if feed else None,
@@ -107,8 +110,21 @@ def see_source(stats: SourceStats, feed: Feed | None) -> SourceView:
         size_hw=shot.result.frame.size_hw if shot else None,
         zones=_zones(shot.result) if shot else None,
         sightings=_sightings(feed) if feed else [],
-        events=events,
+        events=[EventView(**vars(event)) for event in list(events)[-EVENTS_SHOWN:]],
     )
+
+
+def _explained(events: list[Event], state: State) -> tuple[float | None, str | None, str]:
+    """Since when a source is as it is, and why: its cause and the sentence for that.
+
+    Attempts to connect and the pauses between them are one outage, which begins with the first.
+    """
+    alike = _OUTAGE if state in _OUTAGE else {state}
+    recent = list(itertools.takewhile(lambda event: event.state in alike, reversed(events)))
+    if not recent:
+        return None, None, ""
+    why = next((event for event in recent if event.cause), recent[0])
+    return recent[-1].wall_time, why.cause, why.detail
 
 
 def _zones(result: Result) -> dict[str, dict[str, int]] | None:

@@ -34,6 +34,23 @@ def test_the_list_says_everything_about_a_source(serve):
     assert served.client.get("/api/sources/back").json == back
 
 
+def test_an_outage_goes_on_while_attempts_to_connect_come_and_go(serve):
+    served = serve("front")
+    stats = served.control.stats["front"]
+    stats.changed("STALLED", "stalled", "nothing came for 3 s")
+    began = stats.events[-1].wall_time
+    for _ in range(5):
+        stats.changed("CONNECTING")
+        stats.changed("BACKOFF", "refused", "nobody listens there")
+    stats.changed("CONNECTING")
+    front = served.client.get("/api/sources/front").json
+    assert (front["since"], front["cause"]) == (began, "refused")
+    assert front["detail"] == "nobody listens there"
+    stats.changed("RUNNING")
+    front = served.client.get("/api/sources/front").json
+    assert (front["since"], front["cause"]) == (stats.events[-1].wall_time, None)
+
+
 def test_a_camera_is_added_and_removed(serve):
     served = serve()
     answer = served.client.ask("POST", "/api/sources", {"url": "rtsp://cam/1", "name": "yard 2"})

@@ -10,16 +10,20 @@ from tests.serve.line import running
 
 
 def samples(served) -> dict[tuple[str, ...], float]:
-    """Every sample: its name and its labels' values -> its value."""
+    """Every sample: its name and its labels' values (the source's first) -> its value."""
     answer = served.client.get("/metrics")
     assert answer.status == 200
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     families = text_string_to_metric_families(answer.body.decode())
     return {
-        (sample.name, *sample.labels.values()): sample.value
+        (sample.name, *in_order(sample.labels)): sample.value
         for family in families
         for sample in family.samples
     }
+
+
+def in_order(labels: dict[str, str]) -> list[str]:
+    return [labels[name] for name in sorted(labels, key=lambda name: (name != "source", name))]
 
 
 def test_a_process_that_answers_is_live_even_without_engine_and_sources(serve):
@@ -88,7 +92,7 @@ def test_the_state_is_one_hot(serve):
             if key[0] == "boxstream_source_state"
         }
         assert sum(hot.values()) == 1
-        assert [set(labels) for labels, value in hot.items() if value] == [{"front", state}]
+        assert [labels for labels, value in hot.items() if value] == [("front", state)]
 
 
 def test_a_dead_source_leaves_no_stale_rate_and_a_removed_one_nothing(serve):

@@ -137,7 +137,10 @@ export class MachinePanel {
       facts.push(["calls", `${number((engine.calls - this.before.engine.calls) / span, 1)} /s`]);
       facts.push(["busy", `${number(busy * 100)} %`]);
     }
-    for (const [name, depth] of Object.entries(queues)) facts.push([`${name} queue`, number(depth)]);
+    const sources = new Set(state.sources.map((source) => source.name));
+    for (const [name, depth] of Object.entries(queues)) {
+      if (!sources.has(name)) facts.push([`${name} queue`, number(depth)]);
+    }
     this.before = state;
     const nodes = facts.flatMap(([name, value]) => [text("dt", name), text("dd", value)]);
     byId("machine").replaceChildren(...nodes);

@@ -16,6 +16,7 @@ const STATES = {
 export function condition(source) {
   const lost = source.state === "BACKOFF" || source.state === "CONNECTING";
   if (lost && source.connections > 0) return { word: "reconnecting", tone: "warn" };
+  if (lost && Object.keys(source.failures).length > 0) return STATES.BACKOFF;
   return STATES[source.state] ?? QUIET;
 }
 
