@@ -241,8 +241,8 @@ def test_secrets_in_urls_appear_in_no_message(url: str) -> None:
 
 
 def test_schemes_that_are_not_supported_name_what_is() -> None:
-    with pytest.raises(ConfigError, match=r"rtsp:// sources are not supported; name a video file"):
-        open_sources(["rtsp://camera/live"])
+    with pytest.raises(ConfigError, match=r"gopher:// sources are not supported; name a video"):
+        open_sources(["gopher://camera/live"])
 
 
 # What can be shown in part -----------------------------------------------------------------------
