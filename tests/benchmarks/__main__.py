@@ -1,7 +1,7 @@
-"""Run every benchmark, each in a process of its own: ``python -m tests.benchmarks``.
+"""Run benchmarks, each in a process of its own: ``python -m tests.benchmarks [NAME ...]``.
 
-Options are handed on: ``--rounds N``, ``--smoke``. Some half an hour on two cores; nothing else
-should run meanwhile.
+Without names it runs all, some half an hour on two cores; nothing else should run meanwhile.
+Options come after the names and are handed on: ``--rounds N``, ``--smoke``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,16 @@ ALL = (
 
 def main() -> int:
     """Return the worst exit code."""
-    worst = 0
+    worst, given = 0, sys.argv[1:]
+    first_option = next((i for i, word in enumerate(given) if word.startswith("-")), len(given))
+    names, handed_on = given[:first_option], given[first_option:]
+    unknown = set(names) - {name for name, *_ in ALL}
+    if unknown:
+        raise SystemExit(f"no benchmark is called {', '.join(sorted(unknown))}")
     for name, *options in ALL:
-        command = [sys.executable, "-m", f"tests.benchmarks.{name}", *options, *sys.argv[1:]]
+        if names and name not in names:
+            continue
+        command = [sys.executable, "-m", f"tests.benchmarks.{name}", *options, *handed_on]
         print(f"\n$ {' '.join(['python', *command[1:]])}", flush=True)
         worst = max(worst, subprocess.run(command, cwd=REPOSITORY, check=False).returncode)
     return worst

@@ -115,8 +115,7 @@ def write_our_onnx(
         frame_hw=SIZE_HW,
         class_names=[f"class {number}" for number in range(COCO_CLASSES)],
         output_form=output_form,
-        # With a thousand proposals the fixpoint's matrices would cost a CPU more than the loop.
-        nms_body="nonmaxsuppression" if architecture.startswith("resnet50") else "fixpoint",
+        nms_body="nonmaxsuppression",  # on a CPU 10 % quicker than the fixpoint, and equal to it
         score_threshold=threshold,
     )
 
