@@ -69,9 +69,7 @@ def test_only_sinks_that_show_pictures_want_them_drawn(tmp_path: Path) -> None:
     assert not opened("null:").wants_picture
 
 
-@pytest.mark.parametrize(
-    "out", ["a.avi", "a.txt", "ftp://host/a", "kafka:topic", "http://x/a.mp4"]
-)
+@pytest.mark.parametrize("out", ["a.avi", "a.txt", "ftp://host/a", "kafka:topic", "http://x/a.mp4"])
 def test_an_unknown_kind_is_an_error_that_names_the_known_ones(out: str) -> None:
     with pytest.raises(ConfigError, match=r"no sink for .*\.mp4, \.mkv, \.jsonl, a folder/"):
         opened(out)
