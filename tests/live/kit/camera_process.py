@@ -4,8 +4,8 @@ Run by the system's Python, which has the GStreamer bindings and no package of o
 
     /usr/bin/python3 camera_process.py PORT [USER PASSWORD basic|digest]
 
-It prints ``{"ready": true}`` when it listens, obeys one command a line (``{"do": "add", ...}``,
-see `COMMANDS`) with one answer a line, and ends when its input ends.
+It prints ``{"ready": true}``, obeys one command a line (``{"do": "listen"}``, see `COMMANDS`) with
+one answer a line, and ends when its input ends.
 """
 
 import json
@@ -150,8 +150,11 @@ class Cameras:
         self.server.set_service(port)
         if user is not None:
             self.server.set_auth(self.guard(user, password, method))
+
+    def listen(self):
+        """Take connections from now on."""
         if not self.server.attach(None):
-            raise OSError(f"cannot listen on port {port}")
+            raise OSError("cannot listen on this port")
 
     def guard(self, user, password, method):
         auth, token = GstRtspServer.RTSPAuth(), GstRtspServer.RTSPToken()
@@ -211,7 +214,19 @@ class Cameras:
 
 
 COMMANDS = (
-    *("add", "remove", "change", "hang_up", "stall", "resume", "rate", "harm", "jump", "painted"),
+    *(
+        "listen",
+        "add",
+        "remove",
+        "change",
+        "hang_up",
+        "stall",
+        "resume",
+        "rate",
+        "harm",
+        "jump",
+        "painted",
+    ),
 )
 
 

@@ -172,6 +172,7 @@ class CameraServer:
             raise RuntimeError("the camera server said something unexpected")
         for camera in self.cameras.values():
             camera.add()
+        self.tell("listen")
 
     def kill(self) -> None:
         """SIGKILL: connections break, new ones are refused."""
