@@ -131,8 +131,10 @@ class Mount:
         now = time.monotonic()
         buffer = Gst.Buffer.new_wrapped(painter.picture(self.number, round(now * 1000)))
         self.number += 1
-        running = pictures.get_current_running_time()
-        buffer.pts = 0 if running == Gst.CLOCK_TIME_NONE else running
+        # Not `get_current_running_time`: for a moment, before the base time is set, that is the
+        # time since the machine started, and the server would wait until then.
+        clock, base = pictures.get_clock(), pictures.get_base_time()
+        buffer.pts = max(0, clock.get_time() - base) if clock and base else 0
         return buffer
 
     def send(self, pictures):

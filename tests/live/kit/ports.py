@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import socket
 
 FIRST, PER_WORKER = 15000, 1000
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw") or 0) % 16
-_offsets = itertools.count(os.getpid() % PER_WORKER)
+_offsets = itertools.count(random.randrange(PER_WORKER))
 
 
 def free_port() -> int:
