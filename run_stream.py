@@ -74,17 +74,15 @@ def stream(
     live = any_live(sources)
     shown = Shown(model, settings.detection)
     zones = zones_of(settings.zones, model.class_names, None if control else tally.sources)
-    with Graph() as graph, stop.ends(graph):
+    with Graph(in_bursts=not live) as graph, stop.ends(graph):
         inlet = graph.inlet(capacity=max(4, engine.batch), on_error=tally.source_failed)
         # One camera's frame is taken when the engine is free; with several, one more is at hand.
         slots = graph.slots(engine.in_flight + (len(sources) > 1)) if live else None
         pace = Pace(tally, settings, slots)
         groups = batches(inlet.channel, engine.batch, pace)
-        images = graph.stage(
-            preprocess(groups, model.input_size_hw, model.fit), name="preprocess", capacity=2
-        )
+        images = graph.stage(preprocess(groups, model.input_size_hw, model.fit), name="preprocess")
         calls = max(1, engine.in_flight - 1)  # one more is being made, another waited for
-        asked = graph.stage(infer(images, engine), name="infer", capacity=calls)
+        asked = graph.stage(infer(images, engine), name="infer", capacity=calls, in_bursts=False)
         found = tally.found(detect(pace.answered(asked), model, lowered(sources, model, settings)))
         private = conceal(found, model, shown, settings.render)
         counted = count_in_zones(shown.filter(private), zones, model.class_names)

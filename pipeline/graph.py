@@ -88,8 +88,9 @@ class Graph:
     [0, 1, 4, 9]
     """
 
-    def __init__(self, capacity: int = 4) -> None:
-        self.capacity = capacity
+    def __init__(self, capacity: int = 4, *, in_bursts: bool = False) -> None:
+        """The defaults of all channels but those of inlets, to which sources are bound."""
+        self.capacity, self.in_bursts = capacity, in_bursts
         self._stats: list[StageStats] = []
         self._ended_stats: dict[str, StageStats] = {}
         self._channels: list[Channel[Any]] = []
@@ -115,9 +116,11 @@ class Graph:
         name: str,
         when_full: WhenFull = "wait",
         capacity: int | None = None,
+        in_bursts: bool | None = None,
     ) -> Channel[T]:
         """Pull from `items` on a new thread; return the channel they land on."""
-        channel = Channel[T](capacity or self.capacity, when_full)
+        in_bursts = self.in_bursts if in_bursts is None else in_bursts
+        channel = Channel[T](capacity or self.capacity, when_full, in_bursts=in_bursts)
         self.register(channel)
         self._start(items, StageStats(name, queue=channel), channel.put, [channel.close])
         return channel
@@ -139,7 +142,7 @@ class Graph:
             stats = StageStats(name, queue=outlet)
             self._start(items, stats, outlet.deliver, [outlet.finish])
 
-        return Outlet(self.capacity, self.register, start)
+        return Outlet(self.capacity, self.register, start, in_bursts=self.in_bursts)
 
     def sink(
         self, items: Channel[T], write: Iterable[object], *, name: str, on_error: OnError | None

@@ -77,6 +77,7 @@ class Outlet(Generic[T]):
         capacity: Of branches that say nothing else.
         register: Told of every branch, so that it is cancelled with the graph.
         start: Starts the thread that hands items out.
+        in_bursts: Of branches that wait when they are full; see `Channel`.
     """
 
     def __init__(
@@ -84,8 +85,11 @@ class Outlet(Generic[T]):
         capacity: int,
         register: Callable[[Channel[T]], None],
         start: Callable[[Outlet[T]], None],
+        *,
+        in_bursts: bool = False,
     ) -> None:
         self._capacity, self._register, self._start = capacity, register, start
+        self._in_bursts = in_bursts
         # Replaced and never changed, so whoever hands out needs no lock.
         self._branches: tuple[tuple[Channel[T], Callable[[T], bool]], ...] = ()
         self._lock = threading.Lock()
@@ -101,7 +105,10 @@ class Outlet(Generic[T]):
         on_drop: Callable[[T], None] | None = None,
     ) -> Channel[T]:
         """A channel that receives every later item for which `accepts` is true."""
-        channel = Channel[T](capacity or self._capacity, when_full, on_drop=on_drop)
+        in_bursts = self._in_bursts and when_full == "wait"
+        channel = Channel[T](
+            capacity or self._capacity, when_full, on_drop=on_drop, in_bursts=in_bursts
+        )
         self._register(channel)
         with self._lock:
             self._branches += ((channel, accepts),)

@@ -350,3 +350,42 @@ def test_who_waits_for_a_slot_is_released_when_no_answer_will_come():
     with running(slots.acquire) as failures:
         list(slots.freed_by(iter([])))
     assert [type(failure) for failure in failures] == [Cancelled]
+
+
+def test_whoever_reads_in_bursts_is_woken_for_a_full_channel_and_gets_all_of_it():
+    channel = Channel[int](3, in_bursts=True)
+    read: list[int] = []
+    waits = threading.Event()
+
+    def work() -> None:
+        waits.set()
+        for item in channel:
+            read.append(item)
+
+    with running(work):
+        waits.wait(PATIENCE_SECONDS)
+        for item in range(2):
+            channel.put(item)
+        assert read == []  # nothing wakes it before the third
+        fill(channel, range(2, 7))
+    assert read == list(range(7))  # and the end brings what is left
+
+
+@given(st.integers(1, 6), st.integers(0, 25))
+def test_bursts_lose_nothing_and_keep_the_order(capacity: int, count: int):
+    channel = Channel[int](capacity, in_bursts=True)
+    with running(lambda: fill(channel, range(count))):
+        assert list(channel) == list(range(count))
+
+
+def test_a_burst_that_will_not_be_complete_is_cut_off_by_a_cancel():
+    channel = Channel[int](4, in_bursts=True)
+    channel.put(1)
+
+    def work() -> None:
+        with pytest.raises(Cancelled):
+            list(channel)
+
+    with running(work) as failures:
+        channel.cancel()
+    assert not failures
