@@ -58,7 +58,7 @@ def parse(argv: Sequence[str] | None, models: Iterable[str]) -> argparse.Namespa
     add("--keep", metavar="TIME", help="delete recorded files older than TIME (24h, 7d)")
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="any key")
     add("--no-draw", action="store_true", help="leave the pictures as they are")
-    add("--quiet", action="store_true", help="print errors only")
+    add("--quiet", action="store_true", help="print errors only, those of cameras included")
     add("--print-config", action="store_true", help="show the settings in force, and stop")
     arguments = parser.parse_intermixed_args(argv)
     if not arguments.sources and not arguments.config:

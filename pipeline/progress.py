@@ -18,8 +18,10 @@ from rich.progress import (
 )
 
 from pipeline.metrics import SourceStats
+from pipeline.news import News
 
 PLAIN_EVERY_SECONDS = 5.0
+PLAIN_EVERY_SECONDS_LIVE = 60.0  # for months
 
 
 class Watched(Protocol):
@@ -35,7 +37,7 @@ class ProgressView:
 
     Args:
         console: Where to. A terminal gets bars; anything else a line every few seconds.
-        quiet: Show nothing.
+        quiet: Show nothing but what becomes of cameras.
     """
 
     def __init__(self, console: Console, quiet: bool) -> None:
@@ -44,6 +46,8 @@ class ProgressView:
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._last_plain = self._started = time.monotonic()
+        self._news = News()
+        self._named: set[str] = set()
 
     def __enter__(self) -> ProgressView:
         if self._console.is_terminal and not self._quiet:
@@ -71,12 +75,17 @@ class ProgressView:
             self._bars.stop()
 
     def update(self, sources: Sequence[Watched]) -> None:
-        """Bring the bars up to date, or print a line if it is time for one."""
+        """Tell what is new, and bring the bars up to date or print a line if it is time for one."""
+        for name in self._named - {source.name for source in sources}:
+            self._news.forget(name)
+        self._named = {source.name for source in sources}
+        for line in (line for source in sources for line in self._news.of(source.stats)):
+            self._console.print(line, highlight=False, soft_wrap=True, markup=False)
         if self._quiet:
             return
         if self._bars:
             self._update_bars(self._bars, sources)
-        elif time.monotonic() - self._last_plain >= PLAIN_EVERY_SECONDS:
+        elif time.monotonic() - self._last_plain >= self._pause(sources):
             self._last_plain = time.monotonic()
             plain = "; ".join(map(_plain, sources))
             self._console.print(
@@ -84,6 +93,12 @@ class ProgressView:
                 highlight=False,
                 soft_wrap=True,
             )
+
+    def _pause(self, sources: Sequence[Watched]) -> float:
+        """Seconds between two plain lines; more of them in a run that has no end."""
+        is_endless = any(source.stats.live for source in sources)
+        young = time.monotonic() - self._started < PLAIN_EVERY_SECONDS_LIVE
+        return PLAIN_EVERY_SECONDS_LIVE if is_endless and not young else PLAIN_EVERY_SECONDS
 
     def _update_bars(self, bars: Progress, sources: Sequence[Watched]) -> None:
         for name in self._tasks.keys() - {source.name for source in sources}:

@@ -1,0 +1,52 @@
+"""What became of cameras, in sentences for the terminal or the journal: each thing once.
+
+A camera that is down for a night tries again some thousand times; that it went down, and why, and
+that it is back, is all that is worth a line.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from pipeline.metrics import Event, SourceStats
+
+_GOOD, _BAD = ("RUNNING", "ENDED", "PAUSED"), ("STALLED", "BACKOFF", "FAILED")
+
+
+class News:
+    """Remembers of each source what has been told."""
+
+    def __init__(self) -> None:
+        self._heard: dict[str, Event] = {}
+        self._told: dict[str, tuple[str, str | None]] = {}
+
+    def of(self, stats: SourceStats) -> Iterator[str]:
+        """The lines about a source that have not been told yet, oldest first."""
+        if not stats.live:
+            return
+        for event in self._unheard(stats):
+            is_bad = event.state in _BAD
+            gist = ("down", event.cause) if is_bad else (event.state, None)
+            if (is_bad or event.state in _GOOD) and self._told.get(stats.name) != gist:
+                self._told[stats.name] = gist
+                yield _sentence(stats.name, event)
+
+    def forget(self, name: str) -> None:
+        """The source has left for good."""
+        self._heard.pop(name, None)
+        self._told.pop(name, None)
+
+    def _unheard(self, stats: SourceStats) -> list[Event]:
+        events, last = list(stats.events), self._heard.get(stats.name)
+        if not events:
+            return []
+        self._heard[stats.name] = events[-1]
+        places = [place for place, event in enumerate(events) if event is last]
+        return events[places[0] + 1 :] if places else events
+
+
+def _sentence(name: str, event: Event) -> str:
+    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.wall_time))
+    why = ": ".join(part for part in (event.cause, event.detail) if part)
+    return f"{clock} {name}: {event.state.lower()}{f' ({why})' if why else ''}"
