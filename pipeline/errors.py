@@ -83,3 +83,12 @@ class SinkError(PipelineError, OSError):
     """An output cannot be created or written."""
 
     exit_code = 5
+
+
+def reason(error: BaseException) -> str:
+    """Why, in the words of the system or of FFmpeg, and nothing else.
+
+    The full text of an FFmpeg error ends with the last line of its log, which may be about
+    another stream, and hold that one's password.
+    """
+    return getattr(error, "strerror", None) or str(error)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from pipeline.errors import SourceError
+from pipeline.errors import SourceError, reason
 from pipeline.frame import Batch, Frame, Placement
 from pipeline.model_file import Fit
 from pipeline.yuv import Colours
@@ -92,7 +92,7 @@ def _paste(
     except (av.FFmpegError, ValueError) as error:
         raise SourceError(
             f"{frame.source}: frame {frame.index} in pixel format {frame.picture.format.name} "
-            f"cannot be converted to RGB ({error}); re-encode it as yuv420p"
+            f"cannot be converted to RGB ({reason(error)}); re-encode it as yuv420p"
         ) from error
     green, blue, red = (
         np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)[:, :width]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Protocol
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, reason
 from pipeline.frame import Frame, Result
 from pipeline.metrics import SourceStats
 from pipeline.score import TruthScore
@@ -141,4 +141,4 @@ def describe(error: BaseException) -> str:
     """One sentence: our own errors speak for themselves, others are named by their type."""
     if isinstance(error, PipelineError):
         return str(error)
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {reason(error)}"

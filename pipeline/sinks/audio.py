@@ -14,6 +14,8 @@ from av.audio.stream import AudioStream
 from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
 
+from pipeline.errors import reason
+
 _LATEST_START = 10.0  # seconds; until its sound begins, a video file cannot be cut in fragments
 
 
@@ -72,7 +74,9 @@ class SoundCopy:
         try:
             return av.open(f"file:{path}", options=options, metadata_errors="replace")
         except (OSError, ValueError, av.FFmpegError) as error:
-            raise NoSound(f"dropped, because the source does not open again: {error}") from error
+            raise NoSound(
+                f"dropped, because the source does not open again: {reason(error)}"
+            ) from error
 
     @staticmethod
     def _choose(container: InputContainer) -> AudioStream:
@@ -142,7 +146,7 @@ class SoundCopy:
         try:
             return next(self._packets, None)
         except (OSError, ValueError, av.FFmpegError) as error:
-            self.trouble = f"the source's sound breaks off: {error}"
+            self.trouble = f"the source's sound breaks off: {reason(error)}"
             return None
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import av
 
-from pipeline.errors import SinkError
+from pipeline.errors import SinkError, reason
 from pipeline.frame import Result
 
 
@@ -101,5 +101,5 @@ def writing(path: Path) -> Iterator[None]:
         raise
     except (OSError, av.FFmpegError) as error:
         code = error.errno or 0
-        reason = _REMEDIES.get(code) or error.strerror or str(error)
-        raise SinkError(code, f"cannot write {str(path)!r}: {reason}") from error
+        why = _REMEDIES.get(code) or reason(error)
+        raise SinkError(code, f"cannot write {str(path)!r}: {why}") from error
