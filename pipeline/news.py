@@ -15,9 +15,14 @@ _GOOD, _BAD = ("RUNNING", "ENDED", "PAUSED"), ("STALLED", "BACKOFF", "FAILED")
 
 
 class News:
-    """Remembers of each source what has been told."""
+    """Remembers of each source what has been told.
 
-    def __init__(self) -> None:
+    Args:
+        trouble_only: Tell what goes wrong, and that it is over, and nothing else.
+    """
+
+    def __init__(self, trouble_only: bool = False) -> None:
+        self._trouble_only = trouble_only
         self._heard: dict[str, Event] = {}
         self._told: dict[str, tuple[str, str | None]] = {}
 
@@ -28,9 +33,12 @@ class News:
         for event in self._unheard(stats):
             is_bad = event.state in _BAD
             gist = ("down", event.cause) if is_bad else (event.state, None)
-            if (is_bad or event.state in _GOOD) and self._told.get(stats.name) != gist:
+            before = self._told.get(stats.name)
+            if before != gist and (is_bad or event.state in _GOOD):
                 self._told[stats.name] = gist
-                yield _sentence(stats.name, event)
+                was_bad = before is not None and before[0] == "down"
+                if is_bad or was_bad or not self._trouble_only:
+                    yield _sentence(stats.name, event)
 
     def forget(self, name: str) -> None:
         """The source has left for good."""

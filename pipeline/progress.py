@@ -37,7 +37,7 @@ class ProgressView:
 
     Args:
         console: Where to. A terminal gets bars; anything else a line every few seconds.
-        quiet: Show nothing but what becomes of cameras.
+        quiet: Show nothing but the trouble that cameras have.
     """
 
     def __init__(self, console: Console, quiet: bool) -> None:
@@ -46,7 +46,7 @@ class ProgressView:
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._last_plain = self._started = time.monotonic()
-        self._news = News()
+        self._news = News(trouble_only=quiet)
         self._named: set[str] = set()
 
     def __enter__(self) -> ProgressView:

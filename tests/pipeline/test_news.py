@@ -28,6 +28,16 @@ def test_a_camera_that_goes_down_and_comes_back_is_told_once_each():
     assert told(news, stats) == []
 
 
+def test_who_wants_to_hear_of_trouble_only_hears_of_its_end_too():
+    news, stats = News(trouble_only=True), SourceStats("door", live=True)
+    stats.changed("RUNNING")
+    assert told(news, stats) == []
+    stats.changed("BACKOFF", "refused", "connection refused")
+    stats.changed("RUNNING")
+    stats.changed("ENDED")
+    assert [line.split()[1] for line in told(news, stats)] == ["backoff", "running"]
+
+
 def test_another_cause_is_news():
     news, stats = News(), SourceStats("door", live=True)
     stats.changed("STALLED", "stalled", "no picture for 2 s")
