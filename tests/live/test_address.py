@@ -36,7 +36,10 @@ def login_of(address: Address) -> tuple[str, str]:
 # What is opened ----------------------------------------------------------------------------------
 
 
-@hypothesis.given(user=st.text(min_size=1), password=st.text())
+@hypothesis.given(
+    user=st.text(st.characters(codec="utf-8"), min_size=1),
+    password=st.text(st.characters(codec="utf-8")),
+)
 def test_any_user_and_password_get_through_percent_encoded(user, password):
     login = f"{quote(user, safe='')}:{quote(password, safe='')}"
     address = parsed(f"rtsp://{login}@10.0.0.5:554/front?channel=1")
@@ -198,7 +201,7 @@ def test_a_source_is_named_after_host_and_path(url, name):
     assert parsed(url).name == name
 
 
-@hypothesis.given(st.text(st.characters(min_codepoint=33), min_size=5))
+@hypothesis.given(st.text(st.characters(min_codepoint=33, codec="utf-8"), min_size=5))
 def test_an_address_holds_no_secret_that_could_be_printed(password):
     hypothesis.assume(password not in "Address(shown='rtsp://10.0.0.5/front', scheme=host=name=)")
     address = parsed(f"rtsp://user:{quote(password, safe='')}@10.0.0.5/front")

@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 
 from tests.live.kit.ports import free_port
@@ -37,7 +38,8 @@ class Listener:
         with self._lock:
             clients, self._clients = self._clients, set()
         for client in clients:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with suppress(OSError):  # its handler may just have closed it
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             shut(client)
 
     def close(self) -> None:
