@@ -10,8 +10,10 @@ from http.client import HTTPConnection
 import pytest
 
 from pipeline.sinks.protocol import SinkTarget
+from tests.alone import alone
 from tests.serve.client import PATIENCE_SECONDS, ask
 from tests.serve.line import CLASSES, result
+from tests.serve.served import serving
 
 
 def test_the_list_says_everything_about_a_source(serve):
@@ -181,29 +183,35 @@ def test_the_openapi_document_describes_every_path(serve):
 
 
 @pytest.mark.slow
-def test_a_thousand_comings_and_goings_leave_nothing_behind(serve):
-    served = serve("stays")
-    connection = HTTPConnection(served.client.host, served.client.port, timeout=PATIENCE_SECONDS)
-
-    def come_and_go(rounds: int) -> None:
-        for number in range(rounds):
-            name = f"camera-{number % 7}"
-            wish = {"url": f"rtsp://user:pass@cam/{number}", "name": name}
-            assert ask(connection, "POST", "/api/sources", wish).status == 201
-            with served.page.sink(SinkTarget(name, CLASSES)) as sink:
-                sink.write(result(name, number))
-            assert ask(connection, "DELETE", f"/api/sources/{name}").status == 204
-
-    come_and_go(200)
-    before = footprint()
-    come_and_go(1000)
-    after = footprint()
-    connection.close()
-    assert served.page.board.names() == ["stays"]
+def test_a_thousand_comings_and_goings_leave_nothing_behind():
+    before, after = alone(a_thousand_comings_and_goings)
     assert after["threads"] <= before["threads"] + 1
     assert after["descriptors"] <= before["descriptors"] + 1
     assert after["objects"] - before["objects"] < 2000
     assert after["megabytes"] - before["megabytes"] < 15
+
+
+def a_thousand_comings_and_goings() -> tuple[dict[str, float], dict[str, float]]:
+    with serving("stays") as served:
+        client = served.client
+        connection = HTTPConnection(client.host, client.port, timeout=PATIENCE_SECONDS)
+
+        def come_and_go(rounds: int) -> None:
+            for number in range(rounds):
+                name = f"camera-{number % 7}"
+                wish = {"url": f"rtsp://user:pass@cam/{number}", "name": name}
+                assert ask(connection, "POST", "/api/sources", wish).status == 201
+                with served.page.sink(SinkTarget(name, CLASSES)) as sink:
+                    sink.write(result(name, number))
+                assert ask(connection, "DELETE", f"/api/sources/{name}").status == 204
+
+        come_and_go(200)
+        before = footprint()
+        come_and_go(1000)
+        after = footprint()
+        connection.close()
+        assert served.page.board.names() == ["stays"]
+        return before, after
 
 
 def footprint() -> dict[str, float]:
