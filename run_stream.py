@@ -33,7 +33,8 @@ from pipeline.detect import Shown, detect, low_threshold
 from pipeline.engines import Engine, infer, load_engine
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.governor import Governor
-from pipeline.graph import Graph, StageStats
+from pipeline.graph import Graph
+from pipeline.metrics import StageStats
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.outputs import Outputs, Page, SinksOfSources, is_page
 from pipeline.pace import Pace
@@ -83,7 +84,8 @@ def stream(
         images = graph.stage(preprocess(groups, model.input_size_hw, model.fit), name="preprocess")
         calls = max(1, engine.in_flight - 1)  # one more is being made, another waited for
         asked = graph.stage(infer(images, engine), name="infer", capacity=calls, in_bursts=False)
-        found = tally.found(detect(pace.answered(asked), model, lowered(sources, model, settings)))
+        low = lowered(sources, model, settings, can_change=control is not None)
+        found = tally.found(detect(pace.answered(asked), model, low))
         private = conceal(found, model, shown, settings.render)
         counted = count_in_zones(shown.filter(private), zones, model.class_names)
         results = graph.stage(counted, name="detect")
@@ -103,10 +105,11 @@ def stream(
     return graph.stats
 
 
-def lowered(sources: Sequence[Source], model: ModelFile, settings: Settings) -> DetectionSettings:
-    """Thresholds low enough for all that is done with detections besides showing them."""
+def lowered(
+    sources: Sequence[Source], model: ModelFile, settings: Settings, *, can_change: bool
+) -> DetectionSettings:
+    """Thresholds low enough to judge by, to be changed to while the line runs, and to blur by."""
     judged = any(source.url.startswith("synthetic:") for source in sources)
-    can_change = any_live(sources)
     detection = settings.detection
     if judged or can_change:
         detection = low_threshold(detection)

@@ -62,9 +62,12 @@ class LineControl:
 
         Raises:
             NameTaken: A source of that name is or was there; its outputs would be written over.
-            ConfigError: The URL cannot mean anything, or there are too many sources.
+            ConfigError: The URL cannot mean anything, there are too many sources, or the line is
+                one of recordings, which ends with them and makes frames wait.
         """
         line = self._running()
+        if not line.roster.stays:
+            raise ConfigError("this run has recordings only; start one with a camera (or replay:)")
         with self._adding:
             if len(line.roster.sources) >= MOST_SOURCES:
                 raise ConfigError(f"there are {MOST_SOURCES} sources already; remove one first")

@@ -14,47 +14,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from pipeline.channel import Cancelled, Channel, Slots, WhenFull, idle_seconds
 from pipeline.junctions import Inlet, Outlet
+from pipeline.metrics import StageStats
 
 T = TypeVar("T")
 OnError = Callable[[str, BaseException], None]
 Deliver = Callable[[Any], None]
-
-
-class Queue(Protocol):
-    """What holds the items that a stage has made."""
-
-    @property
-    def mean_occupancy(self) -> float: ...
-    @property
-    def held(self) -> int: ...
-
-
-@dataclass
-class StageStats:
-    """What one thread did. `busy_seconds` leaves out the time spent waiting for neighbours."""
-
-    name: str
-    items: int = 0
-    busy_seconds: float = 0.0
-    queue: Queue | None = None
-    queue_mean_before: float = 0.0
-
-    @property
-    def queue_mean(self) -> float:
-        """Mean number of items waiting behind this stage."""
-        return self.queue.mean_occupancy if self.queue else self.queue_mean_before
-
-    def absorb(self, other: StageStats) -> None:
-        """Add what an ended stage of the same name did; its queue is not kept."""
-        self.items += other.items
-        self.busy_seconds += other.busy_seconds
-        self.queue_mean_before = max(self.queue_mean_before, other.queue_mean)
 
 
 class Background:

@@ -1,4 +1,4 @@
-"""Counts that add up: frames by fate, latency percentiles, rates.
+"""Counts that add up: frames by fate, latency percentiles, rates, the work of each station.
 
 Every frame that a source decodes ends up in exactly one of *inferred*, *dropped* (by cause) or
 *in flight*; `SourceStats.in_flight` is what is left over, and 0 when a run has ended.
@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 State = Literal["READY", "CONNECTING", "RUNNING", "STALLED", "BACKOFF", "PAUSED", "ENDED", "FAILED"]
 EVENTS_KEPT = 200  # of each source
@@ -222,3 +222,34 @@ class SourceStats:
         if self.first_arrival is None or self.last_sunk is None or not self.source_seconds:
             return None
         return self.source_seconds / max(self.last_sunk - self.first_arrival, 1e-9)
+
+
+class Queue(Protocol):
+    """What holds the items that a stage has made."""
+
+    @property
+    def mean_occupancy(self) -> float: ...
+    @property
+    def held(self) -> int: ...
+
+
+@dataclass
+class StageStats:
+    """What one thread did. `busy_seconds` leaves out the time spent waiting for neighbours."""
+
+    name: str
+    items: int = 0
+    busy_seconds: float = 0.0
+    queue: Queue | None = None
+    queue_mean_before: float = 0.0
+
+    @property
+    def queue_mean(self) -> float:
+        """Mean number of items waiting behind this stage."""
+        return self.queue.mean_occupancy if self.queue else self.queue_mean_before
+
+    def absorb(self, other: StageStats) -> None:
+        """Add what an ended stage of the same name did; its queue is not kept."""
+        self.items += other.items
+        self.busy_seconds += other.busy_seconds
+        self.queue_mean_before = max(self.queue_mean_before, other.queue_mean)

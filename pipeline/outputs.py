@@ -47,8 +47,8 @@ class Outputs:
     Args:
         settings: What is asked for.
         model: Its class names.
-        sources: Those that are known from the start; if there are several, or more may come,
-            each has outputs of its own.
+        sources: Those that are known from the start; if there are several, or more may come
+            (cameras, and a page to add others on), each has outputs of its own.
         page: Shows all of them; None without one.
 
     Attributes:
@@ -61,7 +61,9 @@ class Outputs:
         self.sinks: dict[str, list[Sink]] = {}
         self._of_departed: deque[Sink] = deque(maxlen=DEPARTED_KEPT)
         self._settings, self._model, self._page = settings, model, page
-        self._several = len(sources) > 1 or page is not None
+        self._several = len(sources) > 1 or (
+            page is not None and any(source.live for source in sources)
+        )
         self._inputs = [source.media_path for source in sources if source.media_path]
         for source in sources:
             self.of(source)

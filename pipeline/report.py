@@ -19,8 +19,7 @@ from rich.table import Table
 from pipeline.cores import usable_cores
 from pipeline.engines import Engine
 from pipeline.errors import SinkError
-from pipeline.graph import StageStats
-from pipeline.metrics import SourceStats
+from pipeline.metrics import SourceStats, StageStats
 from pipeline.model_file import ModelFile
 from pipeline.tally import Tally, describe
 

@@ -49,6 +49,7 @@ class Roster:
 
     Attributes:
         names_used: Of all sources that are or were there.
+        stays: Whether others may join while it runs.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Roster:
         tally: Tally,
     ) -> None:
         self.names_used: set[str] = set()
+        self.stays = False
         self._graph, self._inlet, self._outlet = graph, inlet, outlet
         self._outputs, self._tally = outputs, tally
         self._members: dict[str, Member] = {}
@@ -78,6 +80,7 @@ class Roster:
             stays: The line goes on without sources, because others may join; until it is
                 stopped. Otherwise it ends with the last of those that have joined.
         """
+        self.stays = stays
         self._outlet.start(stays=stays)
         if stays:
             self._graph.hold()

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import yaml
 import run_stream
 from pipeline.sources import Source, open_sources
 from pipeline.sources.street import STREET_CLASSES, Street, read_frame_counter
+from tests.waiting import until
 
 REPOSITORY = Path(__file__).parent.parent
 SHORT = "synthetic://street?seed={seed}&size=320x180&fps=25&seconds={seconds}"
@@ -267,7 +267,7 @@ def test_a_signal_ends_the_run_with_everything_finished(
 
 def test_after_a_kill_the_video_still_plays(tmp_path: Path) -> None:
     video, lines, process = start_long_run(tmp_path, "--set", "video.keyframe_seconds=0.4")
-    wait_for(lambda: lines.exists() and lines.stat().st_size > 0 and video.stat().st_size > 60_000)
+    until(lambda: lines.exists() and lines.stat().st_size > 0 and video.stat().st_size > 60_000)
     process.kill()
     process.wait(timeout=20)
     assert len(pictures(video)) >= 10
@@ -279,14 +279,5 @@ def start_long_run(tmp_path: Path, *extra: str) -> tuple[Path, Path, subprocess.
     command = [sys.executable, str(REPOSITORY / "run_stream.py"), short(seconds=600), "--quiet"]
     command += ["--out", str(video), str(lines), "--report", str(tmp_path / "report.json"), *extra]
     process = subprocess.Popen(command, cwd=tmp_path)
-    wait_for(lambda: lines.exists() and lines.stat().st_size > 0)
+    until(lambda: lines.exists() and lines.stat().st_size > 0)
     return video, lines, process
-
-
-def wait_for(condition: object, seconds: float = 30.0) -> None:
-    """Wait until another process has done something; fail when it takes too long."""
-    assert callable(condition)
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the run did not get going"
-        time.sleep(0.05)

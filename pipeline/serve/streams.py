@@ -77,7 +77,7 @@ async def pictures(
                     sent[name], any_sent = shot.serial, True
                     yield framed(shot, await _encoded(shot))
             if any_sent:
-                await asyncio.sleep(PACE_SECONDS)
+                await asyncio.sleep(PACE_SECONDS)  # a faster viewer would only cost more
             elif not await waker.wait(SILENCE_SECONDS):
                 yield await run_in_threadpool(quiet)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -14,16 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import ConfigError, SinkError
+from pipeline.errors import ConfigError
 from pipeline.frame import Detections, Result
 from pipeline.settings import RecordingSettings, VideoSettings
 from pipeline.sinks.encoder import choose_encoder
 from pipeline.sinks.footage import Calendar, Footage, FootageEncoder, Moment, calendar
 from pipeline.sinks.pattern import FilePattern
-from pipeline.sinks.protocol import SinkTarget, writing
+from pipeline.sinks.protocol import SinkTarget, finishing, writing
 from pipeline.sinks.recordings import FootageFile, Recordings
-
-log = logging.getLogger(__name__)
 
 _MOST_HELD = 64 << 20  # bytes of footage before an event, however long its keyframes are apart
 
@@ -191,12 +188,8 @@ class EventsSink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
+        with finishing(error):
             self._finish()
-        except SinkError as second:
-            if error is None:
-                raise
-            log.debug("while closing after another error: %s", second)
 
     def write(self, result: Result) -> None:
         """Encode one picture; what falls out is held or written."""

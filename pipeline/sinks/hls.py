@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import re
 from io import BytesIO, FileIO, RawIOBase
@@ -15,14 +14,11 @@ import av
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
-from pipeline.errors import SinkError
 from pipeline.frame import Result
 from pipeline.settings import RecordingSettings, VideoSettings
 from pipeline.sinks.encoder import Encoder, choose_encoder
 from pipeline.sinks.footage import Footage, FootageEncoder, mux
-from pipeline.sinks.protocol import SinkTarget, writing
-
-log = logging.getLogger(__name__)
+from pipeline.sinks.protocol import SinkTarget, finishing, writing
 
 _END = "#EXT-X-ENDLIST\n"
 _WRITE = 2  # of FFmpeg's AVIO_FLAG_*
@@ -69,13 +65,8 @@ class HlsSink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            with writing(self.path):
-                self._finish()
-        except SinkError as second:
-            if error is None:
-                raise
-            log.debug("while closing after another error: %s", second)
+        with finishing(error), writing(self.path):
+            self._finish()
 
     def write(self, result: Result) -> None:
         """Encode one picture; what falls out goes into the piece that is being written."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import av
 
 from pipeline.errors import SinkError, reason
 from pipeline.frame import Result
+
+log = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
@@ -103,3 +106,17 @@ def writing(path: Path) -> Iterator[None]:
         code = error.errno or 0
         why = _REMEDIES.get(code) or reason(error)
         raise SinkError(code, f"cannot write {str(path)!r}: {why}") from error
+
+
+@contextmanager
+def finishing(error: BaseException | None) -> Iterator[None]:
+    """For the end of a sink's ``with`` block: a failure in here does not hide `error`.
+
+    What fails after another failure mostly fails because of it, so it is only worth a note.
+    """
+    try:
+        yield
+    except SinkError as second:
+        if error is None:
+            raise
+        log.debug("while closing after another error: %s", second)

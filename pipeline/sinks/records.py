@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
@@ -12,11 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import SinkError
 from pipeline.frame import Result
-from pipeline.sinks.protocol import SinkTarget, writing
-
-log = logging.getLogger(__name__)
+from pipeline.sinks.protocol import SinkTarget, finishing, writing
 
 
 def record(result: Result, class_names: Sequence[str]) -> dict[str, Any]:
@@ -70,13 +66,8 @@ class JsonLinesSink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            with writing(self.path):
-                self._close()
-        except SinkError as second:
-            if error is None:
-                raise
-            log.debug("while closing after another error: %s", second)
+        with finishing(error), writing(self.path):
+            self._close()
 
     def write(self, result: Result) -> None:
         """Append one line."""

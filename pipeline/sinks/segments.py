@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from types import TracebackType
 from typing import Any
 
-from pipeline.errors import SinkError
 from pipeline.frame import Result
 from pipeline.settings import RecordingSettings, VideoSettings
 from pipeline.sinks.encoder import choose_encoder
 from pipeline.sinks.footage import Calendar, Footage, FootageEncoder, calendar
 from pipeline.sinks.pattern import FilePattern
-from pipeline.sinks.protocol import SinkTarget
+from pipeline.sinks.protocol import SinkTarget, finishing
 from pipeline.sinks.recordings import Recordings
-
-log = logging.getLogger(__name__)
 
 
 class SegmentsSink:
@@ -61,12 +57,8 @@ class SegmentsSink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
+        with finishing(error):
             self._finish()
-        except SinkError as second:
-            if error is None:
-                raise
-            log.debug("while closing after another error: %s", second)
 
     def write(self, result: Result) -> None:
         """Encode one picture; what falls out is written, to a new file where one begins."""

@@ -13,13 +13,12 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from pipeline.cores import usable_cores
-from pipeline.errors import SinkError
 from pipeline.frame import Result
 from pipeline.settings import VideoSettings
 from pipeline.sinks.audio import NoSound, SoundCopy
 from pipeline.sinks.container import open_container
 from pipeline.sinks.encoder import Encoder, Encoding, choose_encoder, picture_of
-from pipeline.sinks.protocol import SinkTarget, writing
+from pipeline.sinks.protocol import SinkTarget, finishing, writing
 
 log = logging.getLogger(__name__)
 
@@ -62,13 +61,8 @@ class VideoSink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            with writing(self.path):
-                self._finish()
-        except SinkError as second:
-            if error is None:
-                raise
-            log.debug("while closing after another error: %s", second)
+        with finishing(error), writing(self.path):
+            self._finish()
 
     def write(self, result: Result) -> None:
         """Encode one picture; what falls out is written with the sound up to there."""

@@ -202,7 +202,7 @@ class Latest:
                     self.picture = picture
                     self._fresh.notify_all()
             capture.release()
-            time.sleep(1.0)
+            time.sleep(1.0)  # as such loops do; part of what is measured
 
 
 def watch_with_latest(urls: Sequence[str], seconds: float, tell: Telling) -> None:

@@ -9,21 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
+
 PATIENT_SECONDS = 40.0  # for what comes at once, on a machine that has too much to do
-
-
-def until(condition: Callable[[], object], seconds: float = PATIENT_SECONDS) -> None:
-    """Wait for a condition; fail when it does not come."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.02)
 
 
 def program(name: str) -> str:

@@ -24,7 +24,7 @@ from pipeline.sinks.brokers.contract import (
 from pipeline.sinks.brokers.outbox import Message
 from pipeline.sinks.brokers.sink import BrokerSink
 from tests.brokers.results import LABELS, QUICK, adds_up, result, write_many
-from tests.brokers.servers import until
+from tests.waiting import until
 
 
 @dataclass(eq=False)

@@ -11,7 +11,8 @@ import pytest
 from pipeline.errors import ConfigError
 from tests.brokers import servers
 from tests.brokers.results import HASTY, adds_up, opened, result, write_many
-from tests.brokers.servers import PATIENT_SECONDS, KafkaCluster, until
+from tests.brokers.servers import PATIENT_SECONDS, KafkaCluster
+from tests.waiting import until
 
 pytest.importorskip("confluent_kafka")
 

@@ -15,7 +15,8 @@ import pytest
 
 from tests.brokers import servers
 from tests.brokers.results import HASTY, LABELS, QUICK, adds_up, opened, result, write_many
-from tests.brokers.servers import PATIENT_SECONDS, Server, until
+from tests.brokers.servers import PATIENT_SECONDS, Server
+from tests.waiting import until
 
 pytest.importorskip("paho.mqtt.client")
 

@@ -12,7 +12,8 @@ import pytest
 
 from tests.brokers import servers
 from tests.brokers.results import HASTY, adds_up, opened, result, write_many
-from tests.brokers.servers import Server, until
+from tests.brokers.servers import Server
+from tests.waiting import until
 
 redis = pytest.importorskip("redis")
 

@@ -21,7 +21,7 @@ from pipeline.sources.live.causes import Cause, Trouble
 from pipeline.sources.live.connection import Ledger, Picture
 from pipeline.sources.live.decoder import Effort
 from tests.clips import as_frame, numbered_picture
-from tests.live.kit.waiting import until
+from tests.waiting import until
 
 Step = float | Trouble | str | Callable[[], object] | None
 

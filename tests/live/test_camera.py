@@ -18,8 +18,8 @@ from pipeline.sources import open_sources
 from pipeline.sources.live import Cause, DecodeEffort
 from pipeline.sources.live.causes import Trouble
 from tests.live.kit.odd_servers import SilentServer, refused_url
-from tests.live.kit.waiting import until
 from tests.live.scripted import Script, camera, ended, refused, watched
+from tests.waiting import until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUSY = 5.0  # seconds that a busy machine may add

@@ -26,8 +26,8 @@ from tests.live.kit.odd_servers import (
     StatusServer,
     refused_url,
 )
-from tests.live.kit.waiting import until
 from tests.live.scripted import watched
+from tests.waiting import until
 
 OPEN_SECONDS = 1.0
 BUSY = 5.0  # seconds that a busy machine may add
@@ -145,7 +145,7 @@ def test_a_web_page_is_no_video():
 def unsigned(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
     """A server's certificate of its own making."""
     if not shutil.which("openssl"):
-        pytest.skip("no openssl here")
+        pytest.skip("no openssl here, to make a certificate with")
     folder: Path = tmp_path_factory.mktemp("tls")
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     subprocess.run(

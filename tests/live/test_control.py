@@ -15,7 +15,7 @@ import pytest
 
 from tests.live.kit.ports import free_port
 from tests.live.kit.vitals import Vitals
-from tests.live.kit.waiting import until
+from tests.waiting import until
 
 REPOSITORY = Path(__file__).parents[2]
 STREET = "replay:synthetic://street?size=160x96&fps=5&seconds=600&seed={}"
@@ -23,7 +23,7 @@ NOBODY = "rtsp://127.0.0.1:9/none"
 
 
 class Program:
-    """boxstream with a page, as a process."""
+    """boxstream with a page, as a process; `arguments` end with ``--out``, for one more of them."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.port, self.report = free_port(), folder / "report.json"
@@ -162,3 +162,23 @@ def test_a_thousand_sources_that_came_and_went_leave_the_program_as_it_was(
     done = program.sources()["street"]["frames_inferred"]
     program.wait_frames("street", done + 3)
     assert len(program.stop()["sources"]) <= 51
+
+
+def test_a_run_of_recordings_takes_no_cameras_but_other_thresholds(
+    start: Callable[..., Program], tmp_path: Path
+) -> None:
+    """A recording makes the line wait, which a camera must not; and it ends the line."""
+    lines = tmp_path / "street.jsonl"
+    recording = "synthetic://street?seed=3&size=320x180&fps=25&seconds=600"
+    program = start(recording, "--threshold", "0.99", "--out", str(lines))
+    program.wait_frames("street", 3)
+    status, answer = program.ask("POST", "/api/sources", {"url": NOBODY})
+    assert status == 422 and "recordings only" in json.dumps(answer)
+    assert set(program.sources()) == {"street"}
+    assert program.ask("PATCH", "/api/detection", {"threshold": 0.1})[0] == 200
+
+    def scores() -> list[float]:
+        whole = [line for line in lines.read_text().splitlines(keepends=True) if line[-1] == "\n"]
+        return [found["score"] for line in whole for found in json.loads(line)["detections"]]
+
+    until(lambda: any(score < 0.9 for score in scores()), 60, "a detection of a low score")

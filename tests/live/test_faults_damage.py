@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from tests.live.kit.waiting import until
 from tests.live.kit.watching import Watcher
+from tests.waiting import until
 
 CLEAN = 12.0  # grey levels; coding alone costs less
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.live.kit.odd_servers import OddServer
 from tests.live.kit.serving import read_request
-from tests.live.kit.waiting import until
 from tests.live.kit.watching import Watcher
+from tests.waiting import until
 
 FORMATS = {
     "h264 in ts": ("clip.ts", "video/mp2t", {"container": "mpegts"}),

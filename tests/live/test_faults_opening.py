@@ -15,8 +15,8 @@ from tests.live.kit.odd_servers import (
     StatusServer,
     refused_url,
 )
-from tests.live.kit.waiting import until
 from tests.live.kit.watching import Watcher
+from tests.waiting import until
 
 OPEN_SECONDS = 1.5
 LATER = 5.0  # what a busy machine may add to any deadline

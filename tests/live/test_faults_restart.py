@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from tests.benchmarks.cost import resident_mb
-from tests.live.kit.waiting import until
 from tests.live.kit.watching import Watcher
+from tests.waiting import until
 
 RESTARTS, WARM = 50, 20
 

@@ -8,8 +8,8 @@ from urllib.parse import quote
 import pytest
 
 from tests.live.kit.odd_servers import GarbageServer, StatusServer, refused_url
-from tests.live.kit.waiting import until
 from tests.live.kit.watching import Watcher
+from tests.waiting import until
 
 USER = "ad@min"
 PASSWORD = "p@ss:w/ord#%ü?"

@@ -10,7 +10,7 @@ import pytest
 
 from tests.live.kit.line import adds_up
 from tests.live.kit.odd_servers import SilentServer, StatusServer
-from tests.live.kit.waiting import until
+from tests.waiting import until
 
 STOP_SECONDS = 5.0 + 10.0  # promised, and what a busy machine may add
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.live.kit.waiting import until
 from tests.live.kit.watching import Watcher
+from tests.waiting import until
 
 LATER = 6.0  # what a busy machine may add to any deadline
 

@@ -8,7 +8,7 @@ from typing import Any
 from tests.live.kit.line import Line, adds_up
 from tests.live.kit.odd_servers import SilentServer
 from tests.live.kit.ports import free_port
-from tests.live.kit.waiting import until
+from tests.waiting import until
 
 
 def entry(line: Line, words: str) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from tests.live.kit.line import adds_up
-from tests.live.kit.waiting import until
 from tests.live.kit.watching import Watcher
+from tests.waiting import until
 
 
 @pytest.mark.parametrize("hours", [-1, 1])

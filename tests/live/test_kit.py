@@ -15,7 +15,7 @@ import pytest
 from tests.live.kit.odd_servers import GarbageServer, SilentServer, StatusServer, refused_url
 from tests.live.kit.painting import Painter
 from tests.live.kit.reading import Painted, Unreadable, read_painted
-from tests.live.kit.waiting import until
+from tests.waiting import until
 
 LOW_DELAY = {"rtsp_transport": "tcp", "fflags": "nobuffer", "analyzeduration": "500000"}
 

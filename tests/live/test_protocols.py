@@ -18,8 +18,8 @@ from tests.clips import as_frame, numbered_picture, read_number
 from tests.live.kit.odd_servers import OddServer
 from tests.live.kit.ports import free_port
 from tests.live.kit.serving import read_request
-from tests.live.kit.waiting import until
 from tests.live.scripted import watched
+from tests.waiting import until
 
 SIZE = (96, 64)
 

@@ -24,10 +24,10 @@ from pipeline.sinks.push import PushSink
 from tests.clips import as_frame
 from tests.live.kit.odd_servers import SilentServer, StatusServer, refused_url
 from tests.live.kit.ports import free_port
-from tests.live.kit.waiting import until
 from tests.live.kit.wire import Wire
 from tests.recording.footage import LIVE, NAMES, Pushing, shot
 from tests.recording.receiver import Receiver
+from tests.waiting import until
 
 PASSWORD = "p@ss/w:rd#1"
 QUOTED = "p%40ss%2Fw%3Ard%231"

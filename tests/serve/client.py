@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
@@ -105,11 +104,3 @@ def next_packed(response: HTTPResponse) -> tuple[dict[str, Any], bytes]:
     """The next picture of ``/pictures``: what it is, and its JPEG."""
     head = json.loads(response.readline())
     return head, response.read(head["bytes"])
-
-
-def eventually(condition: Callable[[], object], what: str) -> None:
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"never happened: {what}"
-        time.sleep(0.02)

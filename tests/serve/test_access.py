@@ -8,7 +8,8 @@ from http.client import HTTPConnection
 
 import pytest
 
-from tests.serve.client import PATIENCE_SECONDS, ask, eventually
+from tests.serve.client import PATIENCE_SECONDS, ask
+from tests.waiting import until
 
 TOKEN = "correct-horse-battery"
 EVERYWHERE = "http://0.0.0.0:0"
@@ -191,7 +192,7 @@ def test_the_number_of_connections_is_bounded_and_others_get_their_turn_again(se
     served = serve(patience=2.0)
     crowd = [served.client.connect() for _ in range(300)]
     try:
-        eventually(lambda: alive(served), "a place is free again")
+        until(lambda: alive(served), what="a place is free again")
     finally:
         for one in crowd:
             one.close()

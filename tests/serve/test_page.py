@@ -20,6 +20,7 @@ from tests.serve.browser import (
     wait_until,
 )
 from tests.serve.line import repeatedly, result
+from tests.waiting import until
 
 TILE = "document.querySelector('[data-source=\"' + arguments[0] + '\"]')"
 WORD = f"{TILE}?.querySelector('.word').textContent"
@@ -171,9 +172,7 @@ def test_the_slider_sets_the_threshold(serve, browser):
 
 
 def eventually_equal(value, wanted) -> None:
-    from tests.serve.client import eventually
-
-    eventually(lambda: value() == wanted, f"{value()} becomes {wanted}")
+    until(lambda: value() == wanted, what=f"{value()} becomes {wanted}")
 
 
 @pytest.mark.parametrize("preference", ["light", "dark"])
@@ -262,13 +261,11 @@ def test_a_hidden_page_costs_nothing(serve, browser):
         wait_until(browser, PIXELS, "front")
         browser.switch_to.new_window("tab")
         try:
-            from tests.serve.client import eventually
-
-            eventually(lambda: served.page.board.viewers == 0, "nobody watches")
+            until(lambda: served.page.board.viewers == 0, what="nobody watches")
         finally:
             browser.close()
             browser.switch_to.window(browser.window_handles[0])
-        eventually(lambda: served.page.board.viewers == 1, "somebody watches again")
+        until(lambda: served.page.board.viewers == 1, what="somebody watches again")
 
 
 def test_the_description_of_the_api_can_be_read(serve, browser):

@@ -15,8 +15,11 @@ from pipeline.serve import streams
 from pipeline.serve.board import PAGE_WIDTH, Board, Shot
 from pipeline.serve.jpeg import to_jpeg
 from pipeline.sinks.protocol import SinkTarget
-from tests.serve.client import eventually, next_packed, next_part
+from tests.alone import alone
+from tests.serve.client import next_packed, next_part
 from tests.serve.line import CLASSES, repeatedly, result
+from tests.serve.served import serving
+from tests.waiting import until
 
 
 def decoded(jpeg: bytes) -> np.ndarray:
@@ -109,38 +112,45 @@ def test_a_picture_is_encoded_once_for_all_viewers_and_never_for_nobody(serve, m
         next_part(first), next_part(second), next_packed(third)
     assert len(encoded) == len(set(encoded))
     assert encoded == [49, *range(50, 60)]
-    eventually(lambda: served.page.board.viewers == 0, "the viewers have gone")
+    until(lambda: served.page.board.viewers == 0, what="the viewers have gone")
     served.sinks["front"].write(result(index=99))
     assert 99 not in encoded
 
 
-def test_a_frozen_client_holds_up_nobody_and_costs_no_memory(serve):
-    served = serve("front", patience=60.0)
-    front, large = served.sinks["front"], (1280, 720)
-    front.write(noisy("front", 0, large))
-    with (
-        served.client.connect(receive_bytes=4096) as frozen,
-        served.client.open("/streams/front.mjpg") as reading,
-    ):
-        frozen.sendall(b"GET /streams/front.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        eventually(lambda: served.page.board.viewers == 2, "both are watching")
-        sent = len(next_part(reading))
-        before = resident_megabytes()
-        for index in range(1, 120):
-            front.write(noisy("front", index, large))
-            sent += len(next_part(reading))
-        assert sent > 60e6
-        assert resident_megabytes() - before < 30
-        assert served.page.board.viewers == 2
+def test_a_frozen_client_holds_up_nobody_and_costs_no_memory():
+    sent_megabytes, kept_megabytes = alone(feed_a_frozen_client)
+    assert sent_megabytes > 60
+    assert kept_megabytes < 30
+
+
+def feed_a_frozen_client() -> tuple[float, float]:
+    """What a client who reads received, and what the process grew by, beside one who does not."""
+    large = (1280, 720)
+    with serving("front", patience=60.0) as served:
+        front = served.sinks["front"]
+        front.write(noisy("front", 0, large))
+        with (
+            served.client.connect(receive_bytes=4096) as frozen,
+            served.client.open("/streams/front.mjpg") as reading,
+        ):
+            frozen.sendall(b"GET /streams/front.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            until(lambda: served.page.board.viewers == 2, what="both are watching")
+            sent = len(next_part(reading))
+            before = resident_megabytes()
+            for index in range(1, 120):
+                front.write(noisy("front", index, large))
+                sent += len(next_part(reading))
+            assert served.page.board.viewers == 2
+            return sent / 1e6, resident_megabytes() - before
 
 
 def test_a_frozen_client_is_given_up_after_a_while(serve):
     served = serve("front", patience=1.0)
     with served.client.connect(receive_bytes=4096) as frozen:
         frozen.sendall(b"GET /streams/front.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        eventually(lambda: served.page.board.viewers == 1, "it is watching")
+        until(lambda: served.page.board.viewers == 1, what="it is watching")
         with repeatedly(lambda n: served.sinks["front"].write(noisy("front", n)), 0.02):
-            eventually(lambda: served.page.board.viewers == 0, "it has been given up")
+            until(lambda: served.page.board.viewers == 0, what="it has been given up")
 
 
 def test_a_slow_client_gets_fewer_pictures_but_never_old_ones(serve):
@@ -180,7 +190,7 @@ def test_the_end_of_a_source_ends_its_streams(serve):
         next_part(response)
         served.client.ask("DELETE", "/api/sources/front")
         response.read()  # to its end
-    eventually(lambda: served.page.board.viewers == 0, "nobody watches")
+    until(lambda: served.page.board.viewers == 0, what="nobody watches")
 
 
 def test_the_page_ends_in_bounded_time_whoever_is_still_there(serve):
@@ -194,7 +204,7 @@ def test_the_page_ends_in_bounded_time_whoever_is_still_there(serve):
         with shown.sink(SinkTarget("front", CLASSES)) as sink:
             frozen.sendall(b"GET /pictures HTTP/1.1\r\nHost: localhost\r\n\r\n")
             listening.sendall(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            eventually(lambda: shown.board.viewers == 1, "it is watching")
+            until(lambda: shown.board.viewers == 1, what="it is watching")
             for index in range(30):
                 sink.write(noisy("front", index))
     with frozen, listening, silent:

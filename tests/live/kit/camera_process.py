@@ -243,7 +243,7 @@ def obey(cameras, line, loop):
         if name not in COMMANDS:
             raise ValueError(f"no such command: {name}")
         answer = {"answer": getattr(cameras, name)(**command)}
-    except Exception as error:
+    except Exception as error:  # the test that gave the command is told, whatever it was
         answer = {"error": f"{type(error).__name__}: {error}"}
     say(answer)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tests.live.kit.waiting import until
+from tests.waiting import until
 
 REPOSITORY = Path(__file__).parents[3]
 START_SECONDS = 60.0

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.sources import LiveSource, is_live, open_sources
 from tests.live.kit.painting import Painter
 from tests.live.kit.reading import Unreadable, read_painted
-from tests.live.kit.waiting import until
+from tests.waiting import until
 
 SEES_NOTHING = 1e9
 
@@ -130,7 +130,7 @@ class Watcher:
                     )
                 )
                 self._ended.wait(self._call_seconds)
-        except Exception as error:
+        except Exception as error:  # the test looks at it
             self.error = error
 
 
