@@ -32,6 +32,7 @@ from pipeline.control import LineControl, RunningLine
 from pipeline.detect import Shown, detect, low_threshold
 from pipeline.engines import Engine, infer, load_engine
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.garbage import Garbage
 from pipeline.governor import Governor
 from pipeline.graph import Graph
 from pipeline.metrics import StageStats
@@ -75,7 +76,7 @@ def stream(
     live = any_live(sources)
     shown = Shown(model, settings.detection)
     zones = zones_of(settings.zones, model.class_names, None if control else tally.sources)
-    with Graph(in_bursts=not live) as graph, stop.ends(graph):
+    with Graph(in_bursts=not live) as graph, stop.ends(graph), Garbage() as garbage:
         inlet = graph.inlet(capacity=max(4, engine.batch), on_error=tally.source_failed)
         # One camera's frame is taken when the engine is free; with several, one more is at hand.
         slots = graph.slots(engine.in_flight + (len(sources) > 1)) if live else None
@@ -101,6 +102,7 @@ def stream(
         while not graph.wait(0.2):
             roster.sweep()
             governor.update()
+            garbage.collect()
             view.update(roster.sources)
     return graph.stats
 

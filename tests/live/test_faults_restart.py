@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 
+from pipeline.sources.live.connection import CameraConnection
+from pipeline.sources.live.mailbox import Mailbox
+from pipeline.sources.live.reader import Reader
 from tests.benchmarks.cost import resident_mb
 from tests.live.kit.watching import Watcher
 from tests.waiting import until
@@ -33,6 +43,43 @@ def test_a_killed_camera_is_back_soon_after_it_is_up(cameras):
         pause = max(b.pts_seconds - a.pts_seconds for a, b in itertools.pairwise(watcher.seen))
         waited = max(b.at - a.at for a, b in itertools.pairwise(watcher.seen))
         assert pause == pytest.approx(waited, abs=2.0), "the clock did not go on meanwhile"
+
+
+def test_a_broken_connection_leaves_nothing_to_the_garbage_collector(cameras):
+    """What would wait for it is megabytes: a decoder with its pictures."""
+    camera = cameras.add(size=(160, 120))
+    with Watcher(camera.url) as watcher, without_collector():
+        watcher.wait_frames(5)
+        begin = held()
+        for _ in range(3):
+            cameras.hang_up()
+            watcher.wait_frames(5)
+        cameras.kill()
+        watcher.wait_failure("refused", times=2)
+        cameras.start()
+        watcher.wait_frames(5)
+        watcher.source.pause()
+        watcher.wait_state("PAUSED")
+        watcher.source.resume()
+        watcher.wait_frames(5)
+        assert watcher.stats.connections == 6
+        until(lambda: held() <= begin, 5, f"of {begin} and no more, but {held()}")
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def held() -> Counter[str]:
+    """How many there are of what a connection consists of."""
+    kinds = (InputContainer, VideoCodecContext, Packet, CameraConnection, Reader, Mailbox)
+    return Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, kinds))
 
 
 @pytest.mark.slow

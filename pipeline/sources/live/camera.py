@@ -162,19 +162,18 @@ class CameraSource:
         thread = background(reader.run, name=f"read {self.name}")
         self._good_seconds = 0.0
         try:
-            yield from self._watched(box, Watchdog(box, self._live, begin))
-        except Trouble as trouble:
-            return trouble
+            return (yield from self._watched(box, Watchdog(box, self._live, begin)))
+        except Trouble as given_up:
+            return given_up.with_traceback(None)  # see `Reader.run`
         finally:
             box.close(self.stats)
             if box.first_good is not None and box.last_good is not None:
                 self._good_seconds = max(box.last_good - box.first_good, 0.001)
             if not thread.join(_PATIENCE_WITH_READERS):
                 self._orphans.append((thread, box))
-        return None
 
-    def _watched(self, box: Mailbox, watchdog: Watchdog) -> Iterator[Frame]:
-        """What one connection delivers; raises `Trouble` when it breaks or is given up."""
+    def _watched(self, box: Mailbox, watchdog: Watchdog) -> Generator[Frame, None, Trouble | None]:
+        """What one connection delivers; returns why it broke, raises `Trouble` to give it up."""
         counted = False
         while not (self._is_done() or self._is_paused):
             with self._desk:
@@ -189,8 +188,11 @@ class CameraSource:
             self._follow(verdict)
             if arrival is not None:
                 yield self._framed(arrival)
+            elif isinstance(box.end, Trouble):
+                return box.end
             elif box.end is not None:
                 raise box.end
+        return None
 
     def _follow(self, verdict: Verdict) -> None:
         """Enter the state that the verdict stands for."""

@@ -12,7 +12,7 @@ from pipeline.sources.delivery import Thinning
 from pipeline.sources.live.causes import Cause, Trouble
 from pipeline.sources.live.clock import TIME_BASE, Lateness, LiveClock
 from pipeline.sources.live.connection import Connection, Picture
-from pipeline.sources.live.mailbox import Arrival, Mailbox
+from pipeline.sources.live.mailbox import Arrival, Closed, Mailbox
 from pipeline.sources.upright import Upright
 
 _RATE_SECONDS = 5.0  # over which the offered rate is measured
@@ -54,6 +54,10 @@ class Reader:
             end: BaseException = Trouble(Cause.ENDED, "the stream ended")
         except av.FFmpegError:  # its text may hold the address
             end = Trouble(Cause.CORRUPT, "its pictures cannot be used")
+        except (Trouble, Closed) as foreseen:
+            # A traceback's frames would keep decoder and pictures, megabytes of them, until the
+            # garbage collector comes by; which it rarely does in a program that makes little.
+            end = foreseen.with_traceback(None)
         except BaseException as error:  # for the source to judge, on its own thread
             end = error
         self._mailbox.ended(end)
