@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from pipeline.channel import Cancelled, Channel, Slots, WhenFull, idle_seconds
 from pipeline.junctions import Inlet, Outlet
@@ -24,6 +25,9 @@ from pipeline.metrics import StageStats
 T = TypeVar("T")
 OnError = Callable[[str, BaseException], None]
 Deliver = Callable[[Any], None]
+
+
+_in_background: WeakSet[threading.Thread] = WeakSet()
 
 
 class Background:
@@ -35,6 +39,7 @@ class Background:
 
     def __init__(self, run: Callable[[], object], name: str) -> None:
         self._thread = threading.Thread(target=run, name=name, daemon=True)
+        _in_background.add(self._thread)
         self._thread.start()
 
     def join(self, timeout: float | None = None) -> bool:
@@ -46,6 +51,11 @@ class Background:
 def background(run: Callable[[], object], name: str) -> Background:
     """Start `run` on a daemon thread of its own; errors are for `run` to handle."""
     return Background(run, name)
+
+
+def any_in_background() -> bool:
+    """Tell whether a thread of `background` still runs."""
+    return any(thread.is_alive() for thread in list(_in_background))
 
 
 class Graph:

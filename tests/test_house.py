@@ -113,7 +113,7 @@ def test_the_examples_in_docstrings_are_true(path):
 def test_the_distribution_cannot_be_uploaded_and_ships_its_model():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     assert "Private :: Do Not Upload" in project["project"]["classifiers"]
-    assert project["project"]["scripts"] == {"boxstream": "run_stream:main"}
+    assert project["project"]["scripts"] == {"boxstream": "run_stream:command"}
     assert "zoo/*.onnx" in project["tool"]["setuptools"]["package-data"]["models"]
 
 

@@ -316,11 +316,13 @@ PROGRAM = """
 import signal, sys
 from pipeline.settings import LiveSettings
 from pipeline.sources import open_sources
+from run_stream import leave
 
 (source,) = open_sources([sys.argv[1]], live=LiveSettings(open_seconds=120))
 signal.signal(signal.SIGTERM, lambda *_: source.end())
 print("ready", flush=True)
-print(len(list(source.frames())), source.stats.state, flush=True)
+print(len(list(source.frames())), source.stats.state)
+leave(7)
 """
 
 
@@ -341,8 +343,24 @@ def test_a_program_ends_in_time_though_its_reader_hangs_in_the_network():
         process.send_signal(signal.SIGTERM)
         out, errors = process.communicate(timeout=60)
         took = time.monotonic() - begin
-    assert (out, errors, process.returncode) == ("0 ENDED\n", "", 0)
+    assert (out, errors, process.returncode) == ("0 ENDED\n", "", 7)
     assert took < 1.0 + BUSY
+
+
+def test_the_end_is_seen_when_it_is_called_just_before_the_source_begins_to_wait():
+    """As by a signal's handler in the same thread; nobody is there yet to be woken."""
+    never = threading.Event()
+    source = camera(Script(on_open=never.wait), open_seconds=120.0)
+
+    class Interrupted(threading.Condition):
+        def wait(self, timeout: float | None = None) -> bool:
+            source.end()
+            return super().wait(timeout)
+
+    source._desk = Interrupted()
+    with watched(source) as watch:
+        assert watch.returned.wait(10.0 + BUSY)
+        never.set()
 
 
 # Decoding ----------------------------------------------------------------------------------------

@@ -25,6 +25,9 @@ from pipeline.sources.live.watchdog import Verdict, Watchdog
 
 _MOST_ORPHANS = 3
 _PATIENCE_WITH_READERS = 0.05  # seconds; those that can stop do so at once
+# A signal's handler that calls `end` in the thread that waits may come between its last look and
+# its waiting; nobody would wake it then.
+_LOOK_AGAIN_SECONDS = 1.0
 
 
 class CameraSource:
@@ -255,11 +258,13 @@ class CameraSource:
 
     def _wait(self, ready: Callable[[], object], seconds: float = math.inf) -> None:
         """Wait until `ready`, the end, or for so long."""
-        seconds = min(seconds, self._rest())
+        until = time.monotonic() + min(seconds, self._rest())
         with idle(), self._desk:
-            self._desk.wait_for(
-                lambda: self._is_ended or ready(), None if math.isinf(seconds) else seconds
-            )
+            while not (self._is_ended or ready()):
+                rest = until - time.monotonic()
+                if rest <= 0:
+                    return
+                self._desk.wait(min(rest, _LOOK_AGAIN_SECONDS))
 
     def _rest(self) -> float:
         """Seconds until the source has had its time, which begins with its first picture."""
