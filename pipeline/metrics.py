@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 
 State = Literal["READY", "CONNECTING", "RUNNING", "STALLED", "BACKOFF", "PAUSED", "ENDED", "FAILED"]
 EVENTS_KEPT = 200  # of each source
+MOST_TRANSIT_SECONDS = 30.0  # of a frame; who says more has another clock than we
 RECENT_SECONDS = 10.0
 
 
@@ -164,6 +165,8 @@ class SourceStats:
         source_seconds: Span of presentation time covered so far, in seconds.
         first_arrival, last_sunk: Monotonic seconds of the first decoded and the last sunk frame.
         latency: Arrival (decoder) to sink.
+        transit: Camera to arrival, where the camera tells its time of day (RTCP); as wrong as
+            its clock is against ours.
     """
 
     name: str
@@ -183,6 +186,7 @@ class SourceStats:
     first_arrival: float | None = None
     last_sunk: float | None = None
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
+    transit: LatencyHistogram = field(default_factory=LatencyHistogram)
     inferred_rate: RecentRate = field(default_factory=RecentRate)
 
     def changed(self, state: State, cause: str | None = None, detail: str = "") -> None:
@@ -195,6 +199,13 @@ class SourceStats:
         """
         self.state = state
         self.events.append(Event(time.time(), state, cause, detail))
+
+    def came_after(self, transit: float) -> None:
+        """A frame arrived so many seconds after the moment at which its camera says it took it."""
+        if 0 <= transit < MOST_TRANSIT_SECONDS:
+            self.transit.add(transit)
+        else:
+            self.anomalies["camera_clock_wrong"] += 1
 
     @property
     def recent_fps(self) -> float | None:

@@ -58,6 +58,7 @@ def live_report(stats: SourceStats) -> dict[str, Any]:
     """What only a camera has to tell: its connections, and why they broke."""
     return {
         "recent_fps": _rounded(stats.recent_fps, 2),
+        "transit_ms": stats.transit.report(),
         "connections": stats.connections,
         "failures": dict(stats.failures),
         "events": [

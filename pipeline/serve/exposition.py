@@ -7,7 +7,7 @@ leaves no rate behind. Labels are names of sources, never URLs.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -19,7 +19,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from pipeline.metrics import SourceStats, State
+from pipeline.metrics import LatencyHistogram, SourceStats, State
 from pipeline.serve.board import Board
 from pipeline.serve.control import Control
 
@@ -47,7 +47,10 @@ class _Line(Collector):
         sources = list(self._control.sources())
         yield from _frames(sources)
         yield from _connections(sources)
-        yield _latency(sources)
+        latencies = {stats.name: stats.latency for stats in sources}
+        yield _durations("latency", "From the decoder to the first output.", latencies)
+        transits = {stats.name: stats.transit for stats in sources if stats.transit.count}
+        yield _durations("transit", "From the camera, by its clock, to the decoder.", transits)
         yield from self._machine()
 
     def _machine(self) -> Iterator[Metric]:
@@ -97,14 +100,13 @@ def _connections(sources: Sequence[SourceStats]) -> Iterator[Metric]:
     yield _gauge("source_last_frame_age_seconds", "Since the last good frame.", each, ages)
 
 
-def _latency(sources: Sequence[SourceStats]) -> Metric:
-    name, what = "boxstream_latency_seconds", "From the decoder to the first output."
-    family = HistogramMetricFamily(name, what, labels=["source"])
-    for stats in sources:
-        below = stats.latency.counts_below((*_BOUNDS_SECONDS, 1e9))
+def _durations(name: str, what: str, measured: Mapping[str, LatencyHistogram]) -> Metric:
+    family = HistogramMetricFamily(f"boxstream_{name}_seconds", what, labels=["source"])
+    for source, durations in measured.items():
+        below = durations.counts_below((*_BOUNDS_SECONDS, 1e9))
         bounds = [*map(str, map(float, _BOUNDS_SECONDS)), "+Inf"]
         counts = list(zip(bounds, map(float, below), strict=True))
-        family.add_metric([stats.name], counts, stats.latency.total_seconds)
+        family.add_metric([source], counts, durations.total_seconds)
     return family
 
 

@@ -40,8 +40,9 @@ class SourceView(BaseModel):
 
     `since`, `cause` and `detail` explain the state; an outage goes on while attempts to connect
     come and go. `fps` counts inferred frames and is null unless the source runs. `latency_ms` is
-    from the decoder to the page, over the last ten seconds. `picture_age_seconds` is that of the
-    newest picture that can be shown.
+    from the decoder to the page, over the last ten seconds; `transit_ms` from the camera to the
+    decoder, by the camera's clock, since the start, null if it tells none. `picture_age_seconds`
+    is that of the newest picture that can be shown.
     """
 
     name: str
@@ -52,6 +53,7 @@ class SourceView(BaseModel):
     fps: float | None
     offered_fps: float | None
     latency_ms: dict[str, float] | None
+    transit_ms: dict[str, float | None] | None
     frames_decoded: int
     frames_inferred: int
     frames_in_flight: int
@@ -99,6 +101,7 @@ def see_source(stats: SourceStats, feed: Feed | None) -> SourceView:
         fps=stats.recent_fps,
         offered_fps=stats.offered_fps,
         latency_ms=feed.latency_ms() if feed else None,
+        transit_ms=stats.transit.report() if stats.transit.count else None,
         frames_decoded=stats.frames_decoded,
         frames_inferred=stats.frames_inferred,
         frames_in_flight=stats.in_flight,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+import statistics
 import time
 
 import pytest
@@ -41,3 +42,24 @@ def test_a_machine_that_slept_goes_on_with_the_present(cameras, start_line):
     assert source["state"] == "ENDED" and source["frames_inferred"] >= 40
     assert 0 <= source["latency_ms"]["p50"] < 5000
     assert all(entry["pts_seconds"] >= 0 for entry in line.records())
+
+
+def test_the_camera_says_when_it_took_a_picture(cameras):
+    """It does so every few seconds; the clock painted in the pictures knows better."""
+    camera = cameras.add(size=(320, 180))
+    with Watcher(camera.url) as watcher:
+        until(lambda: watcher.stats.transit.count >= 50, 60, "a sender's report and 50 frames")
+        said = watcher.stats.transit.percentile_ms(50)
+        painted = statistics.median(frame.age for frame in watcher.seen[-50:]) * 1e3
+        assert said == pytest.approx(painted, abs=40)
+        assert "camera_clock_wrong" not in watcher.stats.anomalies
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_camera_whose_clock_is_wrong_is_noticed_and_not_believed(cameras, monkeypatch, hours):
+    camera = cameras.add(size=(160, 120))
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + hours * 3600)
+    with Watcher(camera.url) as watcher:
+        until(lambda: watcher.stats.anomalies["camera_clock_wrong"] >= 10, 60, "its word")
+        assert watcher.stats.transit.count == 0

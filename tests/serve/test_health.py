@@ -106,6 +106,21 @@ def test_a_dead_source_leaves_no_stale_rate_and_a_removed_one_nothing(serve):
     assert not [key for key in samples(served) if "front" in key]
 
 
+def test_the_way_from_the_camera_is_told_where_the_camera_tells_it(serve):
+    served = serve("front", "back")
+    for seconds in (0.05, 0.07, 0.09):
+        served.control.stats["front"].came_after(seconds)
+    for seconds in (-3.0, 7200.0):
+        served.control.stats["back"].came_after(seconds)
+    found = samples(served)
+    assert found["boxstream_transit_seconds_count", "front"] == 3
+    assert ("boxstream_transit_seconds_count", "back") not in found
+    front, back = served.client.get("/api/sources").json
+    assert front["transit_ms"]["p50"] == pytest.approx(70, rel=0.03)
+    assert back["transit_ms"] is None
+    assert back["anomalies"] == {"camera_clock_wrong": 2}
+
+
 def test_the_latency_histogram_agrees_with_the_latencies(serve):
     served = serve("front")
     latencies = [0.001 * (1 + n) for n in range(400)]

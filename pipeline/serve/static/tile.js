@@ -72,8 +72,9 @@ export class Tile {
     this.fps.add([source.fps, source.fps === null ? null : source.offered_fps]);
     this.latency.add([ms.p50 ?? null, ms.p95 ?? null, ms.p99 ?? null]);
     this.caption(".fps", number(source.fps, 1), this.offer(source));
-    const tail = ms.p50 === undefined ? "" : `p95 ${number(ms.p95)} · p99 ${number(ms.p99)}`;
-    this.caption(".latency", latency(ms.p50), tail);
+    const tail = ms.p50 === undefined ? [] : [`p95 ${number(ms.p95)}`, `p99 ${number(ms.p99)}`];
+    if (source.transit_ms) tail.push(`${latency(source.transit_ms.p50)} on the way here`);
+    this.caption(".latency", latency(ms.p50), tail.join(" · "));
     const before = this.dropped ?? source.frames_dropped;
     const fresh = Object.entries(source.frames_dropped).map(([cause, count]) => [
       plain(cause),

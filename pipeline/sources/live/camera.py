@@ -218,6 +218,8 @@ class CameraSource:
             generation=self.stats.connections,
             truth=arrival.truth,
         )
+        if arrival.transit is not None:
+            self.stats.came_after(arrival.transit)
         self._delivered += 1
         self._last_pts, self.size_hw = arrival.pts, frame.size_hw
         self.stats.source_seconds = float((arrival.pts - self._first_pts) * TIME_BASE)

@@ -31,6 +31,7 @@ from pipeline.sources.live.decoder import Decoder, Effort
 from pipeline.sources.live.hearing import Hearing
 from pipeline.sources.live.options import input_options, left_over
 from pipeline.sources.live.repair import Repair
+from pipeline.sources.live.sender_clock import SenderClock
 
 _GENERATE_PTS = 1  # FFmpeg's AVFMT_FLAG_GENPTS, which PyAV sets; it holds packets back
 _LISTENS = {"udp", "rtp", "srt"}  # their hosts need not be found: they may be our own
@@ -50,12 +51,15 @@ class Picture:
         seconds: Its timestamp on the connection's own clock; None without one.
         truth: The true boxes, where they are known.
         is_timed: Whether the connection has a clock at all.
+        taken: When the camera took it, in Unix seconds by the camera's own clock; None unless
+            the camera tells.
     """
 
     picture: av.VideoFrame
     seconds: float | None
     truth: Truth | None = None
     is_timed: bool = True
+    taken: float | None = None
 
 
 class Ledger(Protocol):
@@ -149,12 +153,19 @@ class CameraConnection:
         due = DueTimes(may_be_behind=1.0) if self._container.format.name in _FETCHED else None
         time_base = self._stream.time_base or Fraction(1, 90_000)
         is_timed = self._container.format.name not in _WITHOUT_TIME
+        sender = SenderClock()
         for packet in self._packets(ledger):
+            sender.hear(packet)
             for picture in decoder.decode(packet, repair, ledger):
                 seconds = None if picture.pts is None else float(picture.pts * time_base)
                 if due and seconds is not None:
                     ledger.wait_until(due.of(seconds, time.monotonic()))
-                yield Picture(picture, seconds if is_timed else None, is_timed=is_timed)
+                yield Picture(
+                    picture,
+                    seconds if is_timed else None,
+                    is_timed=is_timed,
+                    taken=sender.time_of_day(seconds),
+                )
         raise Trouble(Cause.ENDED, "the server ended the stream")
 
     def _opened(self) -> InputContainer:

@@ -22,12 +22,14 @@ class Arrival:
         pts: On the source's clock, see `LiveClock`.
         arrival: Monotonic seconds.
         truth: The true boxes, where they are known.
+        transit: Seconds from the camera's own time of day until `arrival`; None unless it tells.
     """
 
     picture: av.VideoFrame
     pts: int
     arrival: float
     truth: Truth | None = None
+    transit: float | None = None
 
 
 class Closed(Exception):

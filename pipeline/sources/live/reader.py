@@ -64,6 +64,7 @@ class Reader:
 
     def _deliver(self, picture: Picture) -> None:
         arrival = time.monotonic()
+        transit = None if picture.taken is None else time.time() - picture.taken
         self._rate.add(arrival)
         if picture.is_timed:
             pts = self._clock.place(picture.seconds, arrival)
@@ -79,7 +80,7 @@ class Reader:
             return
         upright = self._upright(picture.picture)
         self._mailbox.put(
-            Arrival(upright, pts, arrival, picture.truth), self._rate.per_second(arrival)
+            Arrival(upright, pts, arrival, picture.truth, transit), self._rate.per_second(arrival)
         )
 
     def _is_norm(self, late: float, arrival: float) -> bool:
