@@ -1,17 +1,20 @@
 """Let the line watch cameras that fail, for as long as you like, and see whether it stays flat.
 
     python -m tests.soak --minutes 60 --sources 4 --faults random --seed 1
+    python -m tests.soak --minutes 10 --sources 1 --fps 50 --call-ms 100 --faults none  # overload
 
 Every camera is an RTSP server of its own (`tests/live/kit`), asks for a password, and now and
 then is killed, stalls, freezes, hangs up, changes its picture, or sends garbage, as the seed
 says. `run_stream.py` watches all of them as a child process. At the end: frames add up, nothing
 is in flight, every camera was seen again, the password stands nowhere, and memory, threads and
-descriptors are what they were after the warm-up.
+descriptors are what they were after the warm-up. With an engine that takes `--call-ms` for each
+call, results are no older than the age allowed in the line and one call.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -22,6 +25,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from pipeline.settings import LatencySettings
 from tests.benchmarks.material import REPOSITORY
 from tests.benchmarks.outcome import arguments, report
 from tests.live.kit.cameras import CameraServer, why_no_cameras
@@ -62,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         faults={"choices": ("random", "none"), "default": "random"},
         seed={"type": int, "default": 1},
         fps={"type": int, "default": 15},
+        call_ms={"type": float, "help": "make every call of the engine take as long"},
         out={"nargs": "+", "default": ["null:"], "help": "outputs of the line (null:)"},
         set={"nargs": "+", "default": [], "help": "settings of the line, KEY=VALUE"},
         report={"type": Path, "help": "the same as --json"},
@@ -117,7 +122,9 @@ def started_line(
     urls: Sequence[str], asked: Any, folder: Path, words: Path
 ) -> subprocess.Popen[bytes]:
     """`run_stream.py` on all cameras; what it says goes to the file `words`."""
-    command = [sys.executable, "run_stream.py", *urls, "--out", *asked.out]
+    program = ["-m", "tests.live.kit.slow_line", str(asked.call_ms)]
+    program = program if asked.call_ms else ["run_stream.py"]
+    command = [sys.executable, *program, *urls, "--out", *asked.out]
     command += ["--report", str(folder / "report.json"), "--quiet"]
     for setting in asked.set:
         command += ["--set", setting]
@@ -161,6 +168,10 @@ def judged(
         and all(was_seen_at_the_end(source) for source in sources.values()),
         "the password stands in no report and in nothing said": PASSWORD not in told,
     }
+    if asked.call_ms:
+        oldest = 1e3 * LatencySettings().max_age_seconds + asked.call_ms
+        p99 = max((source["latency_ms"]["p99"] for source in sources.values()), default=math.inf)
+        promises[f"p99 of the age is {p99:.0f} ms, less than {oldest:.0f}"] = p99 < oldest
     over_time = {
         f"threads stay flat (+{threads:g})": (threads <= MOST_NEW_THREADS, LEAST_SECONDS),
         f"descriptors stay flat (+{descriptors:g})": (
