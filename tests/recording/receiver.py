@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import signal
 import subprocess
 from pathlib import Path
@@ -12,33 +11,19 @@ import av
 import pytest
 
 from tests.clips import read_number
-from tests.live.kit.cameras import SYSTEM_PYTHON
+from tests.live.kit.gstreamer import SYSTEM_PYTHON, why_no_gstreamer
 from tests.live.kit.ports import free_port
 
 PROGRAM = Path(__file__).with_name("rtsp_receiver.py")
 PACKAGES = (
     "gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-bad gstreamer1.0-plugins-good"
 )
-_PROBE = """
-import gi
-gi.require_version("Gst", "1.0")
-gi.require_version("GstRtspServer", "1.0")
-from gi.repository import Gst, GstRtspServer
-Gst.init(None)
-missing = [n for n in "rtph264depay h264parse filesink".split() if not Gst.ElementFactory.find(n)]
-assert not missing, missing
-"""
+ELEMENTS = "rtph264depay h264parse filesink"
 
 
-@functools.cache
 def why_no_receiver() -> str | None:
     """What has to be installed before a `Receiver` can start; None when all is there."""
-    try:
-        probe = [SYSTEM_PYTHON, "-c", _PROBE]
-        subprocess.run(probe, check=True, capture_output=True, timeout=60)
-    except (OSError, subprocess.SubprocessError):
-        return f"no GStreamer RTSP server here; on Debian: apt install {PACKAGES}"
-    return None
+    return why_no_gstreamer(ELEMENTS, PACKAGES)
 
 
 class Receiver:

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import signal
@@ -20,32 +19,17 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
+from tests.live.kit.gstreamer import SYSTEM_PYTHON, why_no_gstreamer
 from tests.live.kit.ports import free_port
 
-SYSTEM_PYTHON = "/usr/bin/python3"
 PROGRAM = Path(__file__).with_name("camera_process.py")
 PACKAGES = "gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-ugly"
-_PROBE = """
-import gi
-gi.require_version("Gst", "1.0")
-gi.require_version("GstRtspServer", "1.0")
-from gi.repository import Gst, GstRtspServer
-Gst.init(None)
-wanted = "appsrc x264enc breakmydata rtph264pay jpegenc rtpjpegpay audiotestsrc alawenc".split()
-missing = [name for name in wanted if Gst.ElementFactory.find(name) is None]
-assert not missing, missing
-"""
+ELEMENTS = "appsrc x264enc breakmydata rtph264pay jpegenc rtpjpegpay audiotestsrc alawenc"
 
 
-@functools.cache
 def why_no_cameras() -> str | None:
     """What has to be installed before a `CameraServer` can start; None when all is there."""
-    try:
-        probe = [SYSTEM_PYTHON, "-c", _PROBE]
-        subprocess.run(probe, check=True, capture_output=True, timeout=60)
-    except (OSError, subprocess.SubprocessError):
-        return f"no GStreamer RTSP server here; on Debian: apt install {PACKAGES}"
-    return None
+    return why_no_gstreamer(ELEMENTS, PACKAGES)
 
 
 class Camera:
