@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
+import threading
+import time
+
 import pytest
 
+from pipeline.sources.live.decoder import Decoder
 from tests.live.kit.line import adds_up
 from tests.live.kit.odd_servers import SilentServer, refused_url
 from tests.live.kit.watching import Watcher
+from tests.waiting import until
 
 
 def test_a_consumer_that_is_far_too_slow_gets_the_latest_and_nothing_piles_up(cameras):
@@ -70,3 +76,34 @@ def test_a_recording_beside_a_camera_loses_nothing(cameras, start_slow_line, mak
     recorded = line.report["sources"]["drive"]
     assert recorded["frames_inferred"] == recorded["frames_decoded"] == 60
     assert len(line.records("drive")) == 60
+
+
+@pytest.mark.slow
+def test_a_decoder_that_is_too_slow_gives_up_pictures_but_not_the_present(cameras, monkeypatch):
+    decode, never = Decoder.decode, threading.Event()
+
+    def slow(*arguments):
+        never.wait(0.06)  # for a camera that sends a picture every 0.04 s
+        return decode(*arguments)
+
+    camera = cameras.add(size=(160, 120), fps=25, keyframe_every=25)
+    with Watcher(camera.url) as watcher:
+        watcher.wait_frames(25)
+        monkeypatch.setattr(Decoder, "decode", slow)
+        slow_from = time.monotonic()
+        until(lambda: time.monotonic() - slow_from > 30, 60)
+        seen = [frame for frame in watcher.seen if frame.at > slow_from]
+        # A second late, two until that is certain, and the pause of a busy machine; without
+        # skipping, the last would be ten seconds old.
+        assert max(frame.age for frame in seen if frame.age is not None) < 6
+        assert statistics.median(frame.age for frame in seen if frame.age is not None) < 2.5
+        assert len(seen) > 150
+        assert watcher.stats.anomalies["not_decoded"] > 100
+        assert watcher.stats.connections == 1
+        assert "STALLED" not in watcher.states
+        monkeypatch.undo()
+        watcher.wait_frames(50)
+        skipped = watcher.stats.anomalies["not_decoded"]
+        watcher.wait_frames(100)
+        assert watcher.stats.anomalies["not_decoded"] == skipped, "it still skips"
+        assert max(frame.age for frame in watcher.seen[-50:] if frame.age is not None) < 3

@@ -25,6 +25,7 @@ from av.video.stream import VideoStream
 from pipeline.frame import Truth
 from pipeline.settings import LiveSettings
 from pipeline.sources.live.address import Address
+from pipeline.sources.live.backlog import Backlog
 from pipeline.sources.live.causes import Cause, Trouble, of_opening, of_reading
 from pipeline.sources.live.clock import DueTimes
 from pipeline.sources.live.decoder import Decoder, Effort
@@ -154,7 +155,11 @@ class CameraConnection:
         time_base = self._stream.time_base or Fraction(1, 90_000)
         is_timed = self._container.format.name not in _WITHOUT_TIME
         sender = SenderClock()
-        for packet in self._packets(ledger):
+        packets = self._packets(ledger)
+        if not due:
+            backlog = Backlog(self._live.late_seconds, is_timed=is_timed)
+            packets = backlog.worth_decoding(packets, ledger, decoder.begin_anew)
+        for packet in packets:
             sender.hear(packet)
             for picture in decoder.decode(packet, repair, ledger):
                 seconds = None if picture.pts is None else float(picture.pts * time_base)

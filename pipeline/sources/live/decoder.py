@@ -97,6 +97,10 @@ class Decoder:
             ledger.sign_of_life()
         return [picture for picture in decoded if repair.is_good(picture)]
 
+    def begin_anew(self) -> None:
+        """The next packet does not follow the last one."""
+        self._context.flush_buffers()
+
     def _follows_a_gap(self, packet: Packet[VideoStream]) -> bool:
         """Whether a picture is missing before this one, which the decoder would not notice."""
         if self._numbers is None or not packet.size:
