@@ -130,8 +130,7 @@ class Channel(Generic[T]):
         """Add `item`; raise `Cancelled` if the consumer has gone."""
         mine, dropped = self._lanes[lane], None
         with self._lock:
-            self._puts += 1
-            self._occupancy_sum += self._held
+            found = self._held
             if mine.when_full == "wait" and len(mine.queue) >= mine.capacity:
                 with idle():
                     self._taken.wait_for(lambda: len(mine.queue) < mine.capacity or self._cancelled)
@@ -142,6 +141,9 @@ class Channel(Generic[T]):
                 self._held -= 1
             mine.queue.append(item)
             self._held += 1
+            # Not before: who has seen them all arrive may close the lane.
+            self._puts += 1
+            self._occupancy_sum += found
             if self._held >= self._wanted:
                 self._arrived.notify()
         if dropped is not None and mine.on_drop is not None:

@@ -6,6 +6,10 @@ carries the exit code that `run_stream.py` documents.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+E = TypeVar("E", bound=BaseException)
+
 
 class PipelineError(Exception):
     """Anything boxstream reports to its user; the message says what, and what to do about it."""
@@ -92,3 +96,12 @@ def reason(error: BaseException) -> str:
     another stream, and hold that one's password.
     """
     return getattr(error, "strerror", None) or str(error)
+
+
+def without_frames(error: E) -> E:
+    """`error` itself, for keeping: its traceback, and those of its causes, would keep pictures."""
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error

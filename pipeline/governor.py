@@ -14,9 +14,11 @@ from typing import Any
 from pipeline.metrics import LatencyHistogram, SourceStats
 from pipeline.sources.live.decoder import DecodeEffort
 
-WINDOW_SECONDS = 2.0  # between two judgements; long enough for a concession to show
+WINDOW_SECONDS = 2.0  # between two judgements at least; long enough for a concession to show
 FEWEST_FRAMES = 8  # that a judgement is based on
 ROOM = 0.6  # of the budget; below it there may be room for what was given up
+Counts = dict[str, tuple[LatencyHistogram, int]]  # latency and frames of each source so far
+
 CALM_SECONDS = (6.0, 96.0)  # before something is taken back: at first, and at most
 
 
@@ -73,7 +75,7 @@ class Governor:
         self._set_effort: Callable[[DecodeEffort], None] = lambda _effort: None
         self._level = 0
         self._full_fps = 0.0  # of the fastest source, when there was no trouble yet
-        self._earlier: dict[str, tuple[LatencyHistogram, int]] = {}
+        self._earlier: Counts = {}
         self._judged = self._stepped = clock()
         self._calm_seconds, self._calm_since = CALM_SECONDS[0], clock()
         self._took_back = -CALM_SECONDS[1]
@@ -97,13 +99,15 @@ class Governor:
         self._limit_fps, self._set_effort = limit_fps, set_effort
 
     def update(self) -> None:
-        """Judge the time since the last judgement, if it was long enough."""
+        """Judge the time since the last judgement, if enough has happened in it."""
         now = self._clock()
         if self._budget_ms is None or now - self._judged < WINDOW_SECONDS:
             return
-        latency, fps = self._measure(now - self._judged)
-        self._judged = now
-        if latency.count < FEWEST_FRAMES:
+        latency, fps, measured = self._measure(now - self._judged)
+        if 0 < latency.count < FEWEST_FRAMES:
+            return  # slow cameras: the window grows until there is enough to judge by
+        self._judged, self._earlier = now, measured
+        if not latency.count:
             return
         share = (latency.percentile_ms(95) or 0.0) / self._budget_ms
         self._windows += 1
@@ -132,10 +136,10 @@ class Governor:
             },
         }
 
-    def _measure(self, seconds: float) -> tuple[LatencyHistogram, float]:
-        """Latency of all live sources since the last call, and the fastest one's frames/s."""
+    def _measure(self, seconds: float) -> tuple[LatencyHistogram, float, Counts]:
+        """Latency of all live sources in this window, the fastest one's frames/s, all counts."""
         total, fastest = LatencyHistogram(), 0.0
-        measured: dict[str, tuple[LatencyHistogram, int]] = {}
+        measured: Counts = {}
         for stats in self._sources():
             if stats.live:
                 now = stats.latency.copy(), stats.frames_inferred
@@ -143,8 +147,7 @@ class Governor:
                 total.absorb(now[0].since(before))
                 fastest = max(fastest, (now[1] - inferred) / seconds)
                 measured[stats.name] = now
-        self._earlier = measured
-        return total, fastest
+        return total, fastest, measured
 
     def _give_up(self, now: float, fps: float) -> None:
         if self._level == 0:

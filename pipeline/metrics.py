@@ -118,6 +118,7 @@ class LatencyHistogram:
     def absorb(self, other: LatencyHistogram) -> None:
         """Add everything that the other one has counted."""
         self.count += other.count
+        self.total_seconds += other.total_seconds
         self.max_ms = max(self.max_ms, other.max_ms)
         self._buckets = [a + b for a, b in zip(self._buckets, other._buckets, strict=True)]
 

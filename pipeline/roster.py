@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,7 +15,27 @@ from pipeline.outputs import SinksOfSources
 from pipeline.sinks import Sink
 from pipeline.sources import Source, is_live
 from pipeline.sources.live.decoder import DecodeEffort
-from pipeline.tally import Tally
+from pipeline.tally import Checkout, Tally
+
+
+@dataclass
+class Branch:
+    """The way to one sink.
+
+    Attributes:
+        channel: What the sink reads from.
+        is_finished: The sink was closed, after its last result or a failure.
+    """
+
+    channel: Channel[Result]
+    is_finished: bool = False
+
+    def finished_after(self, written: Iterable[Result]) -> Iterator[Result]:
+        """Pass on what the sink has written."""
+        try:
+            yield from written
+        finally:
+            self.is_finished = True
 
 
 @dataclass(frozen=True)
@@ -23,7 +43,7 @@ class Member:
     """A source in the line, with where its results go."""
 
     source: Source
-    branches: tuple[Channel[Result], ...]
+    branches: tuple[Branch, ...]
     end: Callable[[], None]
 
     @property
@@ -33,8 +53,16 @@ class Member:
         return (
             stats.state in ("ENDED", "FAILED")
             and not stats.in_flight
-            and all(branch.puts >= stats.frames_inferred for branch in self.branches)
+            and all(
+                branch.is_finished or branch.channel.puts >= stats.frames_inferred
+                for branch in self.branches
+            )
         )
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its sinks are closed, too."""
+        return self.is_done and all(branch.is_finished for branch in self.branches)
 
 
 class Roster:
@@ -93,7 +121,8 @@ class Roster:
         sinks = self._outputs.of(source)
         source.stats.live = source.live
         self._tally.joined(source.stats)
-        branches = tuple(self._connect(source, sink, sink is sinks[0]) for sink in sinks)
+        checkout = Checkout(source.stats, sinks)
+        branches = tuple(self._connect(source, sink, checkout) for sink in sinks)
         with self._lock:
             self.names_used.add(source.name)
             self._members[source.name] = Member(source, branches, self._start(source))
@@ -121,12 +150,14 @@ class Roster:
     def sweep(self) -> None:
         """Finish the sinks of sources whose last result is through; call it now and then."""
         with self._lock:
-            gone = {name: member for name, member in self._leaving.items() if member.is_done}
+            members = [*self._members.values(), *self._leaving.values()]
+            gone = {name: member for name, member in self._leaving.items() if member.is_gone}
             for name in gone:
                 del self._leaving[name]
-            done = [member for member in self._members.values() if member.is_done]
-        for branch in (branch for member in [*done, *gone.values()] for branch in member.branches):
-            self._outlet.end(branch)
+        for member in members:
+            if member.is_done:
+                for branch in member.branches:
+                    self._outlet.end(branch.channel)
         for name, member in gone.items():
             member.source.close()
             self._outputs.forget(name)
@@ -151,16 +182,19 @@ class Roster:
             )
         return self._inlet.join(source.name, source.frames())
 
-    def _connect(self, source: Source, sink: Sink, is_first: bool) -> Channel[Result]:
-        """Run a sink on the results of one source; return what it reads from."""
-        branch = self._outlet.branch(
+    def _connect(self, source: Source, sink: Sink, checkout: Checkout) -> Branch:
+        """Run a sink on the results of one source."""
+        channel = self._outlet.branch(
             partial(_comes_from, source.name),
             when_full="drop_oldest" if source.live or sink.may_drop else "wait",
             capacity=sink.capacity,
             on_drop=partial(self._tally.sink_dropped, sink.name),
         )
-        write = self._tally.sunk(branch, sink, is_first)
-        self._graph.sink(branch, write, name=f"write {sink.name}", on_error=self._tally.sink_failed)
+        branch = Branch(channel)
+        write = branch.finished_after(checkout.write(channel, sink))
+        self._graph.sink(
+            channel, write, name=f"write {sink.name}", on_error=self._tally.sink_failed
+        )
         return branch
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Protocol
 
-from pipeline.errors import PipelineError, reason
+from pipeline.errors import PipelineError, reason, without_frames
 from pipeline.frame import Frame, Result
 from pipeline.metrics import SourceStats
 from pipeline.score import TruthScore
@@ -33,6 +33,38 @@ class WritableSink(Protocol):
         trace: TracebackType | None,
     ) -> None: ...
     def write(self, result: Result) -> None: ...
+
+
+class Checkout:
+    """Where the results of one source leave the line: the first sink that has not failed clocks.
+
+    Args:
+        stats: Of the source.
+        sinks: Its sinks.
+    """
+
+    def __init__(self, stats: SourceStats, sinks: Sequence[WritableSink]) -> None:
+        self._stats, self._sinks = stats, tuple(sinks)
+
+    def write(self, results: Iterable[Result], sink: WritableSink) -> Iterator[Result]:
+        """Write every result to one of the sinks."""
+        finished = False
+        try:
+            with sink:
+                for result in results:
+                    sink.write(result)
+                    if sink is self._sinks[0]:
+                        self._clock_out(result)
+                    yield result
+            finished = True
+        finally:
+            if not finished:  # from now on another sink takes the time
+                self._sinks = (*(other for other in self._sinks if other is not sink), sink)
+
+    def _clock_out(self, result: Result) -> None:
+        now = time.monotonic()
+        self._stats.last_sunk = now
+        self._stats.latency.add(now - result.frame.arrival)
 
 
 class Tally:
@@ -82,37 +114,32 @@ class Tally:
         self.sink_drops[sink] += 1
 
     def found(self, results: Iterable[Result]) -> Iterator[Result]:
-        """Count inferred frames, and judge their detections where the truth is known."""
+        """Count inferred frames, and judge a recording's detections where the truth is known.
+
+        A camera's are not judged: it would be of those that came through, and without an end.
+        """
         for result in results:
             stats = self.sources[result.frame.source]
             stats.frames_inferred += 1
             stats.inferred_rate.add(time.monotonic())
-            if result.frame.truth is not None:
+            if result.frame.truth is not None and not stats.live:
                 self.score = self.score or TruthScore()
                 self.score.add(result.detections, result.frame.truth, self._class_names)
             yield result
 
-    def sunk(self, results: Iterable[Result], sink: WritableSink, first: bool) -> Iterator[Result]:
-        """Write every result; the `first` sink of a source also clocks its frames out."""
-        with sink:
-            for result in results:
-                sink.write(result)
-                if first:
-                    self._clock_out(result)
-                yield result
-
     def source_failed(self, name: str, error: BaseException) -> None:
         """Remember that a source ended early, and say so."""
-        stats = self.sources[name]
-        stats.error = describe(error)
-        if stats.state != "FAILED":
-            stats.changed("FAILED", None, stats.error)
-        self.failed_sources[name] = error
-        self._complain(f"source {name}: {stats.error}")
+        words, stats = describe(error), self.sources.get(name)
+        if stats is not None:  # else it was removed while it failed
+            stats.error = words
+            if stats.state != "FAILED":
+                stats.changed("FAILED", None, words)
+        self.failed_sources[name] = without_frames(error)
+        self._complain(f"source {name}: {words}")
 
     def sink_failed(self, name: str, error: BaseException) -> None:
         """Remember that a sink ended early, and say so."""
-        self.failed_sinks[name] = error
+        self.failed_sinks[name] = without_frames(error)
         self._complain(f"output {name}: {describe(error)}")
 
     def close(self) -> None:
@@ -130,11 +157,6 @@ class Tally:
             f"{latency:.0f} ms" if latency is not None else "- ms",
             f"{dropped} dropped",
         ]
-
-    def _clock_out(self, result: Result) -> None:
-        stats, now = self.sources[result.frame.source], time.monotonic()
-        stats.last_sunk = now
-        stats.latency.add(now - result.frame.arrival)
 
 
 def describe(error: BaseException) -> str:

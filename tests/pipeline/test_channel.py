@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.channel import Cancelled, Channel, Slots, idle_seconds
+from tests.waiting import until
 
 PATIENCE_SECONDS = 20  # only ever reached by a bug
 
@@ -64,6 +65,20 @@ def test_a_full_channel_blocks_its_producer_until_there_is_room():
         assert channel.take(1) == [0]
         assert done.wait(PATIENCE_SECONDS)
     assert list(channel) == [1, 2]
+
+
+@pytest.mark.parametrize("in_bursts", [False, True])
+def test_an_item_has_not_arrived_while_its_producer_waits(in_bursts):
+    """Who counts arrivals to know when all are there would close the lane before the last."""
+    channel = Channel[int](2, in_bursts=in_bursts)
+    with running(lambda: fill(channel, range(3))):
+        until(lambda: channel.puts == 2)
+        never = threading.Event()
+        assert not never.wait(0.05) and channel.puts == 2
+        assert channel.take(1) == [0]
+        until(lambda: channel.puts == 3)
+        channel.close()
+        assert list(channel) == [1, 2]
 
 
 def test_what_was_queued_before_the_end_is_still_delivered():

@@ -12,19 +12,20 @@ from pipeline.sources.live.decoder import DecodeEffort
 
 
 class Line:
-    """A line whose latency is known: a source of 25 fps, and so much work for each frame.
+    """A line whose latency is known: a source of so many fps, and so much work for each frame.
 
     What it is given to do beyond one second's work a second piles up as latency.
     """
 
-    def __init__(self, budget_ms: float | None) -> None:
-        self.now, self.fps, self.efforts = 0.0, 25.0, list[DecodeEffort]()
+    def __init__(self, budget_ms: float | None, fps: float = 25.0) -> None:
+        self.now, self.fps, self.efforts = 0.0, fps, list[DecodeEffort]()
+        self.offered, self._due = fps, 0.0
         self.stats = SourceStats("camera", live=True)
         self.governor = Governor(budget_ms, lambda: [self.stats], clock=lambda: self.now)
         self.governor.steer(self.limit, self.efforts.append)
 
     def limit(self, fps: float | None) -> None:
-        self.fps = 25.0 if fps is None else fps
+        self.fps = self.offered if fps is None else fps
 
     def run(self, seconds: float, latency_ms_at: dict[float, float]) -> None:
         """`latency_ms_at`: from which frame rate on it takes how long."""
@@ -32,7 +33,9 @@ class Line:
         while self.now < end:
             self.now += 0.2
             reached = [ms for fps, ms in latency_ms_at.items() if self.fps >= fps]
-            for _ in range(round(self.fps / 5)):
+            self._due += self.fps / 5
+            while self._due >= 1:
+                self._due -= 1
                 self.stats.frames_inferred += 1
                 self.stats.latency.add(max(reached) / 1e3)
             self.governor.update()
@@ -75,6 +78,16 @@ def test_everything_is_taken_back_step_by_step_when_the_load_falls():
     assert line.fps == 25.0
     assert line.efforts[-1] == DecodeEffort.FULL
     assert sum(line.governor.report()["seconds_given_up"].values()) > 20
+
+
+@pytest.mark.parametrize("fps", [10, 5, 2])
+def test_everything_is_taken_back_from_slow_cameras_too(fps):
+    line = Line(budget_ms=200, fps=fps)
+    line.run(300, {0: 900})
+    assert line.governor.given_up is LADDER[-1]
+    line.run(600, {0: 30})
+    assert line.governor.given_up is LADDER[0]
+    assert line.fps == fps
 
 
 def test_what_had_to_be_given_up_again_is_left_alone_for_longer_each_time():
