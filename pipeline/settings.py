@@ -155,7 +155,7 @@ class Settings:
     report: str | None = "out/report.json"  # null: no report
     max_frames: Annotated[int, Within(1, 10**12)] | None = None  # per source
     duration: Annotated[float, Within(0.001, 1e9)] | None = None  # seconds of a source's own time
-    decoder_threads: Cores = 0  # 0: chosen for this machine
+    decoder_threads: Cores = 0  # of each source; 0: one for a camera, by the machine for a file
     concurrent: Annotated[int, Within(1, 1024)] = 8  # sources read side by side; others follow
     zones: dict[str, ZoneSettings] = field(default_factory=dict)  # see configs/zones.yaml
     engine: EngineSettings = field(default_factory=EngineSettings)

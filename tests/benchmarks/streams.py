@@ -19,10 +19,11 @@ from typing import Any
 from tests.benchmarks.material import REPOSITORY, ROAD, clip, synthetic_clip
 from tests.benchmarks.outcome import arguments, report
 
-COUNTS = (1, 2, 3, 4, 8, 16)
+COUNTS = (1, 2, 3, 4, 5, 6, 8, 16)
 SECONDS = 20.0
 COLUMNS = {
     "name": "cameras",
+    "threads": "threads each",
     "offered_fps": "offered/s",
     "fps": "inferred/s",
     "dropped_percent": "dropped %",
@@ -45,11 +46,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv,
         seconds={"type": float, "default": SECONDS, "help": "of each run"},
         counts={"type": int, "nargs": "+", "default": COUNTS, "metavar": "N", "help": "cameras"},
+        threads={"type": int, "nargs": "+", "default": [1], "help": "of each decoder"},
     )
     path, counts, seconds = clip(ROAD), asked.counts, asked.seconds
     if asked.smoke:
         path, counts, seconds = synthetic_clip((180, 320), 25), (2,), 3.0
-    rows = [watch(path, count, seconds) for count in counts]
+    rows = [watch(path, count, threads, seconds) for count in counts for threads in asked.threads]
     report(
         "streams",
         asked,
@@ -60,29 +62,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
 
-def watch(recording: Path, count: int, seconds: float) -> dict[str, Any]:
-    """One run with so many cameras."""
+def watch(recording: Path, count: int, threads: int, seconds: float) -> dict[str, Any]:
+    """One run with so many cameras, each decoded with so many threads."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.json"
         sources = [f"replay:{recording}#loop=true&name=camera{n + 1}" for n in range(count)]
         options = ["--out", "null:", "--report", str(path), "--quiet", "--duration", str(seconds)]
+        options += ["--set", f"decoder_threads={threads}"]
         before = _cpu_seconds()
         subprocess.run(
             [sys.executable, "run_stream.py", *sources, *options], cwd=REPOSITORY, check=True
         )
         cpu = _cpu_seconds() - before
         written = json.loads(path.read_text())
-    return _row(count, written, cpu)
+    return {"name": str(count), "threads": threads} | _row(written, cpu)
 
 
-def _row(count: int, written: dict[str, Any], cpu: float) -> dict[str, Any]:
+def _row(written: dict[str, Any], cpu: float) -> dict[str, Any]:
     sources = list(written["sources"].values())
     decoded = sum(source["frames_decoded"] for source in sources)
     inferred = sum(source["frames_inferred"] for source in sources)
     rates = [source["fps"] or 0.0 for source in sources]
     worst = max((source["latency_ms"] for source in sources), key=lambda ms: ms["p95"] or 0.0)
     return {
-        "name": str(count),
         "offered_fps": round(sum(source["offered_fps"] or 0.0 for source in sources), 1),
         "fps": round(sum(rates), 1),
         "dropped_percent": round(100 * (decoded - inferred) / max(decoded, 1), 1),
