@@ -77,7 +77,7 @@ def stream(
     live = any_live(sources)
     shown = Shown(model, settings.detection)
     zones = zones_of(settings.zones, model.class_names, None if control else tally.sources)
-    with Graph(in_bursts=not live) as graph, stop.ends(graph), Garbage() as garbage:
+    with Graph(in_bursts=not live) as graph, stop.ends(graph), Garbage(cameras=live) as garbage:
         inlet = graph.inlet(capacity=max(4, engine.batch), on_error=tally.source_failed)
         # One camera's frame is taken when the engine is free; with several, one more is at hand.
         slots = graph.slots(engine.in_flight + (len(sources) > 1)) if live else None

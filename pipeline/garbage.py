@@ -10,6 +10,8 @@ from types import TracebackType
 from typing import Self
 
 _EVERY_SECONDS = 10.0
+_LARGE_BYTES = 256 << 10  # a block; pictures are, and what is made for one call is not
+_M_MMAP_THRESHOLD = -3  # of glibc's mallopt
 
 
 class Garbage:
@@ -21,12 +23,19 @@ class Garbage:
     is set aside, so that a collection takes a millisecond and holds up no frame.
 
     *Memory.* What decoders of many sizes leave behind lies between what is still used; glibc
-    keeps it, and would grow by some megabytes an hour with cameras that come and go.
+    keeps it, and would grow by tens of megabytes an hour with cameras that come and go. So it is
+    asked for what is free now and then, and, for cameras, to map each picture by itself, which
+    it does at first but gives up for the sake of speed.
+
+    Args:
+        cameras: Whether the line is to run for months.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, cameras: bool) -> None:
         self._due = 0.0
-        self._trim = _malloc_trim()
+        self._trim = _of_glibc("malloc_trim")
+        if cameras:
+            _of_glibc("mallopt")(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
     def __enter__(self) -> Self:
         gc.freeze()
@@ -50,10 +59,10 @@ class Garbage:
             self._trim(0)
 
 
-def _malloc_trim() -> Callable[[int], object]:
-    """The call that returns free memory to the system; where there is none, nothing is done."""
+def _of_glibc(name: str) -> Callable[..., object]:
+    """A function of the C library; one that does nothing where it has none of that name."""
     try:
-        trim: Callable[[int], object] = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, TypeError):  # no glibc; no such library (Windows)
-        return lambda _: None
-    return trim
+        function: Callable[..., object] = getattr(ctypes.CDLL(None), name)
+    except (AttributeError, TypeError):  # another C library; Windows
+        return lambda *_: None
+    return function
