@@ -16,6 +16,15 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 PATIENCE_SECONDS = 60  # on a machine that has other things to do
 
+# What the tile of the source `arguments[0]` shows.
+TILE = "document.querySelector('[data-source=\"' + arguments[0] + '\"]')"
+WORD = f"{TILE}?.querySelector('.word').textContent"
+OLD = f"{TILE}.hasAttribute('data-old')"
+NOTICE = f"{TILE}.querySelector('.notice').innerText"
+# What is drawn; empty before the first picture, which is smaller than the canvas before it.
+CANVAS = f"{TILE}?.querySelector('canvas')"
+PIXELS = f"({CANVAS}?.width === 320 ? {CANVAS}.toDataURL() : '')"
+
 
 @contextmanager
 def chromium(profile: Path, size: tuple[int, int] = (1440, 900)) -> Iterator[webdriver.Chrome]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,6 +13,9 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("prometheus_client")
 
 from tests.serve.served import Served, serving
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 
 @pytest.fixture
@@ -24,3 +27,22 @@ def serve() -> Iterator[Callable[..., Served]]:
             return stack.enter_context(serving(*names, **options))
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """One browser for all tests of a file: it takes seconds to start."""
+    pytest.importorskip("selenium")
+    from tests.serve.browser import chromium
+
+    with chromium(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(started: Chrome) -> Iterator[Chrome]:
+    """The browser with a window of its usual size; it has left the page at the end."""
+    started.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    started.get_log("browser"), started.get_log("performance")
+    yield started
+    started.get("about:blank")

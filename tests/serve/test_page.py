@@ -2,59 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 pytest.importorskip("selenium")
 
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from tests.serve.browser import (
-    chromium,
+    NOTICE,
+    OLD,
+    PIXELS,
+    TILE,
+    WORD,
     complaints,
     hosts_asked,
     phone,
     scheme,
     wait_until,
 )
-from tests.serve.line import repeatedly, result
+from tests.serve.line import result
+from tests.serve.served import playing
 from tests.waiting import until
-
-TILE = "document.querySelector('[data-source=\"' + arguments[0] + '\"]')"
-WORD = f"{TILE}?.querySelector('.word').textContent"
-OLD = f"{TILE}.hasAttribute('data-old')"
-NOTICE = f"{TILE}.querySelector('.notice').innerText"
-# What is drawn; empty before the first picture, which is smaller than the canvas before it.
-CANVAS = f"{TILE}?.querySelector('canvas')"
-PIXELS = f"({CANVAS}?.width === 320 ? {CANVAS}.toDataURL() : '')"
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory) -> Iterator[webdriver.Chrome]:
-    """One browser for all tests: it takes seconds to start."""
-    with chromium(tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
-
-
-@pytest.fixture
-def browser(started) -> Iterator[webdriver.Chrome]:
-    """The browser with a window of its usual size; it has left the page at the end."""
-    started.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    started.get_log("browser"), started.get_log("performance")
-    yield started
-    started.get("about:blank")
-
-
-def playing(served, *names: str):
-    """Inside the block the sources deliver ever new pictures."""
-
-    def write(number: int) -> None:
-        for name in names:
-            served.sinks[name].write(result(name, number, (320, 180), found=[(0, 0.91)]))
-
-    return repeatedly(write, 0.05)
 
 
 def test_the_pictures_move_and_nothing_complains_or_asks_another_host(serve, browser):
@@ -96,7 +64,10 @@ def test_a_killed_camera_turns_to_reconnecting_and_back(serve, browser):
         assert "refused" in text
         wait_until(browser, f"/last picture [2-9] s ago/.test({NOTICE})", "front")
         assert browser.execute_script(f"return {WORD} + {OLD}", "back") == "livefalse"
-        assert browser.execute_script(f"return {TILE}.querySelector('.fps b').textContent", "front")
+        fps = f"return {TILE}.querySelector('.fps figcaption').innerText.split(/\\s+/).join(' ')"
+        assert browser.execute_script(fps, "front") == "fps \u2013", (
+            "nothing that would be out of date"
+        )
         stats.changed("CONNECTING")
         wait_until(browser, f"{WORD} === 'reconnecting'", "front")
         stats.changed("RUNNING")
