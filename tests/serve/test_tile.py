@@ -1,6 +1,8 @@
-"""What a tile of the page tells besides its picture: the charts."""
+"""What a tile of the page tells besides its picture: the charts, the zones."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -12,6 +14,7 @@ from selenium.webdriver.common.by import By
 
 from tests.serve.browser import TILE, complaints, wait_until
 from tests.serve.line import repeatedly, result
+from tests.serve.served import playing
 
 CAPTION = (
     f"{TILE}?.querySelector('.' + arguments[1] + ' figcaption').innerText.split(/\\s+/).join(' ')"
@@ -71,4 +74,27 @@ def test_the_charts_are_drawn_and_say_what_the_source_says(serve, browser):
         assert full == pytest.approx(2 * stale), "6 and 3"
         for chart in ("fps", "latency", "drops"):
             assert painted_share(browser, chart) > 0.01, chart
+    assert complaints(browser) == []
+
+
+CHIPS = f"[...{TILE}?.querySelectorAll('.chips li') ?? []].map((chip) => chip.textContent.trim())"
+
+
+def test_each_zone_has_a_chip_with_the_count_of_every_class(serve, browser):
+    served = serve("front", "back")
+    zones = {"crossing": {"person": 2, "bicycle": 0}, "yard": {"car": 3}, "lawn": {}}
+
+    def write(number: int) -> None:
+        one = result(index=number, size_wh=(320, 180), found=[(0, 0.91), (0, 0.8)])
+        served.sinks["front"].write(replace(one, zones=zones))
+
+    with repeatedly(write, 0.05), playing(served, "back"):
+        browser.get(served.page.url)
+        wanted = "car 2|in crossing: person 2, bicycle 0|in yard: car 3|in lawn: nothing"
+        said = f"{CHIPS}.join('|')"
+        wait_until(browser, f"{said} === '{wanted}'", "front")
+        wait_until(browser, f"{said} === 'car 1'", "back")
+        zones["crossing"] = {"person": 1, "bicycle": 4}
+        wait_until(browser, f"{said}.includes('in crossing: person 1, bicycle 4')", "front")
+    wait_until(browser, f"{CHIPS}.length === 0", "front")
     assert complaints(browser) == []

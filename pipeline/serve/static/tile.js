@@ -105,12 +105,11 @@ export class Tile {
     const now = live
       ? source.sightings.filter((one) => newest - one.wall_time < NOW_SECONDS)
       : [];
-    const items = now.map((one) => [one.label, String(one.count)]);
-    for (const [zone, counts] of Object.entries((live && source.zones) || {})) {
-      const sum = Object.values(counts).reduce((a, b) => a + b, 0);
-      items.push([`in ${zone}`, String(sum)]);
-    }
-    this.find(".chips").replaceChildren(...items.map(([label, count]) => chip(label, count)));
+    const zones = Object.entries((live && source.zones) || {});
+    this.find(".chips").replaceChildren(
+      ...now.map((one) => chip(one.label, String(one.count))),
+      ...zones.map(([zone, counts]) => zoneChip(zone, counts)),
+    );
   }
 
   /** Tell how old the picture is; called a few times a second. `linked`: the server answers. */
@@ -144,8 +143,26 @@ export class Tile {
 /** A class and how many of it. */
 export function chip(label, count) {
   const item = document.createElement("li");
-  const strong = document.createElement("b");
-  strong.textContent = count;
-  item.append(label, " ", strong);
+  item.append(label, " ", strong(count));
   return item;
+}
+
+/** A zone and how many of each class are in it, such as "in yard: car 3, bus 0". */
+function zoneChip(zone, counts) {
+  const item = document.createElement("li");
+  const classes = Object.entries(counts);
+  if (classes.length === 0) classes.push(["nothing", ""]);
+  item.append(`in ${zone}:`);
+  classes.forEach(([label, count], index) => {
+    const part = document.createElement("span");
+    part.append(label, " ", strong(String(count)), index < classes.length - 1 ? "," : "");
+    item.append(" ", part);
+  });
+  return item;
+}
+
+function strong(text) {
+  const node = document.createElement("b");
+  node.textContent = text;
+  return node;
 }
