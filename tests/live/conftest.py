@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import ssl
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -46,6 +49,32 @@ def mjpeg() -> Iterator[Callable[..., MjpegServer]]:
             return server
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def unsigned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate of a server's own making, and its key."""
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl here, to make a certificate with")
+    folder = tmp_path_factory.mktemp("tls")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return certificate, key
+
+
+@pytest.fixture(scope="session")
+def unsigned_context(unsigned: tuple[Path, Path]) -> ssl.SSLContext:
+    """What a server needs to speak TLS with that certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*unsigned)
+    return context
 
 
 @pytest.fixture

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
-import ssl
-import subprocess
 import time
-from pathlib import Path
 
 import av
 import pytest
@@ -113,20 +109,9 @@ def test_a_server_without_tls_is_a_tls_failure(scheme):
 
 
 class PageServer(OddServer):
-    """A web page where a camera should be, with or without TLS."""
-
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
-        self.context = context
-        super().__init__()
+    """A web page where a camera should be."""
 
     def handle(self, client: socket.socket) -> None:
-        if self.context:
-            with self.context.wrap_socket(client, server_side=True) as secure:
-                self.send_page(secure)
-        else:
-            self.send_page(client)
-
-    def send_page(self, client: socket.socket) -> None:
         client.recv(4096)
         page = b"<html><body>Please log in</body></html>" * 20
         head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {len(page)}\r\n"
@@ -141,28 +126,8 @@ def test_a_web_page_is_no_video():
     assert isinstance(error, errors.NoVideo)
 
 
-@pytest.fixture(scope="module")
-def unsigned(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    """A server's certificate of its own making."""
-    if not shutil.which("openssl"):
-        pytest.skip("no openssl here, to make a certificate with")
-    folder: Path = tmp_path_factory.mktemp("tls")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return context
-
-
-def test_a_certificate_that_nobody_signed_counts_only_when_it_is_checked(unsigned):
-    with PageServer(unsigned) as server:
+def test_a_certificate_that_nobody_signed_counts_only_when_it_is_checked(unsigned_context):
+    with PageServer(context=unsigned_context) as server:
         assert failure(server.url("https"), verify_tls=True)[0] == "tls"
         assert failure(server.url("https"))[0] == "no_video", "it came through"
 

@@ -1,9 +1,10 @@
-"""Other ways than RTSP for pictures to come: HLS, transport streams, Motion JPEG."""
+"""Other ways than RTSP for pictures to come: HLS, transport streams, Motion JPEG, RTMP, TLS."""
 
 from __future__ import annotations
 
 import logging
 import socket
+import statistics
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,13 +12,17 @@ from pathlib import Path
 import av
 import pytest
 
+from pipeline.errors import UnsupportedCodec
 from pipeline.settings import LiveSettings
 from pipeline.sources import open_sources
 from pipeline.sources.live.hearing import Hearing
 from tests.clips import as_frame, numbered_picture, read_number
+from tests.live.kit.cameras import why_no_secure_cameras
 from tests.live.kit.odd_servers import OddServer
 from tests.live.kit.ports import free_port
+from tests.live.kit.rtmp import Publisher, RtmpServer, why_no_rtmp
 from tests.live.kit.serving import read_request
+from tests.live.kit.watching import Watcher
 from tests.live.scripted import watched
 from tests.waiting import until
 
@@ -210,6 +215,77 @@ def test_motion_jpeg_has_the_time_of_its_arrivals(mjpeg):
     assert by_pts > 0.8 * len(watch.frames) / 10, (
         "not the 25 frames/s that FFmpeg takes for granted"
     )
+
+
+def arrive_as_painted(url: str, count: int = 30) -> None:
+    """Read `count` pictures: whole ones, in order, each soon after it was painted."""
+    with Watcher(url) as watcher:
+        watcher.wait_frames(5, within=60)  # what a server kept for those who come later
+        seen = watcher.wait_frames(count, within=60)
+    numbers = [frame.number for frame in seen]
+    assert None not in numbers and numbers == sorted(set(numbers)), numbers
+    assert all(frame.fault < 12 for frame in seen)
+    assert statistics.median(frame.age for frame in seen) < 5.0
+    assert watcher.source.name == f"127.0.0.1-{url.partition('#')[0].rpartition('/')[2]}"
+
+
+def test_a_camera_that_publishes_by_rtmp_is_watched_by_rtmp(tmp_path):
+    missing = why_no_rtmp()
+    if missing:
+        pytest.skip(missing)
+    with RtmpServer(tmp_path) as server, Publisher(server.url()):
+        arrive_as_painted(server.url())
+
+
+def test_rtsps_is_rtsp_with_a_certificate_and_a_password(start_cameras, unsigned):
+    missing = why_no_secure_cameras()
+    if missing:
+        pytest.skip(missing)
+    server = start_cameras(user="viewer", password="p@ss:wörd", certificate=unsigned)
+    url = server.add("cam").url
+    assert url.startswith("rtsps://")
+    with Watcher(f"{url}#verify_tls=true") as watcher:
+        watcher.wait_failure("tls")
+    arrive_as_painted(url)
+
+
+def test_motion_jpeg_comes_by_https(mjpeg, unsigned_context):
+    server = mjpeg(context=unsigned_context)
+    assert server.url.startswith("https://")
+    with Watcher(f"{server.url}#verify_tls=true") as watcher:
+        watcher.wait_failure("tls")
+    arrive_as_painted(server.url)
+
+
+class FileServer(OddServer):
+    """A file over HTTP.
+
+    Args:
+        content: Its bytes.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        super().__init__()
+
+    def handle(self, client: socket.socket) -> None:
+        read_request(client)
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(self.content)}\r\n"
+        client.sendall(head.encode() + b"Connection: close\r\n\r\n" + self.content)
+
+
+def test_a_video_in_a_codec_that_nobody_knows_is_an_unsupported_codec(make_clip):
+    content = make_clip("a.mkv").read_bytes()
+    with FileServer(content) as server, Watcher(server.url("http")) as watcher:
+        watcher.wait_frames(1)
+    unknown = content.replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/NEW")
+    assert unknown != content
+    with FileServer(unknown) as server, Watcher(server.url("http") + "#max_attempts=1") as watcher:
+        until(lambda: watcher.error, what="it gives up")
+    assert watcher.stats.failures == {"unsupported_codec": 1}
+    assert watcher.stats.connections == 0 and watcher.seen == []
+    assert isinstance(watcher.error, UnsupportedCodec)
+    assert "set the camera to H.264 or H.265" in str(watcher.error)
 
 
 def test_what_ffmpeg_says_is_heard_here_and_nowhere_else(caplog, capfd):

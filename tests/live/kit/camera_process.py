@@ -20,7 +20,7 @@ import gi
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
+from gi.repository import Gio, GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 from painting import Painter  # noqa: E402
 
 H264 = (
@@ -158,9 +158,17 @@ class Cameras:
         if not self.server.attach(None):
             raise OSError("cannot listen on this port")
 
+    def secure(self, certificate, key):
+        """Speak TLS, with a certificate and its key from these files."""
+        auth = self.server.get_auth()
+        if auth is None:
+            auth, anyone = GstRtspServer.RTSPAuth(), viewer()
+            auth.set_default_token(anyone)
+        auth.set_tls_certificate(Gio.TlsCertificate.new_from_files(certificate, key))
+        self.server.set_auth(auth)
+
     def guard(self, user, password, method):
-        auth, token = GstRtspServer.RTSPAuth(), GstRtspServer.RTSPToken()
-        token.set_string("media.factory.role", "viewer")
+        auth, token = GstRtspServer.RTSPAuth(), viewer()
         if method == "digest":
             auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
             auth.add_digest(user, password, token)
@@ -215,9 +223,17 @@ class Cameras:
         return self.mounts[path].number
 
 
+def viewer():
+    """Who may see everything."""
+    token = GstRtspServer.RTSPToken()
+    token.set_string("media.factory.role", "viewer")
+    return token
+
+
 COMMANDS = (
     *(
         "listen",
+        "secure",
         "add",
         "remove",
         "change",

@@ -24,12 +24,23 @@ from tests.live.kit.ports import free_port
 
 PROGRAM = Path(__file__).with_name("camera_process.py")
 PACKAGES = "gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-ugly"
+TLS_PACKAGE = "glib-networking"
+_TLS_PROBE = "from gi.repository import Gio; assert Gio.TlsBackend.get_default().supports_tls()"
 ELEMENTS = "appsrc x264enc breakmydata rtph264pay jpegenc rtpjpegpay audiotestsrc alawenc"
 
 
 def why_no_cameras() -> str | None:
     """What has to be installed before a `CameraServer` can start; None when all is there."""
     return why_no_gstreamer(ELEMENTS, PACKAGES)
+
+
+def why_no_secure_cameras() -> str | None:
+    """What has to be installed before a `CameraServer` can have a certificate."""
+    missing = why_no_cameras()
+    probe = [SYSTEM_PYTHON, "-c", _TLS_PROBE]
+    if missing is None and subprocess.run(probe, capture_output=True, check=False).returncode:
+        return f"GLib has no TLS here; on Debian: apt install {TLS_PACKAGE}"
+    return missing
 
 
 class Camera:
@@ -98,6 +109,7 @@ class CameraServer:
         port: Default: one that is free, and stays the same over `kill` and `start`.
         user, password: Asked of every viewer, if given.
         method: How: ``basic`` or ``digest``.
+        certificate: With it the server speaks TLS: the files of the certificate and its key.
     """
 
     def __init__(
@@ -107,10 +119,12 @@ class CameraServer:
         user: str | None = None,
         password: str | None = None,
         method: str = "basic",
+        certificate: tuple[Path, Path] | None = None,
     ) -> None:
         self.port = port or free_port()
         self.cameras: dict[str, Camera] = {}
         self._login = None if user is None or password is None else (user, password, method)
+        self._certificate = certificate
         self._process: subprocess.Popen[str] | None = None
         self.start()
 
@@ -118,7 +132,8 @@ class CameraServer:
         """Where a camera is; `login` replaces the right user and password."""
         pair = login or (self._login[:2] if self._login else None)
         prefix = "".join(f"{quote(pair[0], safe='')}:{quote(pair[1], safe='')}@" if pair else "")
-        return f"rtsp://{prefix}127.0.0.1:{self.port}/{path}"
+        scheme = "rtsps" if self._certificate else "rtsp"
+        return f"{scheme}://{prefix}127.0.0.1:{self.port}/{path}"
 
     def add(
         self,
@@ -154,6 +169,9 @@ class CameraServer:
         )
         if self._answer() != {"ready": True}:
             raise RuntimeError("the camera server said something unexpected")
+        if self._certificate:
+            certificate, key = self._certificate
+            self.tell("secure", certificate=str(certificate), key=str(key))
         for camera in self.cameras.values():
             camera.add()
         self.tell("listen")

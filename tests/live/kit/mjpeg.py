@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import socket
+import ssl
 import threading
 import time
 
@@ -24,6 +25,7 @@ class MjpegServer(Server):
         fps: Pictures a second.
         user, password: Asked of every viewer, if given.
         port: Default: a free one.
+        context: With it the server speaks TLS.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class MjpegServer(Server):
         user: str | None = None,
         password: str | None = None,
         port: int | None = None,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         self.painted = 0
         self.fps = fps
@@ -45,12 +48,13 @@ class MjpegServer(Server):
         self._latest = b""
         self._thread = threading.Thread(target=self._paint, daemon=True)
         self._thread.start()
-        super().__init__(port)
+        super().__init__(port, context)
 
     @property
     def url(self) -> str:
         """Without user and password."""
-        return f"http://127.0.0.1:{self.port}/video"
+        scheme = "https" if self._context else "http"
+        return f"{scheme}://127.0.0.1:{self.port}/video"
 
     def change(self, *, size: tuple[int, int], fps: float | None = None) -> None:
         """Another size from the next picture on."""

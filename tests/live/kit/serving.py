@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable
@@ -17,12 +18,16 @@ Handler = Callable[[socket.socket], None]
 class Listener:
     """Hand every connection to `handle`, which should end when its socket is closed.
 
+    Args:
+        context: With it the connections speak TLS.
+
     Attributes:
         connections: How many were accepted so far.
     """
 
-    def __init__(self, handle: Handler, port: int) -> None:
+    def __init__(self, handle: Handler, port: int, context: ssl.SSLContext | None = None) -> None:
         self.connections = 0
+        self._context = context
         self._handle = handle
         self._clients: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
@@ -62,9 +67,17 @@ class Listener:
             except OSError:
                 return
             self.connections += 1
-            with self._lock:
-                self._clients.add(client)
-            self._begin(self._serve, client)
+            with suppress(OSError):  # it has gone already
+                client = self._secured(client)
+                with self._lock:
+                    self._clients.add(client)
+                self._begin(self._serve, client)
+
+    def _secured(self, client: socket.socket) -> socket.socket:
+        """Hands are shaken when the first bytes are read: that may take its time."""
+        if self._context is None:
+            return client
+        return self._context.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
 
     def _serve(self, client: socket.socket) -> None:
         try:
@@ -103,12 +116,12 @@ class Server:
 
     Args:
         port: Default: a free one.
+        context: With it the server speaks TLS.
     """
 
-    scheme = "http"
-
-    def __init__(self, port: int | None = None) -> None:
+    def __init__(self, port: int | None = None, context: ssl.SSLContext | None = None) -> None:
         self.port = port or free_port()
+        self._context = context
         self._earlier_connections = 0
         self._listener: Listener | None = None
         self.start()
@@ -124,7 +137,7 @@ class Server:
 
     def start(self) -> None:
         """Listen."""
-        self._listener = Listener(self.handle, self.port)
+        self._listener = Listener(self.handle, self.port, self._context)
 
     def kill(self) -> None:
         """Reset all connections, refuse new ones."""
