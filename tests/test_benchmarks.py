@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.benchmarks import privacy
 from tests.benchmarks.agreement import STRICT, Found, Tolerance, matched_share
 from tests.live.kit.cameras import why_no_cameras
 
@@ -33,6 +34,21 @@ def test_each_benchmark_runs_and_writes_what_it_measured(name: str, tmp_path: Pa
     assert entry["benchmark"].startswith(name) and entry["smoke"] is True
     assert entry["machine"]["versions"]["openvino"]
     assert entry["rows"] and all(row["fps"] > 0 for row in entry["rows"])
+
+
+@pytest.mark.slow
+def test_the_privacy_benchmark_looks_for_heads_under_the_blur(tmp_path: Path) -> None:
+    if not privacy.CLIP.exists():
+        pytest.skip("the labelled clip is not beside this checkout")
+    figures = tmp_path / "privacy.json"
+    command = [sys.executable, "-m", "tests.benchmarks.privacy", "--smoke", "--json", str(figures)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = {row["name"]: row for row in json.loads(figures.read_text())["rows"]}
+    heads = {row["heads"] for row in rows.values()}
+    assert heads == {max(heads)} and max(heads) > 0
+    assert 0 < rows["person"]["people_pixels"] <= rows["all"]["people_pixels"] <= 1
+    assert rows["person"]["picture_pixels"] < rows["all"]["picture_pixels"] < 0.5
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ ALL = (
     ("limits", "--model", BIG),
     ("memory",),
     ("streams",),
+    ("privacy",),
     ("live",),
 )
 
