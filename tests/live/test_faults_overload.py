@@ -5,14 +5,19 @@ from __future__ import annotations
 import statistics
 import threading
 import time
+from typing import Any
 
 import pytest
 
 from pipeline.sources.live.decoder import Decoder
 from tests.live.kit.line import adds_up
 from tests.live.kit.odd_servers import SilentServer, refused_url
+from tests.live.kit.rates import last_second, usual_rate
 from tests.live.kit.watching import Watcher
 from tests.waiting import until
+
+CALM = {"left": 10, "right": 5}  # frames a second
+HALF_SECONDS = 18  # four windows of `usual_rate`, and a start
 
 
 def test_a_consumer_that_is_far_too_slow_gets_the_latest_and_nothing_piles_up(cameras):
@@ -30,40 +35,54 @@ def test_a_consumer_that_is_far_too_slow_gets_the_latest_and_nothing_piles_up(ca
 def test_under_overload_the_age_at_the_sink_has_a_ceiling(cameras, start_slow_line):
     camera = cameras.add(size=(160, 120), fps=50)
     line = start_slow_line([camera.url], call_ms=100)
-    line.wait_records(150, within=120)
+    line.wait_records(300, within=110)
     line.stop()
     (source,) = line.report["sources"].values()
     assert adds_up(source)
-    assert source["frames_decoded"] > 3 * source["frames_inferred"]
-    # The budget of 0.5 s, one call, and what a busy machine adds.
-    assert source["latency_ms"]["p99"] < 500 + 100 + 1000
+    assert source["frames_decoded"] >= 4.5 * source["frames_inferred"]
+    # The budget of 0.5 s and one call; of 300 frames three may meet a machine that stands still.
+    assert source["latency_ms"]["p95"] < 500 + 100, source
+    assert source["latency_ms"]["p99"] < 500 + 100 + 1000, source
     assert set(source["frames_dropped"]) <= {"queue_full", "stale", "late", "cut_short", "corrupt"}
 
 
 @pytest.mark.slow
 def test_no_camera_suffers_from_the_others(cameras, start_cameras, start_slow_line):
-    """One is dead, one silent, one floods at ten times its rate: two others keep theirs."""
+    """One is dead, one silent, one dies, one floods at ten times its rate; two keep theirs."""
     flood = start_cameras().add("flood", size=(160, 120), fps=10)
     flood.rate(100)
-    left = cameras.add("left", size=(160, 120), fps=10)
-    right = cameras.add("right", size=(160, 120), fps=5)
+    mortal = start_cameras().add("mortal", size=(160, 120), fps=10)
+    calm = [cameras.add(name, size=(160, 120), fps=fps) for name, fps in CALM.items()]
     with SilentServer() as silent:
-        urls = [refused_url(), silent.url(), flood.url, left.url, right.url]
+        urls = [refused_url(), silent.url(), flood.url, mortal.url, *(one.url for one in calm)]
         line = start_slow_line(urls, call_ms=20)
-        line.wait_records(100, "left", within=120)
+        line.wait_records(10 * HALF_SECONDS, "left", within=60)
+        died_at = {name: last_second(line.records(name)) for name in CALM}
+        seen_of_mortal = len(line.records("mortal"))
+        mortal.server.kill()
+        line.wait_records(10 * HALF_SECONDS, "left", within=60)
         line.stop()
     sources = line.report["sources"]
     assert all(adds_up(source) for source in sources.values())
-    shares = {
-        name: source["frames_inferred"] / max(1, source["frames_decoded"])
-        for name, source in sources.items()
-    }
-    calm = [share for name, share in shares.items() if name.endswith(("left", "right"))]
-    assert len(calm) == 2 and min(calm) > 0.9, f"{shares} {sources}"
-    flooded = next(source for name, source in sources.items() if name.endswith("flood"))
-    assert flooded["frames_dropped"]["queue_full"] > 0
+    for name, fps in CALM.items():
+        records, source = line.records(name), one_of(sources, name)
+        for rate in (
+            usual_rate(records, before=died_at[name]),
+            usual_rate(records, since=died_at[name]),
+        ):
+            assert abs(rate - fps) <= 0.05 * fps, f"{name}: {rate} of {fps}, {sources}"
+        assert source["fps"] > 0.85 * fps, "in all, with what a busy machine takes"
+    assert one_of(sources, "flood")["frames_dropped"]["queue_full"] > 0
+    assert seen_of_mortal > 5 * HALF_SECONDS, "it did not live"
+    assert one_of(sources, "mortal")["failures"]["refused"] > 0, "it did not die"
     dead = [source for source in sources.values() if not source["frames_decoded"]]
     assert len(dead) == 2 and all(source["failures"] for source in dead)
+
+
+def one_of(sources: dict[str, Any], name: str) -> dict[str, Any]:
+    """The entry of the one source whose name ends so."""
+    (found,) = (source for key, source in sources.items() if key.endswith(name))
+    return dict(found)
 
 
 @pytest.mark.slow

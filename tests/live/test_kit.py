@@ -14,6 +14,7 @@ import pytest
 
 from tests.live.kit.odd_servers import GarbageServer, SilentServer, StatusServer, refused_url
 from tests.live.kit.painting import Painter
+from tests.live.kit.rates import usual_rate
 from tests.live.kit.reading import Painted, Unreadable, read_painted
 from tests.waiting import until
 
@@ -187,3 +188,12 @@ def test_odd_servers_are_odd_in_their_way():
     assert time.monotonic() - started >= 1
     with pytest.raises((ConnectionRefusedError, av.error.FFmpegError)):
         av.open(refused_url(), timeout=5)
+
+
+def test_a_rate_is_not_spoiled_by_a_halt_but_by_every_tenth_frame_lost():
+    times = [number / 10 for number in range(400)]
+    halted = [{"pts_seconds": at} for at in times if not 10 < at < 13]
+    thinned = [{"pts_seconds": at} for number, at in enumerate(times) if number % 10]
+    assert usual_rate(halted) == pytest.approx(10, rel=0.03)
+    assert usual_rate(thinned) == pytest.approx(9, rel=0.03)
+    assert usual_rate(halted, since=20) == pytest.approx(10, rel=0.03)
