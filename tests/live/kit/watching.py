@@ -76,6 +76,11 @@ class Watcher:
         until(lambda: len(self.seen) >= begin + more, within, f"{more} frames of {self.stats}")
         return self.seen[begin : begin + more]
 
+    def wait_generation(self, number: int, within: float = 30.0) -> float:
+        """Return the seconds until there was a frame of that connection or a later one."""
+        wanted = f"a frame of connection {number} of {self.stats}"
+        return until(lambda: self.seen[-1].generation >= number, within, wanted)
+
     def wait_state(self, state: str, within: float = 30.0) -> float:
         """Return the seconds until the source was in that state."""
         return until(lambda: self.stats.state == state, within, f"{state} of {self.stats}")
