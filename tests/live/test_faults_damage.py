@@ -10,6 +10,7 @@ from tests.live.kit.watching import Watcher
 from tests.waiting import until
 
 CLEAN = 12.0  # grey levels; coding alone costs less
+KEYFRAME_EVERY = 10  # pictures
 
 
 def test_a_viewer_who_comes_in_between_keyframes_sees_nothing_grey(cameras):
@@ -41,8 +42,12 @@ def test_lost_packets_cost_pictures_but_bring_no_grey_ones(cameras, transport):
         assert watcher.stats.frames_dropped["corrupt"] or watcher.stats.anomalies
 
 
-def test_wrong_bytes_are_survived(cameras):
-    camera = cameras.add(size=(320, 180), keyframe_every=10)
+def test_wrong_bytes_are_survived_and_hardly_ever_shown(cameras):
+    """Nearly all. Some wrong bytes happen to be valid code for another picture, and no decoder
+    can tell; that lasts until the next keyframe, ten pictures at most. (Rare: mostly none in a
+    run of some 200 damaged pictures, now and then one.)
+    """
+    camera = cameras.add(size=(320, 180), keyframe_every=KEYFRAME_EVERY)
     with Watcher(camera.url) as watcher:
         watcher.wait_frames(10)
         for damage in (1e-4, 1e-3, 1e-2):
@@ -50,10 +55,13 @@ def test_wrong_bytes_are_survived(cameras):
             painted = camera.painted()
             until(lambda painted=painted: camera.painted() > painted + 75)
         camera.harm()
+        watcher.wait_frames(20)
         until(
-            lambda: len(watcher.seen) > 20 and all(f.fault < CLEAN for f in watcher.seen[-10:]),
+            lambda: all(frame.fault < CLEAN for frame in watcher.seen[-10:]),
             60,
             f"ten clean pictures, {watcher.stats}",
         )
         assert watcher.error is None
-        assert watcher.stats.frames_dropped["corrupt"] or watcher.stats.anomalies
+        assert watcher.stats.frames_dropped["corrupt"] > 50, "hardly anything was damaged"
+        bad = [frame for frame in watcher.seen if frame.fault >= CLEAN]
+        assert len(bad) <= 3 * KEYFRAME_EVERY, f"{len(bad)} of {len(watcher.seen)}: {bad[:3]}"
