@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.detect import Shown
 from pipeline.engines import Engine
 from pipeline.errors import ConfigError
+from pipeline.governor import Governor
 from pipeline.graph import Graph
 from pipeline.metrics import SourceStats
 from pipeline.model_file import ModelFile
@@ -30,6 +31,7 @@ class RunningLine:
     roster: Roster
     shown: Shown
     engine: Engine
+    governor: Governor
 
 
 class LineControl:
@@ -121,6 +123,10 @@ class LineControl:
             "threshold": line.shown.threshold,
             "class_thresholds": dict(line.shown.class_thresholds),
         }
+
+    def latency_budget(self) -> Mapping[str, Any] | None:
+        """What the report will say of the latency budget; None without one."""
+        return self._line.governor.report() if self._line else None
 
     def queues(self) -> Mapping[str, float]:
         """Items that wait behind each stage, by the stage's name."""

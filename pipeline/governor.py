@@ -120,19 +120,23 @@ class Governor:
             self._take_back(now)
 
     def report(self) -> dict[str, Any] | None:
-        """What was promised, how often it was kept, and what that cost; None without a budget."""
+        """What was promised, how often it was kept, and what that cost; None without a budget.
+
+        May be asked for at any time, from any thread.
+        """
         if self._budget_ms is None:
             return None
-        self._enter(self._level)
         kept = self._windows_kept / self._windows if self._windows else None
+        given_up, seconds = self.given_up, self._seconds.copy()
+        seconds[given_up] += self._clock() - self._stepped
         return {
             "budget_ms": self._budget_ms,
             "kept": None if kept is None else round(kept, 4),
-            "given_up": self.given_up.words,
+            "given_up": given_up.words,
             "seconds_given_up": {
-                step.words: round(seconds, 1)
-                for step, seconds in self._seconds.items()
-                if seconds and step is not LADDER[0]
+                step.words: round(spent, 1)
+                for step, spent in seconds.items()
+                if spent and step is not LADDER[0]
             },
         }
 
@@ -166,11 +170,11 @@ class Governor:
         self._enter(self._level - 1)
 
     def _enter(self, level: int) -> None:
+        if level == self._level:
+            return
         now = self._clock()
         self._seconds[self.given_up] += now - self._stepped
         self._stepped = now
-        if level == self._level:
-            return
         self._level = level
         self._limit_fps(self.given_up.rate * self._full_fps if level else None)
         self._set_effort(self.given_up.effort)

@@ -205,6 +205,8 @@ def print_summary(report: Mapping[str, Any], console: Console) -> None:
         )
     console.print(table)
     _print_pace(report, console)
+    if report["latency_budget"]:
+        console.print(_budget_line(report["latency_budget"]), highlight=False, soft_wrap=True)
     _print_truth(report["truth"], console)
     for name, sink in report["sinks"].items():
         console.print(_sink_line(name, sink), highlight=False, soft_wrap=True)
@@ -219,6 +221,14 @@ def _print_pace(report: Mapping[str, Any], console: Console) -> None:
             f"[bold]{slowest}[/], busy {share:.0%} of the time",
             highlight=False,
         )
+
+
+def _budget_line(budget: Mapping[str, Any]) -> str:
+    kept, given_up = budget["kept"], budget["seconds_given_up"]
+    share = "too few frames to judge" if kept is None else f"kept {kept:.0%} of the time"
+    costs = "; ".join(f"{what} for {seconds:.0f} s" for what, seconds in given_up.items())
+    cost = f"given up: {costs}" if costs else "nothing given up"
+    return f"latency budget of {budget['budget_ms']:g} ms: {share}; {cost}"
 
 
 def _print_truth(truth: Mapping[str, Any] | None, console: Console) -> None:

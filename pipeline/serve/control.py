@@ -69,6 +69,12 @@ class Control(Protocol):
         """
         ...
 
+    def latency_budget(self) -> Mapping[str, Any] | None:
+        """``budget_ms``, ``kept`` (share of the time), ``given_up`` now (one of
+        `pipeline.governor.LADDER`'s words) and ``seconds_given_up`` by what; None without one.
+        """
+        ...
+
     def queues(self) -> Mapping[str, float]:
         """Items that wait in each queue of the line, by the queue's name."""
         ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import (
@@ -19,6 +19,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from pipeline.governor import LADDER
 from pipeline.metrics import LatencyHistogram, SourceStats, State
 from pipeline.serve.board import Board
 from pipeline.serve.control import Control
@@ -62,6 +63,7 @@ class _Line(Collector):
             facts = [str(engine.get(key, "")) for key in ("name", "precision", "model")]
             labels = ["engine", "precision", "model"]
             yield _gauge("engine_info", "Which engine runs; always 1.", labels, [(facts, 1)])
+        yield from _budget(self._control.latency_budget())
         waiting = [([name], depth) for name, depth in self._control.queues().items()]
         yield _gauge("queue_depth", "Items that wait.", ["queue"], waiting)
         viewers = [((), self._board.viewers)]
@@ -98,6 +100,17 @@ def _connections(sources: Sequence[SourceStats]) -> Iterator[Metric]:
     yield _counter("source_failures", "Why connections failed.", ["source", "cause"], failed)
     ages = [([s.name], now - s.last_frame if s.last_frame else None) for s in sources]
     yield _gauge("source_last_frame_age_seconds", "Since the last good frame.", each, ages)
+
+
+def _budget(budget: Mapping[str, Any] | None) -> Iterator[Metric]:
+    if budget is None:
+        return
+    most = [((), budget["budget_ms"] / 1e3)]
+    yield _gauge("latency_budget_seconds", "What 95 of 100 frames may take.", [], most)
+    kept = [((), budget["kept"])]
+    yield _gauge("latency_budget_kept_ratio", "Share of the time since the start.", [], kept)
+    now = [([step.words], float(step.words == budget["given_up"])) for step in LADDER]
+    yield _gauge("latency_budget_given_up", "1 for what is given up to keep it.", ["what"], now)
 
 
 def _durations(name: str, what: str, measured: Mapping[str, LatencyHistogram]) -> Metric:

@@ -69,19 +69,22 @@ class SourceView(BaseModel):
 
 
 class StateView(BaseModel):
-    """Everything the page shows besides the pictures."""
+    """Everything the page shows besides the pictures; `latency_budget` is as in the report."""
 
     wall_time: float
     engine: dict[str, Any]
+    latency_budget: dict[str, Any] | None
     queues: dict[str, float]
     sources: list[SourceView]
 
 
 def see_everything(board: Board, control: Control) -> StateView:
     """The state of things now."""
+    budget = control.latency_budget()
     return StateView(
         wall_time=time.time(),
         engine=dict(control.engine()),
+        latency_budget=None if budget is None else dict(budget),
         queues=dict(control.queues()),
         sources=[see_source(stats, board.feed(stats.name)) for stats in control.sources()],
     )

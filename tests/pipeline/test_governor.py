@@ -105,6 +105,18 @@ def test_what_had_to_be_given_up_again_is_left_alone_for_longer_each_time():
     assert line.governor.report()["kept"] > 0.9
 
 
+def test_what_is_reported_while_it_runs_changes_nothing():
+    line = Line(budget_ms=200)
+    line.run(10, {0: 900})
+    before = line.governor.report()
+    line.now += 7.0
+    for _ in range(2):
+        report = line.governor.report()
+        assert report["given_up"] == before["given_up"] != "nothing"
+        spent, earlier = (sum(r["seconds_given_up"].values()) for r in (report, before))
+        assert spent == pytest.approx(earlier + 7.0, abs=0.3)
+
+
 def test_without_frames_nothing_is_judged():
     line = Line(budget_ms=200)
     line.fps = 0.0

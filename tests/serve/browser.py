@@ -21,6 +21,7 @@ TILE = "document.querySelector('[data-source=\"' + arguments[0] + '\"]')"
 WORD = f"{TILE}?.querySelector('.word').textContent"
 OLD = f"{TILE}.hasAttribute('data-old')"
 NOTICE = f"{TILE}.querySelector('.notice').innerText"
+NOTES = "document.getElementById('notes').innerText"
 # What is drawn; empty before the first picture, which is smaller than the canvas before it.
 CANVAS = f"{TILE}?.querySelector('canvas')"
 PIXELS = f"({CANVAS}?.width === 320 ? {CANVAS}.toDataURL() : '')"

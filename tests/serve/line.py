@@ -49,6 +49,7 @@ class FakeControl:
         self.threshold: float | None = 0.5
         self.class_thresholds: dict[str, float] = {}
         self.loaded = True
+        self.budget: dict[str, Any] | None = None
 
     def sources(self) -> list[SourceStats]:
         return list(self.stats.values())
@@ -90,6 +91,9 @@ class FakeControl:
             "threshold": 0.5 if self.threshold is None else self.threshold,
             "class_thresholds": self.class_thresholds,
         }
+
+    def latency_budget(self) -> dict[str, Any] | None:
+        return self.budget
 
     def queues(self) -> dict[str, float]:
         return {"preprocess": 1.0, "infer": 2.0}

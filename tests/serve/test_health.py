@@ -135,6 +135,21 @@ def test_the_latency_histogram_agrees_with_the_latencies(serve):
         assert low <= counted <= high
 
 
+def test_the_latency_budget_and_what_is_given_up_for_it_are_told(serve):
+    served = serve("front")
+    assert not [key for key in samples(served) if "budget" in key[0]]
+    assert served.client.get("/api/state").json["latency_budget"] is None
+    half = {"budget_ms": 200.0, "kept": 0.9, "given_up": "half of the frame rate"}
+    served.control.budget = half | {"seconds_given_up": {"half of the frame rate": 3.0}}
+    found = samples(served)
+    assert found["boxstream_latency_budget_seconds",] == 0.2
+    assert found["boxstream_latency_budget_kept_ratio",] == 0.9
+    given_up = {key[1]: n for key, n in found.items() if key[0].endswith("_given_up")}
+    assert given_up["nothing"] == 0
+    assert [what for what, n in given_up.items() if n] == ["half of the frame rate"]
+    assert served.client.get("/api/state").json["latency_budget"] == served.control.budget
+
+
 def test_no_url_and_no_odd_name_breaks_the_metrics(serve):
     served = serve()
     odd = 'a "quoted"\nname \\ with ünïcode'

@@ -9,6 +9,7 @@ pytest.importorskip("selenium")
 from selenium.webdriver.common.by import By
 
 from tests.serve.browser import (
+    NOTES,
     NOTICE,
     OLD,
     PIXELS,
@@ -102,6 +103,20 @@ def test_the_page_says_when_the_server_is_gone(serve, browser):
         wait_until(browser, f"{WORD} === 'live'", "front")
     wait_until(browser, "document.getElementById('link').dataset.tone === 'bad'")
     assert "No connection" in str(wait_until(browser, NOTICE, "front"))
+
+
+def test_what_is_given_up_for_the_latency_budget_is_said_while_it_is(serve, browser):
+    served = serve("front")
+    budget = {"budget_ms": 200.0, "kept": 1.0, "given_up": "nothing", "seconds_given_up": {}}
+    served.control.budget = budget
+    browser.get(served.page.url)
+    wait_until(browser, "document.getElementById('machine').innerText.includes('200 ms')")
+    assert browser.execute_script(f"return {NOTES}") == ""
+    served.control.budget = budget | {"given_up": "half of the frame rate"}
+    wait_until(browser, f"{NOTES} === 'Half of the frame rate given up to keep 200 ms'")
+    served.control.budget = budget
+    wait_until(browser, f"{NOTES} === ''")
+    assert complaints(browser) == []
 
 
 def test_a_camera_is_added_paused_and_removed_by_hand(serve, browser):

@@ -1,6 +1,7 @@
 // The page: listens to the server, and keeps a tile for every source.
 
 import { send, sourcePath } from "./api.js";
+import { showNotes } from "./notes.js";
 import { DetectionPanel, MachinePanel, showSightings } from "./panels.js";
 import { readPictures } from "./pictures.js";
 import { Tile } from "./tile.js";
@@ -37,6 +38,7 @@ function update(state) {
   for (const source of state.sources) place({ ...source, clock: state.wall_time });
   byId("empty").hidden = tiles.size > 0;
   summarise(state);
+  showNotes(state);
   detection.update(state.engine);
   machine.update(state);
   showSightings(state);

@@ -1,7 +1,7 @@
 // Beside the pictures: thresholds, what was seen last, and the machine.
 
 import { send } from "./api.js";
-import { duration, number } from "./words.js";
+import { duration, latency, number } from "./words.js";
 
 const ROWS = 12;
 const byId = (id) => document.getElementById(id);
@@ -136,6 +136,11 @@ export class MachinePanel {
       const busy = (engine.busy_seconds - this.before.engine.busy_seconds) / span;
       facts.push(["calls", `${number((engine.calls - this.before.engine.calls) / span, 1)} /s`]);
       facts.push(["busy", `${number(busy * 100)} %`]);
+    }
+    const budget = state.latency_budget;
+    if (budget) {
+      const kept = budget.kept === null ? "" : `, kept ${number(budget.kept * 100)} %`;
+      facts.push(["latency budget", `${latency(budget.budget_ms)}${kept}`]);
     }
     const sources = new Set(state.sources.map((source) => source.name));
     for (const [name, depth] of Object.entries(queues)) {
