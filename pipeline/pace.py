@@ -42,8 +42,8 @@ class Pace:
 
     Args:
         tally: Knows the sources, and counts what is refused.
-        settings: How long a batch of recorded frames waits for its last one, and from which age
-            on a live frame is not worth the engine's time.
+        settings: How long a batch of recorded frames waits for its last one, from which age on
+            a live frame is not worth the engine's time, and how long it may take to the sink.
         slots: How many batches may be between a camera and its answer; None in a line of
             recordings, where queues do no harm.
     """
@@ -52,6 +52,8 @@ class Pace:
         self._tally, self._slots = tally, slots
         self._patience = settings.engine.batch_wait_seconds
         self._max_age = settings.latency.max_age_seconds
+        budget_ms = settings.latency.budget_ms
+        self._budget = self._max_age if budget_ms is None else budget_ms / 1e3
         self._fps: float | None = None
         self._limits: dict[str, RateLimit] = {}
 
@@ -68,7 +70,7 @@ class Pace:
         """How long the batch may wait for the rest since its first frame, in seconds.
 
         With cameras: until the fastest has its next frame, because waiting longer would lose
-        that one, but never more than a quarter of the greatest age.
+        that one, but never more than a quarter of the greatest age or of the latency budget.
         """
         if not self._slots:
             return self._patience
@@ -77,7 +79,7 @@ class Pace:
             for stats in tuple(self._tally.sources.values())
             if stats.live and stats.state == "RUNNING" and stats.offered_fps
         ]
-        return min(self._max_age / 4, 1 / max(rates)) if rates else 0.0
+        return min(self._max_age / 4, self._budget / 4, 1 / max(rates)) if rates else 0.0
 
     def admit(self, group: list[Frame]) -> list[Frame]:
         """The frames worth inferring; the others are counted. Frees the slot if none is."""

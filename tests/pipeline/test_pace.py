@@ -100,6 +100,17 @@ def test_live_frames_wait_until_the_fastest_camera_has_its_next(rates, seconds):
     assert pace.patience() == pytest.approx(seconds)
 
 
+@pytest.mark.parametrize(
+    ("budget_ms", "seconds"),
+    [(None, 0.1), (4000.0, 0.1), (400.0, 0.1), (200.0, 0.05), (100.0, 0.025), (20.0, 0.005)],
+)
+def test_waiting_costs_at_most_a_quarter_of_the_latency_budget(budget_ms, seconds):
+    latency = replace(SETTINGS.latency, budget_ms=budget_ms)
+    tally = Tally([camera(fps=2.0)], ["car"], print)
+    pace = Pace(tally, replace(SETTINGS, latency=latency), Slots(1))
+    assert pace.patience() == pytest.approx(seconds)
+
+
 def test_nobody_waits_for_a_camera_that_does_not_run():
     stalled = camera("b", fps=5.0)
     stalled.changed("STALLED", "stalled", "no picture for 2 s")
