@@ -29,7 +29,7 @@ class Line:
         out: More outputs, beside the JSON lines.
         settings: KEY=VALUE.
         environment: More of it.
-        call_ms: How long every call of the engine takes at least.
+        call_ms: How long every call of the engine takes at least; see `slow_down`.
     """
 
     def __init__(
@@ -44,7 +44,11 @@ class Line:
     ) -> None:
         self.folder = folder
         self._words = folder / "words.txt"
-        program = ["-m", "tests.live.kit.slow_line", str(call_ms)] if call_ms else ["run_stream.py"]
+        self._call_ms = folder / "call_ms.txt"
+        program = ["run_stream.py"]
+        if call_ms:
+            self.slow_down(call_ms)
+            program = ["-m", "tests.live.kit.slow_line", str(self._call_ms)]
         command = [sys.executable, *program, *urls, "--model", str(model)]
         command += ["--out", str(folder / "lines-{source}.jsonl"), *out]
         command += ["--report", str(folder / "report.json")]
@@ -83,6 +87,12 @@ class Line:
             return len(self.records(source)) >= have + more
 
         until(enough, within, f"{more} results of {source or 'all'}: {self.words}")
+
+    def slow_down(self, call_ms: float) -> None:
+        """Have later calls of the engine take so long; only of a line that began with slow ones."""
+        fresh = self._call_ms.with_suffix(".new")
+        fresh.write_text(str(call_ms))
+        fresh.replace(self._call_ms)  # at once: it is read all the time
 
     def stop(self, number: signal.Signals = signal.SIGINT, within: float = 30.0) -> float:
         """Send a signal; return the seconds until it had ended."""

@@ -1,10 +1,15 @@
-"""``python -m tests.live.kit.slow_line MS ARGUMENTS...``: run_stream.py on a slow engine."""
+"""``python -m tests.live.kit.slow_line MS ARGUMENTS...``: run_stream.py on a slow engine.
+
+MS may also be a file that holds the milliseconds; it is read at each call.
+"""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import run_stream
@@ -12,15 +17,16 @@ from pipeline.engines import Pending, load_engine
 
 
 class SlowEngine:
-    """An engine whose calls take a fixed time at least, one after the other.
+    """An engine whose calls take a given time at least, one after the other.
 
     Args:
         engine: Does the work.
-        seconds: For each call.
+        seconds: For each call; or what tells them when a call begins.
     """
 
-    def __init__(self, engine: Any, seconds: float) -> None:
-        self._engine, self._seconds = engine, seconds
+    def __init__(self, engine: Any, seconds: float | Callable[[], float]) -> None:
+        self._engine = engine
+        self._seconds = seconds if callable(seconds) else lambda: seconds
         self._free_at = 0.0
         self.in_flight = 1
 
@@ -36,7 +42,7 @@ class SlowEngine:
 
     def submit(self, images: Any) -> SlowAnswer:
         """Start; the answer is held back until its time has come."""
-        self._free_at = max(self._free_at, time.monotonic()) + self._seconds
+        self._free_at = max(self._free_at, time.monotonic()) + self._seconds()
         return SlowAnswer(self._engine.submit(images), self._free_at)
 
     def infer(self, images: Any) -> Any:
@@ -59,7 +65,10 @@ class SlowAnswer:
 
 def main() -> int:
     """Run the line."""
-    seconds = float(sys.argv[1]) / 1e3
+    asked = Path(sys.argv[1])
+
+    def seconds() -> float:
+        return float(asked.read_text() if asked.is_file() else asked.name) / 1e3
 
     def load_slow(*arguments: Any, **options: Any) -> Any:
         return SlowEngine(load_engine(*arguments, **options), seconds)
