@@ -98,7 +98,7 @@ def stream(
             roster.join(source)
         governor.steer(pace.limit_fps, roster.set_effort)
         if control:
-            control.attach(RunningLine(graph, roster, shown, engine, governor))
+            control.attach(RunningLine(graph, roster, shown, engine, governor, tally))
         roster.open(stays=live and control is not None)
         while not graph.wait(0.2):
             roster.sweep()

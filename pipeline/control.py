@@ -12,13 +12,14 @@ from pipeline.engines import Engine
 from pipeline.errors import ConfigError
 from pipeline.governor import Governor
 from pipeline.graph import Graph
-from pipeline.metrics import SourceStats
+from pipeline.metrics import SinkStats, SourceStats
 from pipeline.model_file import ModelFile
 from pipeline.report import engine_report
 from pipeline.roster import Roster
 from pipeline.serve.control import NameTaken, UnknownSource
 from pipeline.settings import Settings
 from pipeline.sources import is_live, open_sources
+from pipeline.tally import Tally
 
 MOST_SOURCES = 1024
 
@@ -32,6 +33,7 @@ class RunningLine:
     shown: Shown
     engine: Engine
     governor: Governor
+    tally: Tally
 
 
 class LineControl:
@@ -58,6 +60,13 @@ class LineControl:
     def sources(self) -> Sequence[SourceStats]:
         """Every source that is there, in the order of their coming."""
         return [source.stats for source in self._line.roster.sources] if self._line else []
+
+    def sinks(self) -> Sequence[SinkStats]:
+        """What each source's sinks have done so far."""
+        line = self._line
+        if line is None:
+            return []
+        return [line.tally.sink_stats(source, sink) for source, sink in line.roster.sinks]
 
     def add(self, url: str, name: str | None) -> str:
         """Start a source; return its name.

@@ -142,6 +142,24 @@ class LatencyHistogram:
         return math.log(max(ms, self._FIRST_MS) / self._FIRST_MS) / math.log(self._STEP)
 
 
+@dataclass(frozen=True)
+class SinkStats:
+    """What has become of one source's results in one of its sinks.
+
+    Attributes:
+        source, name: Whose results, and where they go as shown to the user.
+        frames: Results that the sink took.
+        frames_dropped: Those lost to it, by cause: ``queue_full``, or what kept it from sending.
+        error: Why it has failed; None while it has not.
+    """
+
+    source: str
+    name: str
+    frames: int
+    frames_dropped: dict[str, int]
+    error: str | None
+
+
 @dataclass
 class SourceStats:
     """The fate of one source's frames.

@@ -21,7 +21,7 @@ from pipeline.engines import Engine
 from pipeline.errors import SinkError
 from pipeline.metrics import SourceStats, StageStats
 from pipeline.model_file import ModelFile
-from pipeline.tally import Tally, describe
+from pipeline.tally import Tally
 
 SCHEMA = "boxstream.report/1"
 PACKAGES = ("numpy", "av", "opencv-python-headless", "openvino", "onnxruntime")
@@ -108,9 +108,8 @@ def sink_reports(sinks: Iterable[Reporting], tally: Tally) -> dict[str, Any]:
     """The report's entries on the sinks, by name."""
     entries: dict[str, Any] = {}
     for sink in sinks:
-        error = tally.failed_sinks.get(f"write {sink.name}")
-        entry = sink.report() | {"error": describe(error) if error else None}
-        if lost := tally.sink_drops[sink.name]:
+        entry = sink.report() | {"error": tally.sink_error(sink.name)}
+        if lost := sum(n for (_, name), n in tally.sink_drops.items() if name == sink.name):
             entry["frames_dropped"] = lost
         entries[sink.name] = entry
     return entries

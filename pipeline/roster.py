@@ -43,6 +43,7 @@ class Member:
     """A source in the line, with where its results go."""
 
     source: Source
+    sinks: tuple[Sink, ...]
     branches: tuple[Branch, ...]
     end: Callable[[], None]
 
@@ -101,6 +102,12 @@ class Roster:
         """Those that are there, in the order of their coming, ended ones included."""
         return [member.source for member in list(self._members.values())]
 
+    @property
+    def sinks(self) -> list[tuple[str, Sink]]:
+        """The sinks of the sources that are there, each with its source's name."""
+        members = list(self._members.items())
+        return [(name, sink) for name, member in members for sink in member.sinks]
+
     def open(self, *, stays: bool) -> None:
         """Let results flow.
 
@@ -125,7 +132,8 @@ class Roster:
         branches = tuple(self._connect(source, sink, checkout) for sink in sinks)
         with self._lock:
             self.names_used.add(source.name)
-            self._members[source.name] = Member(source, branches, self._start(source))
+            end = self._start(source)
+            self._members[source.name] = Member(source, tuple(sinks), branches, end)
 
     def leave(self, name: str) -> bool:
         """End a source; its sinks are finished and it is forgotten when its last result is through.

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from pipeline.errors import PipelineError, reason, without_frames
 from pipeline.frame import Frame, Result
-from pipeline.metrics import SourceStats
+from pipeline.metrics import SinkStats, SourceStats
 from pipeline.score import TruthScore
 
 DEPARTED_KEPT = 50  # sources in the report that were removed while the line ran
@@ -24,6 +24,7 @@ class WritableSink(Protocol):
     """A sink, as far as the tally needs to know it."""
 
     name: str
+    frames: int
 
     def __enter__(self) -> object: ...
     def __exit__(
@@ -86,7 +87,7 @@ class Tally:
         self._departed: deque[SourceStats] = deque(maxlen=DEPARTED_KEPT)
         self.failed_sources: dict[str, BaseException] = {}
         self.failed_sinks: dict[str, BaseException] = {}
-        self.sink_drops: Counter[str] = Counter()
+        self.sink_drops: Counter[tuple[str, str]] = Counter()  # by source and sink
         self.score: TruthScore | None = None
         self._class_names = tuple(class_names)
         self._complain = complain
@@ -109,9 +110,22 @@ class Tally:
         """Count a frame that will not be inferred; each cause is counted in one thread only."""
         self.sources[frame.source].frames_dropped[cause] += 1
 
-    def sink_dropped(self, sink: str, _result: Result) -> None:
+    def sink_dropped(self, sink: str, result: Result) -> None:
         """Count a result that a sink could not take in time."""
-        self.sink_drops[sink] += 1
+        self.sink_drops[result.frame.source, sink] += 1
+
+    def sink_error(self, sink: str) -> str | None:
+        """Why a sink has failed, if it has."""
+        error = self.failed_sinks.get(f"write {sink}")
+        return describe(error) if error else None
+
+    def sink_stats(self, source: str, sink: WritableSink) -> SinkStats:
+        """What has become of the results of one source in one of its sinks so far."""
+        lost = Counter(getattr(sink, "dropped", {}))  # of those that wait for somebody else
+        if untaken := self.sink_drops[source, sink.name]:
+            lost["queue_full"] += untaken
+        error = self.sink_error(sink.name)
+        return SinkStats(source, sink.name, sink.frames, dict(lost), error)
 
     def found(self, results: Iterable[Result]) -> Iterator[Result]:
         """Count inferred frames, and judge a recording's detections where the truth is known.

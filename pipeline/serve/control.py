@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from pipeline.errors import ConfigError
-from pipeline.metrics import SourceStats
+from pipeline.metrics import SinkStats, SourceStats
 
 
 class UnknownSource(ConfigError, LookupError):
@@ -26,6 +26,10 @@ class Control(Protocol):
 
     def sources(self) -> Sequence[SourceStats]:
         """Every source that is there, in the order in which they shall be shown."""
+        ...
+
+    def sinks(self) -> Sequence[SinkStats]:
+        """What each source's outputs have done so far."""
         ...
 
     def add(self, url: str, name: str | None) -> str:

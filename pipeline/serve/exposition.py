@@ -1,7 +1,8 @@
 """Counters for Prometheus, read from the line at the moment somebody asks.
 
 Nothing is kept here: what a source no longer says is no longer exported, so a dead camera
-leaves no rate behind. Labels are names of sources, never URLs.
+leaves no rate behind. Labels are names of sources, and of outputs as the report shows them,
+without secrets.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from pipeline.governor import LADDER
-from pipeline.metrics import LatencyHistogram, SourceStats, State
+from pipeline.metrics import LatencyHistogram, SinkStats, SourceStats, State
 from pipeline.serve.board import Board
 from pipeline.serve.control import Control
 
@@ -52,6 +53,7 @@ class _Line(Collector):
         yield _durations("latency", "From the decoder to the first output.", latencies)
         transits = {stats.name: stats.transit for stats in sources if stats.transit.count}
         yield _durations("transit", "From the camera, by its clock, to the decoder.", transits)
+        yield from _sinks(self._control.sinks())
         yield from self._machine()
 
     def _machine(self) -> Iterator[Metric]:
@@ -100,6 +102,17 @@ def _connections(sources: Sequence[SourceStats]) -> Iterator[Metric]:
     yield _counter("source_failures", "Why connections failed.", ["source", "cause"], failed)
     ages = [([s.name], now - s.last_frame if s.last_frame else None) for s in sources]
     yield _gauge("source_last_frame_age_seconds", "Since the last good frame.", each, ages)
+
+
+def _sinks(sinks: Sequence[SinkStats]) -> Iterator[Metric]:
+    each = ["source", "sink"]
+    by_name = {(s.source, s.name): s for s in sinks}  # two of one name (null:) are told as one
+    written = [(name, s.frames) for name, s in by_name.items()]
+    yield _counter("sink_frames", "Results that the output took.", each, written)
+    lost = [((*at, cause), n) for at, s in by_name.items() for cause, n in s.frames_dropped.items()]
+    yield _counter("sink_frames_dropped", "Results lost to the output.", [*each, "cause"], lost)
+    failed = [(name, float(s.error is not None)) for name, s in by_name.items()]
+    yield _gauge("sink_failed", "1 for an output that has failed.", each, failed)
 
 
 def _budget(budget: Mapping[str, Any] | None) -> Iterator[Metric]:

@@ -68,6 +68,16 @@ class SourceView(BaseModel):
     events: list[EventView]
 
 
+class SinkView(BaseModel):
+    """One output of a source; `error` says why it has failed, `frames_dropped` has causes."""
+
+    source: str
+    name: str
+    frames: int
+    frames_dropped: dict[str, int]
+    error: str | None
+
+
 class StateView(BaseModel):
     """Everything the page shows besides the pictures; `latency_budget` is as in the report."""
 
@@ -76,6 +86,7 @@ class StateView(BaseModel):
     latency_budget: dict[str, Any] | None
     queues: dict[str, float]
     sources: list[SourceView]
+    sinks: list[SinkView]
 
 
 def see_everything(board: Board, control: Control) -> StateView:
@@ -87,6 +98,7 @@ def see_everything(board: Board, control: Control) -> StateView:
         latency_budget=None if budget is None else dict(budget),
         queues=dict(control.queues()),
         sources=[see_source(stats, board.feed(stats.name)) for stats in control.sources()],
+        sinks=[SinkView(**vars(stats)) for stats in control.sinks()],
     )
 
 

@@ -11,9 +11,13 @@ from typing import Any
 
 import pytest
 
+<<<<<<< HEAD
 from tests.brokers.servers import mosquitto
+=======
+>>>>>>> 6248ca9 (Show outputs that fail or lose frames while the line runs)
 from tests.live.kit.line import Line, adds_up
 from tests.live.kit.odd_servers import SilentServer
+from tests.live.kit.page import PageOfLine
 from tests.live.kit.ports import free_port
 from tests.live.kit.rates import last_second, usual_rate
 from tests.serve.client import Client, next_part
@@ -131,6 +135,40 @@ def unread_bytes(connection: socket.socket) -> int:
     """What has come and was not read."""
     (count,) = struct.unpack("i", fcntl.ioctl(connection, termios.FIONREAD, bytes(4)))
     return int(count)
+
+
+def test_an_output_that_fails_or_loses_frames_is_seen_while_the_line_runs(
+    cameras, start_line, tmp_path
+):
+    pytest.importorskip("fastapi")
+    camera = cameras.add(size=(160, 120))
+    (tmp_path / "full-door.jsonl").symlink_to("/dev/full")
+    away = f"rtsp://user:hunter22@127.0.0.1:{free_port()}/away"
+    page = PageOfLine()
+    line = start_line(
+        [f"{camera.url}#name=door"],
+        out=[str(tmp_path / "full-{source}.jsonl"), away, page.url],
+    )
+
+    def sink(words: str) -> dict[str, Any]:
+        (found,) = (one for one in page.state()["sinks"] if words in one["name"])
+        return dict(found)
+
+    until(page.is_ready, 60, "the page")
+    until(lambda: sink("full-door")["error"], 30, "the full disk")
+    assert "disk is full" in sink("full-door")["error"]
+    until(lambda: sink("/away")["frames_dropped"], 30, "a loss")
+    until(lambda: sink("lines-")["frames"] >= 10, 30, "results")
+    assert not sink("lines-")["error"]
+    told = page.ask("/metrics")[1]
+    assert "hunter22" not in told + str(page.state())
+    failed = [words for words in told.splitlines() if words.startswith("boxstream_sink_failed")]
+    assert [words for words in failed if words.endswith(" 1.0")] == [
+        words for words in failed if "full-door" in words
+    ]
+    assert 'cause="unreachable"' in told
+    line.stop()
+    assert "disk is full" in entry(line, "full-door")["error"]
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_the_camera_is_asked(

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.errors import ConfigError
 from pipeline.frame import Detections, Frame, Result
-from pipeline.metrics import SourceStats
+from pipeline.metrics import SinkStats, SourceStats
 from pipeline.serve import NameTaken, UnknownSource
 
 CLASSES = ("car", "person")
@@ -49,10 +49,14 @@ class FakeControl:
         self.threshold: float | None = 0.5
         self.class_thresholds: dict[str, float] = {}
         self.loaded = True
+        self.outputs: list[SinkStats] = []
         self.budget: dict[str, Any] | None = None
 
     def sources(self) -> list[SourceStats]:
         return list(self.stats.values())
+
+    def sinks(self) -> list[SinkStats]:
+        return self.outputs
 
     def add(self, url: str, name: str | None) -> str:
         if "refuse" in url:

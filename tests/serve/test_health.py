@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline.metrics import SourceStats
+from pipeline.metrics import SinkStats, SourceStats
 from tests.serve.line import running
 
 
@@ -148,6 +148,32 @@ def test_the_latency_budget_and_what_is_given_up_for_it_are_told(serve):
     assert given_up["nothing"] == 0
     assert [what for what, n in given_up.items() if n] == ["half of the frame rate"]
     assert served.client.get("/api/state").json["latency_budget"] == served.control.budget
+
+
+def test_what_each_output_took_and_lost_is_told_and_whether_it_has_failed(serve):
+    served = serve("front")
+    served.control.outputs = [
+        SinkStats("front", "out/front.mp4", 40, {}, "the disk is full"),
+        SinkStats("front", "rtsp://host/live", 30, {"queue_full": 2, "unreachable": 8}, None),
+        SinkStats("front", "null:", 50, {}, None),
+        SinkStats("front", "null:", 50, {}, None),
+    ]
+    found = {key[0].removeprefix("boxstream_sink_"): {} for key in samples(served)}
+    for key, value in samples(served).items():
+        found[key[0].removeprefix("boxstream_sink_")][key[2:]] = value
+    assert found["frames_total"] == {
+        ("out/front.mp4",): 40,
+        ("rtsp://host/live",): 30,
+        ("null:",): 50,
+    }
+    assert {frozenset(labels): n for labels, n in found["frames_dropped_total"].items()} == {
+        frozenset({"rtsp://host/live", "queue_full"}): 2,
+        frozenset({"rtsp://host/live", "unreachable"}): 8,
+    }
+    assert [labels for labels, n in found["failed"].items() if n] == [("out/front.mp4",)]
+    failed, dropping, *_ = served.client.get("/api/state").json["sinks"]
+    assert (failed["source"], failed["error"]) == ("front", "the disk is full")
+    assert dropping["frames_dropped"] == {"queue_full": 2, "unreachable": 8}
 
 
 def test_no_url_and_no_odd_name_breaks_the_metrics(serve):

@@ -8,6 +8,7 @@ pytest.importorskip("selenium")
 
 from selenium.webdriver.common.by import By
 
+from pipeline.metrics import SinkStats
 from tests.serve.browser import (
     NOTES,
     NOTICE,
@@ -116,6 +117,22 @@ def test_what_is_given_up_for_the_latency_budget_is_said_while_it_is(serve, brow
     wait_until(browser, f"{NOTES} === 'Half of the frame rate given up to keep 200 ms'")
     served.control.budget = budget
     wait_until(browser, f"{NOTES} === ''")
+    assert complaints(browser) == []
+
+
+def test_an_output_that_has_failed_or_loses_frames_is_named(serve, browser):
+    served = serve("front")
+    lossy = SinkStats("front", "rtsp://host/live", 30, {"queue_full": 2}, None)
+    served.control.outputs = [lossy]
+    browser.get(served.page.url)
+    wait_until(browser, WORD, "front")
+    assert browser.execute_script(f"return {NOTES}") == "", "that was long ago"
+    full = SinkStats("front", "out/front.mp4", 40, {}, "the disk is full")
+    served.control.outputs = [lossy, full]
+    wait_until(browser, f"{NOTES} === 'out/front.mp4 has failed: the disk is full'")
+    lossy.frames_dropped["queue_full"] = 3
+    wait_until(browser, f"{NOTES}.includes('rtsp://host/live loses frames: queue full 3')")
+    wait_until(browser, f"!{NOTES}.includes('rtsp')")
     assert complaints(browser) == []
 
 

@@ -132,6 +132,11 @@ class Outbox:
         with self._lock:
             return not (self._records or self._stale or self._under_way)
 
+    def lost(self) -> dict[str, int]:
+        """Records that were dropped, by cause."""
+        with self._lock:
+            return dict(self.dropped)
+
     def counts(self) -> dict[str, int | dict[str, int]]:
         """Written, sent, dropped by cause and waiting, all of the same moment."""
         with self._lock:

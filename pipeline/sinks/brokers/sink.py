@@ -90,6 +90,11 @@ class BrokerSink:
         courier.wake()
         self.frames += 1
 
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Records that the broker will never get, by cause."""
+        return self._outbox.lost()
+
     def report(self) -> dict[str, Any]:
         """Frames that the broker confirmed; written, sent, dropped, waiting, reconnects, state."""
         counts = self._outbox.counts()
