@@ -31,7 +31,7 @@ from pipeline.command_line import overrides, parse
 from pipeline.config import dump_settings, load_settings
 from pipeline.control import LineControl, RunningLine
 from pipeline.detect import Shown, detect, low_threshold
-from pipeline.engines import Engine, infer, load_engine
+from pipeline.engines import Engine, EngineWatch, infer, load_engine
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.garbage import Garbage
 from pipeline.governor import Governor
@@ -85,7 +85,8 @@ def stream(
         groups = batches(inlet.channel, engine.batch, pace)
         images = graph.stage(preprocess(groups, model.input_size_hw, model.fit), name="preprocess")
         calls = max(1, engine.in_flight - 1)  # one more is being made, another waited for
-        asked = graph.stage(infer(images, engine), name="infer", capacity=calls, in_bursts=False)
+        watch = EngineWatch(engine)
+        asked = graph.stage(infer(images, watch), name="infer", capacity=calls, in_bursts=False)
         low = lowered(sources, model, settings, can_change=control is not None)
         found = tally.found(detect(pace.answered(asked), model, low))
         private = conceal(found, model, shown, settings.render)
@@ -98,11 +99,12 @@ def stream(
             roster.join(source)
         governor.steer(pace.limit_fps, roster.set_effort)
         if control:
-            control.attach(RunningLine(graph, roster, shown, engine, governor, tally))
+            control.attach(RunningLine(graph, roster, shown, engine, watch, governor, tally))
         roster.open(stays=live and control is not None)
         while not graph.wait(0.2):
             roster.sweep()
             governor.update()
+            watch.update()
             garbage.collect()
             view.update(roster.sources)
     return graph.stats

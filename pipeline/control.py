@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.detect import Shown
-from pipeline.engines import Engine
+from pipeline.engines import Engine, EngineWatch
 from pipeline.errors import ConfigError
 from pipeline.governor import Governor
 from pipeline.graph import Graph
@@ -32,6 +32,7 @@ class RunningLine:
     roster: Roster
     shown: Shown
     engine: Engine
+    watch: EngineWatch
     governor: Governor
     tally: Tally
 
@@ -128,6 +129,7 @@ class LineControl:
         return engine_report(line.engine, self._model, self._settings.model) | {
             "calls": line.engine.calls,
             "busy_seconds": line.engine.busy_seconds,
+            "silent_seconds": round(line.watch.silent_seconds, 1),
             "class_names": list(self._model.class_names),
             "threshold": line.shown.threshold,
             "class_thresholds": dict(line.shown.class_thresholds),

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pipeline.engines.contract import Engine, Outputs, Pending
+from pipeline.engines.contract import Engine, Outputs, Pending, Submits
+from pipeline.engines.watch import EngineWatch
 from pipeline.errors import EngineError, EngineUnavailable
 from pipeline.frame import Batch
 from pipeline.model_file import ModelFile
 from pipeline.settings import EngineSettings
 
-__all__ = ["Engine", "Outputs", "Pending", "infer", "load_engine"]
+__all__ = ["Engine", "EngineWatch", "Outputs", "Pending", "infer", "load_engine"]
 
 
-def infer(batches: Iterable[Batch], engine: Engine) -> Iterator[tuple[Batch, Pending]]:
+def infer(batches: Iterable[Batch], engine: Submits) -> Iterator[tuple[Batch, Pending]]:
     """Start the engine on each batch and yield at once, without waiting for the answer.
 
     The capacity of the channel behind this stage bounds how many calls are under way.

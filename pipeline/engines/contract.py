@@ -26,6 +26,14 @@ class Pending(Protocol):
         ...
 
 
+class Submits(Protocol):
+    """As much of an engine as inference needs."""
+
+    def submit(self, images: Images) -> Pending:
+        """Start on (n, H, W, 3) images; they are kept until answered."""
+        ...
+
+
 class Engine(Protocol):
     """Runs one model file.
 

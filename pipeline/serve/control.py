@@ -69,7 +69,8 @@ class Control(Protocol):
         """Facts about the engine; nothing at all while it is being loaded.
 
         The page uses ``name``, ``precision``, ``model``, ``batch``, ``calls``,
-        ``busy_seconds``, ``class_names``, ``threshold`` (in force) and ``class_thresholds``.
+        ``busy_seconds``, ``silent_seconds`` (how long an answer has been waited for; 0 while
+        none is), ``class_names``, ``threshold`` (in force) and ``class_thresholds``.
         """
         ...
 

@@ -62,6 +62,8 @@ class _Line(Collector):
             yield _counter("engine_calls", "Calls of the engine.", [], [((), engine.get("calls"))])
             busy = [((), engine.get("busy_seconds"))]
             yield _counter("engine_busy_seconds", "Time the engine worked.", [], busy)
+            silent = [((), engine.get("silent_seconds"))]
+            yield _gauge("engine_silent_seconds", "How long it has owed an answer.", [], silent)
             facts = [str(engine.get(key, "")) for key in ("name", "precision", "model")]
             labels = ["engine", "precision", "model"]
             yield _gauge("engine_info", "Which engine runs; always 1.", labels, [(facts, 1)])

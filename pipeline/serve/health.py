@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
+from pipeline.engines.watch import SILENT_SECONDS
 from pipeline.serve.board import Board
 from pipeline.serve.control import Control
 from pipeline.serve.exposition import metrics_text
@@ -25,7 +26,7 @@ def health_routes(board: Board, control: Control) -> APIRouter:
     def live() -> dict[str, bool]:
         return {"live": True}
 
-    @router.get("/ready", summary="Whether the engine is loaded and a source runs")
+    @router.get("/ready", summary="Whether the engine answers and a source runs")
     def ready(request: Request, response: Response) -> Readiness:
         reasons = _reasons(control)
         response.status_code = 503 if reasons else 200
@@ -41,7 +42,11 @@ def health_routes(board: Board, control: Control) -> APIRouter:
 
 def _reasons(control: Control) -> list[str]:
     """Why nothing can come out."""
-    reasons = [] if control.engine() else ["the engine is being loaded"]
+    engine = control.engine()
+    reasons = [] if engine else ["the engine is being loaded"]
+    silent = engine.get("silent_seconds", 0.0)
+    if silent > SILENT_SECONDS:
+        reasons.append(f"the engine has not answered for {silent:.0f} s")
     sources = control.sources()
     if any(stats.state == "RUNNING" for stats in sources):
         return reasons

@@ -1,7 +1,9 @@
-"""An engine that is too slow for a while: what the line gives up, says, and takes back."""
+"""An engine that is too slow for a while, or hangs: what the line does about it, and says."""
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -53,3 +55,37 @@ def test_a_line_that_is_too_slow_for_its_budget_gives_up_frame_rate_and_takes_it
     assert told["seconds_given_up"]["a quarter of the frame rate"] > 2
     assert "latency budget of 250 ms: kept " in line.words
     assert "given up: a quarter of the frame rate for " in line.words
+
+
+@pytest.mark.slow
+def test_an_engine_that_hangs_makes_the_line_not_ready_until_it_answers(
+    cameras: Any, start_slow_line: Callable[..., Line]
+) -> None:
+    camera = cameras.add(size=(160, 120), fps=10)
+    page = PageOfLine()
+    line = start_slow_line([camera.url], call_ms=20, out=[page.url])
+    until(page.is_ready, 60, "the page")
+    line.wait_records(5)
+    begin = time.monotonic()
+    line.slow_down(call_ms=14_000)
+    until(lambda: page.state()["engine"]["silent_seconds"] > 1, 30, "a call that takes long")
+    line.slow_down(call_ms=20)  # there is one camera, so no second call has begun
+    assert "the engine" not in page.ask("/ready")[1], "a second or two are no reason"
+    answers = list[tuple[int, str]]()
+
+    def is_said() -> bool:
+        answers.append(page.ask("/ready"))
+        return "the engine" in answers[-1][1]
+
+    until(is_said, 30, "a line that says why it is not ready")
+    assert time.monotonic() - begin > 10
+    status, text = answers[-1]
+    assert status == 503
+    assert re.search(r'"the engine has not answered for 1\d s"', text)
+    until(page.is_ready, 40, "a line that is ready again")
+    line.wait_records(10)
+    line.stop()
+    assert line.words.count("the engine has not answered") == 1
+    (source,) = line.report["sources"].values()
+    assert adds_up(source)
+    assert source["frames_dropped"]["queue_full"] > 50, "the camera was not read on"

@@ -49,6 +49,7 @@ class FakeControl:
         self.threshold: float | None = 0.5
         self.class_thresholds: dict[str, float] = {}
         self.loaded = True
+        self.silent_seconds = 0.0
         self.outputs: list[SinkStats] = []
         self.budget: dict[str, Any] | None = None
 
@@ -91,6 +92,7 @@ class FakeControl:
             "model": "street",
             "calls": 10,
             "busy_seconds": 1.5,
+            "silent_seconds": self.silent_seconds,
             "class_names": list(CLASSES),
             "threshold": 0.5 if self.threshold is None else self.threshold,
             "class_thresholds": self.class_thresholds,

@@ -52,6 +52,19 @@ def test_ready_means_that_results_come_out(serve, loaded, state, ready, reason):
     assert answer.json == {"ready": ready, "reasons": [] if reason is None else [reason]}
 
 
+def test_an_engine_that_does_not_answer_makes_nothing_ready_until_it_does(serve):
+    served = serve("front")
+    served.control.silent_seconds = 9.4
+    assert served.client.get("/ready").status == 200
+    served.control.silent_seconds = 12.4
+    answer = served.client.get("/ready")
+    assert answer.status == 503
+    assert answer.json["reasons"] == ["the engine has not answered for 12 s"]
+    assert samples(served)["boxstream_engine_silent_seconds",] == 12.4
+    served.control.silent_seconds = 0.0
+    assert served.client.get("/ready").status == 200
+
+
 def test_one_running_source_among_dead_ones_is_enough(serve):
     served = serve("alive")
     served.control.stats["dead"] = SourceStats("dead", state="BACKOFF")

@@ -120,6 +120,17 @@ def test_what_is_given_up_for_the_latency_budget_is_said_while_it_is(serve, brow
     assert complaints(browser) == []
 
 
+def test_an_engine_that_does_not_answer_is_said(serve, browser):
+    served = serve("front")
+    browser.get(served.page.url)
+    wait_until(browser, WORD, "front")
+    assert browser.execute_script(f"return {NOTES}") == ""
+    served.control.silent_seconds = 12.4
+    wait_until(browser, f"{NOTES} === 'The engine has not answered for 12 s'")
+    served.control.silent_seconds = 0.0
+    wait_until(browser, f"{NOTES} === ''")
+
+
 def test_an_output_that_has_failed_or_loses_frames_is_named(serve, browser):
     served = serve("front")
     lossy = SinkStats("front", "rtsp://host/live", 30, {"queue_full": 2}, None)

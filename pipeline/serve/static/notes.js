@@ -1,7 +1,8 @@
 // What is not as it should be with the whole line: one short sentence each.
 
-import { latency, plain, sentence } from "./words.js";
+import { duration, latency, plain, sentence } from "./words.js";
 
+const SILENT_SECONDS = 10; // as /ready has it
 const DROPPED_SECONDS = 10; // so long a drop is talked about
 const list = document.getElementById("notes");
 let losses = new Map(); // of each output: how many, and when the last one was seen
@@ -9,7 +10,16 @@ let shown = "";
 
 /** Sentences with a tone, the worst first. */
 function notes(state) {
-  return [...sinkNotes(state.sinks, state.wall_time), ...budgetNotes(state.latency_budget)];
+  return [
+    ...engineNotes(state.engine),
+    ...sinkNotes(state.sinks, state.wall_time),
+    ...budgetNotes(state.latency_budget),
+  ];
+}
+
+function engineNotes(engine) {
+  if (!(engine.silent_seconds > SILENT_SECONDS)) return [];
+  return [["bad", `The engine has not answered for ${duration(engine.silent_seconds)}`]];
 }
 
 function sinkNotes(sinks, now) {
