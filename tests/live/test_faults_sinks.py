@@ -11,10 +11,7 @@ from typing import Any
 
 import pytest
 
-<<<<<<< HEAD
 from tests.brokers.servers import mosquitto
-=======
->>>>>>> 6248ca9 (Show outputs that fail or lose frames while the line runs)
 from tests.live.kit.line import Line, adds_up
 from tests.live.kit.odd_servers import SilentServer
 from tests.live.kit.page import PageOfLine
