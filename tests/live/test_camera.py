@@ -208,16 +208,6 @@ def test_pictures_that_are_all_damaged_are_no_life():
     assert watch.source.stats.failures == {"corrupt": 1}
 
 
-def test_a_slow_camera_is_not_called_silent():
-    script = Script()
-    with watched(camera(script, stall_seconds=3600.0)) as watch:
-        for n in range(4):  # one picture in 1.5 s
-            script.give(1.5 * n)
-            watch.wait_for_frames(n + 1)
-            threading.Event().wait(1.5)
-    assert "STALLED" not in watch.states
-
-
 def test_an_opening_that_takes_too_long_is_given_up_though_it_cannot_be_interrupted():
     wake = threading.Event()
     script = Script(on_open=wake.wait)
