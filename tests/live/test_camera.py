@@ -15,7 +15,7 @@ import pytest
 from pipeline.errors import CameraUnreachable
 from pipeline.settings import LiveSettings
 from pipeline.sources import open_sources
-from pipeline.sources.live import Cause, DecodeEffort
+from pipeline.sources.live import Cause, DecodeEffort, watchdog
 from pipeline.sources.live.causes import Trouble
 from tests.live.kit.odd_servers import SilentServer, refused_url
 from tests.live.scripted import Script, camera, ended, refused, watched
@@ -189,9 +189,9 @@ def test_a_camera_that_recovers_in_time_keeps_its_connection():
         watch.wait_for("STALLED")
         silent.set()
         script.give(2.5)
-        watch.wait_for("RUNNING")
+        until(lambda: watch.states[:4] == ["CONNECTING", "RUNNING", "STALLED", "RUNNING"])
     assert script.opened == 1
-    assert watch.states == ["CONNECTING", "RUNNING", "STALLED", "RUNNING", "ENDED"]
+    assert "BACKOFF" not in watch.states
 
 
 def test_pictures_that_are_all_damaged_are_no_life():
@@ -357,7 +357,8 @@ def test_the_end_is_seen_when_it_is_called_just_before_the_source_begins_to_wait
 
 
 @pytest.mark.parametrize("effort", list(DecodeEffort))
-def test_effort_is_saved_while_a_camera_runs_and_given_back(cameras, effort):
+def test_effort_is_saved_while_a_camera_runs_and_given_back(cameras, effort, monkeypatch):
+    monkeypatch.setattr(watchdog, "_SILENCE_SECONDS", 15.0)  # a busy machine is no silence
     camera = cameras.add(size=(160, 96), keyframe_every=5)
     (source,) = open_sources([camera.url], live=LiveSettings(stall_seconds=20))
     with watched(source) as watch:
