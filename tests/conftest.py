@@ -77,7 +77,7 @@ def no_thread_outlives_the_test() -> Iterator[None]:
     yield
     left = [thread for thread in threading.enumerate() if thread not in before]
     for thread in left:
-        thread.join(timeout=2.0)
+        thread.join(timeout=20.0)
     alive = [thread.name for thread in left if thread.is_alive()]
     assert not alive, f"threads left running: {alive}"
 
