@@ -115,6 +115,22 @@ def test_a_connection_that_breaks_is_followed_by_the_next_generation():
     assert not watch.source.stats.anomalies, "a new clock after a reconnect is no jump"
 
 
+def test_who_takes_slowly_gets_the_latest_and_the_rest_is_counted():
+    script, given = Script(), threading.Event()
+    source = camera(script, late_seconds=60.0)
+    frames = source.frames()
+    script.give(0.0)
+    first = next(frames)
+    script.give(*[n / 25 for n in range(1, 16)], given.set)
+    assert given.wait(30)
+    second = next(frames)
+    frames.close()
+    source.close()
+    assert second.pts_seconds - first.pts_seconds == pytest.approx(15 / 25, abs=1e-4)
+    assert source.stats.frames_dropped == {"queue_full": 14}
+    assert source.stats.in_flight == 2
+
+
 def test_a_reconnect_moves_the_clock_by_the_time_that_passed():
     script = Script()
     with watched(camera(script)) as watch:

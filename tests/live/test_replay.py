@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from itertools import pairwise
 
@@ -69,30 +68,17 @@ def test_a_drawn_street_is_a_camera_too_and_brings_its_truth():
     assert all(frame.truth is not None and frame.source == "corner" for frame in frames)
 
 
-def test_who_takes_slowly_gets_the_latest_and_the_rest_is_counted(make_clip):
-    source = replay(f"{make_clip('a.mp4', frames=50, fps=50)}", max_frames=3)
-    pause, frames = threading.Event(), []
-    for frame in source.frames():
-        frames.append(frame)
-        pause.wait(0.3)
-    source.close()
-    assert source.stats.frames_dropped["queue_full"] >= 10
-    assert source.stats.in_flight == 3
-    numbers = [read_number(frame.picture) for frame in frames]
-    assert all(b - a >= 5 for a, b in pairwise(numbers[1:]))
-
-
 @pytest.mark.parametrize(
     ("options", "cause", "kept"),
     [("stride=5", "stride", 10), ("max_fps=10", "max_fps", 20)],
 )
 def test_thinning_leaves_out_pictures_evenly_and_counts_them(make_clip, options, cause, kept):
-    source = replay(f"{make_clip('a.mp4', frames=50, fps=25)}#{options}")
+    source = replay(f"{make_clip('a.mp4', frames=50, fps=25)}#{options}&late_seconds=60")
     frames = list(source.frames())
     source.close()
     dropped = source.stats.frames_dropped
     assert dropped[cause] == 50 - kept
-    assert len(frames) + dropped["queue_full"] + dropped["late"] == kept
+    assert len(frames) + dropped["queue_full"] == kept
     assert source.stats.in_flight == len(frames)
 
 
