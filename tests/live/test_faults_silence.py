@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.live.kit.watching import Watcher
@@ -13,12 +15,13 @@ LATER = 6.0  # what a busy machine may add to any deadline
 @pytest.mark.parametrize("silence", ["stall", "freeze"])
 def test_a_silent_camera_is_noticed_and_connected_anew(cameras, silence):
     camera = cameras.add(size=(160, 120))
-    with Watcher(camera.url + "#stall_seconds=4&open_seconds=3") as watcher:
+    with Watcher(camera.url + "#stall_seconds=10&open_seconds=3") as watcher:
         watcher.wait_frames(10)
         camera.stall() if silence == "stall" else cameras.freeze()
-        assert watcher.wait_state("STALLED", 2.5 + LATER) > 1
+        watcher.wait_state("STALLED", 2.5 + LATER)
+        assert time.monotonic() - watcher.stats.last_frame >= 2.0
         seen = len(watcher.seen)
-        watcher.wait_failure("stalled", 1, 4 + LATER)
+        watcher.wait_failure("stalled", 1, 10 + LATER)
         until(lambda: watcher.stats.state in ("BACKOFF", "CONNECTING"), LATER)
         camera.resume() if silence == "stall" else cameras.thaw()
         fresh = watcher.wait_frames(5)
@@ -62,11 +65,11 @@ def test_what_was_held_back_is_old_and_not_delivered(cameras, wire, way):
 
 def test_a_camera_over_http_that_falls_silent_is_noticed_too(mjpeg):
     server = mjpeg(size=(160, 120), fps=20)
-    with Watcher(server.url + "#stall_seconds=3") as watcher:
+    with Watcher(server.url + "#stall_seconds=10") as watcher:
         watcher.wait_frames(5)
         server.stall()
-        watcher.wait_state("STALLED", 2.5 + LATER)
-        watcher.wait_failure("stalled", 1, 3 + LATER)
+        until(lambda: "STALLED" in watcher.states, 2.5 + LATER)
+        watcher.wait_failure("stalled", 1, 10 + LATER)
         server.resume()
         watcher.wait_frames(5)
         assert watcher.stats.connections >= 2
