@@ -55,11 +55,12 @@ class Pushing:
     Attributes:
         written: How many so far.
         longest: Longest time that one took, in seconds.
+        second_longest: Of all the others; a machine that stood still once leaves it as it is.
     """
 
     def __init__(self, sink: Sink, make: Callable[[int], Result] = shot) -> None:
         self.written = 0
-        self.longest = 0.0
+        self.longest = self.second_longest = 0.0
         self._sink, self._make = sink, make
 
     def until(self, condition: Callable[[], object], within: float = 60.0) -> None:
@@ -69,7 +70,9 @@ class Pushing:
             assert time.monotonic() - began < within, f"not within {within} s"
             result, start = self._make(self.written), time.monotonic()
             self._sink.write(result)
-            self.longest = max(self.longest, time.monotonic() - start)
+            took = time.monotonic() - start
+            self.second_longest = max(self.second_longest, min(self.longest, took))
+            self.longest = max(self.longest, took)
             self.written += 1
             never.wait(0.02)
 
