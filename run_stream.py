@@ -217,7 +217,7 @@ def page_of(settings: Settings, control: LineControl, console: Console) -> Itera
         raise ConfigError("out: more than one page is asked for; one shows all sources")
     with serve.page(urls[0], control, environment_token=os.environ.get("BOXSTREAM_TOKEN")) as page:
         shown = page.url_with_token if page.token_is_new else page.url
-        console.print(f"watch at {escape(shown)}", highlight=False, soft_wrap=True)
+        console.print(f"watch at {escape(shown)}", highlight=False, soft_wrap=True, emoji=False)
         yield page
 
 
@@ -239,7 +239,7 @@ def in_groups(sources: Sequence[Source], size: int) -> Iterator[Sequence[Source]
 
 def complain(console: Console, sentence: str) -> None:
     """Say on the terminal what went wrong."""
-    console.print(f"[red]error[/] {escape(sentence)}", highlight=False, soft_wrap=True)
+    console.print(f"[red]error[/] {escape(sentence)}", highlight=False, soft_wrap=True, emoji=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -52,7 +52,7 @@ class ProgressView:
     def __enter__(self) -> ProgressView:
         if self._console.is_terminal and not self._quiet:
             self._bars = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),  # a name is no markup
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[fps]:>7} fps"),
@@ -80,7 +80,7 @@ class ProgressView:
             self._news.forget(name)
         self._named = {source.name for source in sources}
         for line in (line for source in sources for line in self._news.of(source.stats)):
-            self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+            self._console.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)
         if self._quiet:
             return
         if self._bars:
@@ -92,6 +92,8 @@ class ProgressView:
                 f"{self._last_plain - self._started:.0f} s: {plain}",
                 highlight=False,
                 soft_wrap=True,
+                markup=False,
+                emoji=False,
             )
 
     def _pause(self, sources: Sequence[Watched]) -> float:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.cores import usable_cores
 from pipeline.engines import Engine
@@ -181,10 +183,11 @@ def print_summary(report: Mapping[str, Any], console: Console) -> None:
     engine = report["engine"]
     height, width = engine["input_size_hw"]
     console.print(
-        f"[bold]{engine['model']}[/] at {width}x{height} on {engine['name']} "
-        f"({engine['precision']}, batch {engine['batch']}): {engine['reason']}",
+        f"[bold]{escape(engine['model'])}[/] at {width}x{height} on {engine['name']} "
+        f"({engine['precision']}, batch {engine['batch']}): {escape(engine['reason'])}",
         highlight=False,
         soft_wrap=True,
+        emoji=False,
     )
     table = Table(box=None, pad_edge=False)
     for heading in ("source", "state"):
@@ -194,7 +197,7 @@ def print_summary(report: Mapping[str, Any], console: Console) -> None:
     for name, source in report["sources"].items():
         latency = source["latency_ms"]
         table.add_row(
-            name,
+            Text(name),  # not markup, as a text alone would be
             source["state"],
             str(source["frames_inferred"]),
             _dropped(source["frames_dropped"]),
@@ -208,7 +211,7 @@ def print_summary(report: Mapping[str, Any], console: Console) -> None:
         console.print(_budget_line(report["latency_budget"]), highlight=False, soft_wrap=True)
     _print_truth(report["truth"], console)
     for name, sink in report["sinks"].items():
-        console.print(_sink_line(name, sink), highlight=False, soft_wrap=True)
+        console.print(_sink_line(name, sink), highlight=False, soft_wrap=True, emoji=False)
 
 
 def _print_pace(report: Mapping[str, Any], console: Console) -> None:
@@ -217,8 +220,9 @@ def _print_pace(report: Mapping[str, Any], console: Console) -> None:
         share = report["stages"][slowest]["busy_seconds"] / wall
         console.print(
             f"{report['totals']['frames']} frames in {wall:.1f} s; the slowest station was "
-            f"[bold]{slowest}[/], busy {share:.0%} of the time",
+            f"[bold]{escape(slowest)}[/], busy {share:.0%} of the time",
             highlight=False,
+            emoji=False,
         )
 
 
@@ -234,7 +238,7 @@ def _print_truth(truth: Mapping[str, Any] | None, console: Console) -> None:
     if truth is None:
         return
     classes = ", ".join(
-        f"{name} {ap:.2f}" for name, ap in truth["per_class"].items() if ap is not None
+        f"{escape(name)} {ap:.2f}" for name, ap in truth["per_class"].items() if ap is not None
     )
     overall = "-" if truth["ap50"] is None else f"{truth['ap50']:.3f}"
     console.print(f"AP50 against the known truth: [bold]{overall}[/] ({classes})", highlight=False)
@@ -242,13 +246,13 @@ def _print_truth(truth: Mapping[str, Any] | None, console: Console) -> None:
 
 def _sink_line(name: str, sink: Mapping[str, Any]) -> str:
     if sink.get("error"):
-        return f"[red]failed[/] {name}: {sink['error']}"
+        return f"[red]failed[/] {escape(name)}: {escape(sink['error'])}"
     details = [f"{sink.get('frames', 0)} frames"]
     if sink.get("bytes") is not None:
         details.append(f"{sink['bytes'] / 1e6:.1f} MB")
     if sink.get("encoder"):
         details.append(" ".join(filter(None, (sink["encoder"], sink.get("preset")))))
-    return f"wrote {name} ({', '.join(details)})"
+    return f"wrote {escape(name)} ({', '.join(details)})"
 
 
 def _dropped(causes: Mapping[str, int]) -> str:

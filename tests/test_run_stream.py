@@ -153,6 +153,21 @@ def test_a_failing_sink_ends_alone(tmp_path: Path) -> None:
     assert report["sinks"][str(video)]["error"] is None
 
 
+def test_a_file_may_be_called_what_means_something_to_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    street, odd = tmp_path / "street.mp4", tmp_path / "[red] :car:.mp4"
+    assert stream(tmp_path, short(), "--out", str(street))[0] == 0
+    street.rename(odd)
+    assert run_stream.main([str(odd), "--out", str(tmp_path / "[" / "x] {source}.jsonl")]) == 0
+    summary = capsys.readouterr().out
+    assert "[red] :car:  ENDED" in summary
+    assert f"wrote {tmp_path}/[/x] [red] _car_.jsonl (20 frames" in summary
+    nowhere = odd / "[" / "x].jsonl"
+    assert run_stream.main([str(odd), "--out", str(nowhere)]) == 5
+    assert str(nowhere) in capsys.readouterr().err
+
+
 def test_a_run_whose_only_sink_fails_stops_early(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")

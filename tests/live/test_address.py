@@ -169,6 +169,39 @@ def test_unknown_options_name_the_nearest_and_show_nothing():
         open_sources(["rtsp://cam/x#stride=1&stride=2"])
 
 
+@pytest.mark.parametrize(
+    ("name", "is_good"),
+    [
+        ("Front door 2.b_c-d", True),
+        ("é", True),
+        ("7" * 63, True),
+        ("7" * 64, False),
+        ("", False),
+        (" door", False),
+        ("-door", False),
+        ("door\n", False),
+        ("[/x]", False),
+        ("a/b", False),
+        ("a\x1b[2J", False),
+        ("hunter2:", False),
+    ],
+)
+def test_a_name_in_an_address_is_one_that_the_api_would_take(name, is_good):
+    requests = pytest.importorskip("pipeline.serve.requests", exc_type=ImportError)
+    url = f"rtsp://cam/x#name={quote(name, safe='')}"
+    if is_good:
+        (source,) = open_sources([url])
+        assert source.name == name
+        assert requests.AddSource(url="rtsp://cam/x", name=name).name == name
+        return
+    for way in (url, f"replay:synthetic://street?seconds=1#name={quote(name, safe='')}"):
+        with pytest.raises(ConfigError, match=r"name behind the # of a .* cannot be one") as caught:
+            open_sources([way])
+        assert not name or repr(name)[1:-1] not in str(caught.value)
+    with pytest.raises(ValueError, match="pattern"):
+        requests.AddSource(url="rtsp://cam/x", name=name)
+
+
 # What is shown -----------------------------------------------------------------------------------
 
 

@@ -29,6 +29,7 @@ from pipeline.sources.recorded import RecordedSource
 from pipeline.sources.synthetic import StreetSource
 
 _SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "tcp")
+_NAME = re.compile(r"\w[\w .-]{0,62}")  # as the API takes them, see `pipeline.serve.requests`
 _WEBCAM = re.compile(r"camera:([0-9]{1,2})|(/dev/video[0-9]{1,2})")
 
 Opener = Callable[..., CameraSource]  # called with the source's name
@@ -151,6 +152,11 @@ def _overlaid(
     """The name among the options of one source, and its settings."""
     words = dict(options)
     name = words.pop("name", None)
+    if name is not None and not _NAME.fullmatch(name):  # not shown: it may be secret
+        raise ConfigError(
+            f"the name behind the # of a {scheme} source cannot be one; write 1 to 63 letters, "
+            "digits, blanks, _ . or -, and begin with a letter, a digit or _"
+        )
     known = ["name", *LiveSettings.__dataclass_fields__]
     for key in words:
         if key not in known:  # not shown whole: it may be the end of a password
