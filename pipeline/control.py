@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.detect import Shown
@@ -72,6 +72,9 @@ class LineControl:
     def add(self, url: str, name: str | None) -> str:
         """Start a source; return its name.
 
+        Whoever may add a camera may choose where it is, so our own secrets stay out of its
+        address: neither the environment nor the credentials of the settings are used.
+
         Raises:
             NameTaken: A source of that name is or was there; its outputs would be written over.
             ConfigError: The URL cannot mean anything, there are too many sources, or the line is
@@ -89,7 +92,8 @@ class LineControl:
                 [url],
                 name=name,
                 taken=line.roster.names_used,
-                live=self._settings.live,
+                live=replace(self._settings.live, credentials=None),
+                environment={},
                 decoder_threads=self._settings.decoder_threads,
             )
             line.roster.join(source)

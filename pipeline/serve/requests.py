@@ -2,8 +2,8 @@
 
 Cameras may be added by whoever may use the API, files may not: a picture of them would be on
 the page at once, and the API would read any video or photograph that boxstream may read. Files
-belong on the command line. The same goes for devices by their path; cameras of this machine
-have a number.
+belong on the command line. The same goes for devices by their path (cameras of this machine
+have a number), and for files with passwords, which a made-up camera would be sent.
 """
 
 from __future__ import annotations
@@ -19,22 +19,36 @@ _NO_CAMERA = (
     f"expected a camera: a URL that begins with {', '.join(CAMERA_SCHEMES)}, or camera:0, "
     "or synthetic://street; files can only be given on the command line"
 )
+_OPTIONS_OF_FILES = {"credentials"}  # those of `pipeline.settings.LiveSettings` that name a file
+_NO_FILES = (
+    "'credentials' behind the # names a file, which only the command line and the configuration "
+    "may; write user and password into the URL: rtsp://user:password@host/path"
+)
 
 
 def camera_url(url: str) -> str:
     """`url` if it names a camera; ``ValueError`` without the URL, which may hold a password."""
-    wished = url.removeprefix("replay:")
-    if wished.startswith("synthetic://"):
-        return url
-    if re.fullmatch(r"camera:\d{1,3}", url):
-        return url
+    if not _names_a_camera(url):
+        raise ValueError(_NO_CAMERA)
+    options = re.split("[#&]", url.partition("#")[2])
+    if _OPTIONS_OF_FILES & {option.partition("=")[0] for option in options}:
+        raise ValueError(_NO_FILES)
+    return url
+
+
+def _names_a_camera(url: str) -> bool:
+    """Strictly as `pipeline.sources` will read it: what it finds no scheme in is a path there."""
+    if url.removeprefix("replay:").startswith("synthetic://"):
+        return True
+    if re.fullmatch(r"camera:[0-9]{1,2}", url):
+        return True
+    if url.partition("://")[0].lower() not in CAMERA_SCHEMES:
+        return False
     try:
         parts = urlsplit(url)
-        if parts.scheme in CAMERA_SCHEMES and parts.hostname and parts.port != 0:
-            return url
+        return bool(parts.hostname) and parts.port != 0
     except ValueError:
-        pass
-    raise ValueError(_NO_CAMERA)
+        return False
 
 
 Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.live.kit.odd_servers import OddServer
 from tests.live.kit.ports import free_port
+from tests.live.kit.serving import read_request
 from tests.live.kit.vitals import Vitals
 from tests.waiting import until
 
@@ -121,6 +124,49 @@ def test_a_name_that_was_used_is_not_used_again(
     assert (status, answer["name"]) == (201, "street-2")
     program.wait_frames("street-2", 1)
     assert (tmp_path / "street.jsonl").read_text().startswith(lines)
+
+
+class Eavesdropper(OddServer):
+    """Asks whoever comes for user and password, and keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        super().__init__()
+
+    def handle(self, client: socket.socket) -> None:
+        if request := read_request(client):
+            self.heard += request
+            client.sendall(
+                b'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm="camera"\r\n'
+                b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+
+
+def test_an_added_camera_is_sent_no_secret_of_ours(
+    start: Callable[..., Program], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever may add a camera could have our environment and files sent to one of theirs."""
+    monkeypatch.setenv("OUR_SECRET", "open-sesame")
+    (tmp_path / "login").write_text("viewer:open-sesame\n")
+    program = start(
+        *(STREET.format(1), "--set", f"live.credentials={tmp_path / 'login'}", "--out", "null:")
+    )
+    program.wait_frames("street", 1)
+    with Eavesdropper() as server:
+        asked = {
+            f"{server.url('http')}?leak=$OUR_SECRET": "OUR_SECRET",
+            server.url("http", "viewer:${OUR_SECRET}"): "OUR_SECRET",
+            f"{server.url('http')}#credentials={tmp_path / 'login'}": "credentials",
+        }
+        for url, why in asked.items():
+            status, answer = program.ask("POST", "/api/sources", {"url": url})
+            assert status == 422 and why in answer["detail"] and answer["remedy"], answer
+        assert server.connections == 0
+        assert program.ask("POST", "/api/sources", {"url": server.url("http")})[0] == 201
+        until(lambda: program.sources()["127.0.0.1-cam"]["failures"], 60, "a refusal")
+        assert server.heard
+        assert not [line for line in server.heard if line.lower().startswith("authorization")]
+    assert "open-sesame" not in json.dumps(program.stop())
 
 
 def test_a_paused_source_gives_nothing_until_it_goes_on(start: Callable[..., Program]) -> None:

@@ -74,6 +74,42 @@ def damaged(path: Path, every: int) -> Path:
     return path
 
 
+class LeadingServer(OddServer):
+    """Over HTTP a redirection or a playlist that leads to `target`; over TCP just a playlist."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        super().__init__()
+
+    def handle(self, client: socket.socket) -> None:
+        lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:2", "#EXTINF:2,", self.target, "#EXT-X-ENDLIST"]
+        body = "\n".join([*lines, ""])
+        client.settimeout(0.5)  # over TCP nobody asks
+        try:
+            asked = read_request(client)[:1]
+        except TimeoutError:
+            client.sendall(body.encode())
+            return
+        head = ["HTTP/1.1 200 OK", "Content-Type: application/vnd.apple.mpegurl"]
+        if "/elsewhere" in "".join(asked):
+            head = ["HTTP/1.1 302 Found", f"Location: {self.target}"]
+        client.sendall("\r\n".join([*head, "Connection: close", "", body]).encode())
+
+
+@pytest.mark.parametrize("spelling", ["file://{}", "file:{}", "concat:{}", "subfile:{}", "{}"])
+@pytest.mark.parametrize("url", ["http://{}/elsewhere", "http://{}/a.m3u8", "tcp://{}/a.m3u8"])
+def test_a_camera_cannot_lead_to_a_file_of_ours(tmp_path, url, spelling):
+    path = transport_stream(tmp_path / "private.ts", frames=25)
+    if spelling.startswith("subfile"):
+        spelling = f"subfile,,start,0,end,{path.stat().st_size},,:{{}}"
+    with LeadingServer(spelling.format(path)) as server:
+        url = url.format(f"127.0.0.1:{server.port}")
+        with Watcher(f"{url}#max_attempts=1&open_seconds=5") as watcher:
+            until(lambda: watcher.error is not None)
+        assert watcher.seen == [] and watcher.stats.connections == 0
+        assert server.connections > 0
+
+
 def test_a_transport_stream_over_http_is_a_camera(tmp_path):
     path = transport_stream(tmp_path / "a.ts", frames=50)
     with StreamServer(path, seconds=2.0) as server:

@@ -157,6 +157,18 @@ def test_cameras_may_be_added(serve, url):
         "replay:file:///home/me/private.mp4",
         "/dev/video0",
         "camera:/dev/video0",
+        "camera:123",  # no camera has such a number: it would be a file's name
+        "camera:\u0663",
+        "\thttp://cam/1",
+        "ht\ntp://cam/../../private.mp4",
+        "replay:http://cam/1",
+        "replay:rtsp:/home/me/private.mp4",
+        "pipe:0",
+        "fd:0",
+        "data:video/mp4;base64,AAAA",
+        "tcp://cam:9000",
+        "unix:/home/me/private",
+        "$PRIVATE",
         "concat:/home/me/a.ts|/home/me/b.ts",
         "rtsp:/home/me/private.mp4",
         "rtsp://",
@@ -173,6 +185,33 @@ def test_files_may_not_be_added(serve, url):
     assert answer.status == 422
     assert "private" not in answer.body.decode()
     assert served.control.urls == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://elsewhere/1#credentials=/home/me/private",
+        "rtsp://user:pass@cam/1#name=door&credentials=/home/me/private",
+        "rtsp://cam/1?channel=1#credentials=/home/me/private&fps=5",
+        "rtsp://cam/1#credentials",
+        "replay:synthetic://street#credentials=/home/me/private",
+        "synthetic://street?seed=1#a#credentials=/home/me/private",
+    ],
+)
+def test_a_file_with_a_password_may_not_be_sent_to_an_added_camera(serve, url):
+    served = serve()
+    answer = served.client.ask("POST", "/api/sources", {"url": url})
+    assert answer.status == 422
+    assert "user:password@" in answer.json["detail"], "what to do instead"
+    assert "private" not in answer.body.decode()
+    assert served.control.urls == []
+
+
+def test_an_added_camera_may_call_its_own_query_credentials(serve):
+    served = serve()
+    url = "http://cam/1?door=1&credentials=abc#stride=2"
+    assert served.client.ask("POST", "/api/sources", {"url": url}).status == 201
+    assert served.control.urls == [url]
 
 
 def test_the_openapi_document_describes_every_path(serve):

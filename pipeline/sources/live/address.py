@@ -219,8 +219,9 @@ def _looked_up(word: str, environment: Mapping[str, str]) -> str:
     name = match[1] or match[2]
     if name not in environment:
         raise ConfigError(
-            f"the environment holds no {name}, which a source's address asks for; "
-            "set it, or write %24 for a dollar sign that is meant as such"
+            f"an address asks for ${name}, but no {name} is given; set it in the environment "
+            "(in a camera that is added to a running line: write what it stands for), or write "
+            "%24 for a dollar sign that is meant as such"
         )
     return environment[name]
 

@@ -19,6 +19,9 @@ _REFUSED_AT_ONCE = "127.0.0.1:1"
 _MICROSECONDS = 1_000_000
 _TLS = {"https", "rtsps", "rtmps"}
 
+# What a camera's answers may lead to: a playlist or a redirection must not name files of ours.
+_NETWORK = "http,https,httpproxy,tls,tcp,udp,rtp,srtp,rtmp,rtmps,srt,crypto,data"
+
 
 def input_options(
     scheme: str, live: LiveSettings, libavformat: int = av.library_versions["libavformat"][0]
@@ -38,6 +41,7 @@ def input_options(
         "probesize": str(_PROBE_BYTES),
         "analyzeduration": str(_ANALYSE_MICROSECONDS),
         "fpsprobesize": "0",
+        "protocol_whitelist": _NETWORK,
     }
     # Deadlines are kept from outside; FFmpeg's own ones only make sure that nothing hangs for ever.
     waits = str(round(2 * max(live.open_seconds, live.stall_seconds) * _MICROSECONDS))
