@@ -56,6 +56,7 @@ from pipeline.roster import Roster, any_live
 from pipeline.settings import DetectionSettings, Settings
 from pipeline.sources import Source, open_sources
 from pipeline.tally import Tally
+from pipeline.title import hide_secrets
 from pipeline.zones import count_in_zones, zones_of
 
 MODELS = {"street": Path(__file__).parent / "models" / "zoo" / "street.onnx"}
@@ -261,6 +262,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command() -> NoReturn:
     """What the shell calls."""
+    hide_secrets(sys.orig_argv)
     leave(main())
 
 

@@ -16,7 +16,13 @@ import pytest
 from pipeline.errors import ConfigError, SourceError
 from pipeline.settings import LiveSettings
 from pipeline.sources import open_sources
-from pipeline.sources.live.address import Address, expanded, parse_address, split_options
+from pipeline.sources.live.address import (
+    Address,
+    expanded,
+    parse_address,
+    redacted,
+    split_options,
+)
 from tests.live.kit.mjpeg import MjpegServer
 from tests.live.kit.odd_servers import ClosingServer, SilentServer, StatusServer, refused_url
 
@@ -108,6 +114,27 @@ def test_the_environment_may_hold_the_whole_address():
 def test_a_dollar_that_is_no_reference_stays():
     assert login_of(parsed("rtsp://u:pa$$word@cam/x")) == ("u", "pa$$word")
     assert login_of(parsed("rtsp://u:%24HOME@cam/x", {"HOME": "no"})) == ("u", "$HOME")
+
+
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        (f"rtsp://ad@min:{NASTY}@cam:554/x#name=a", "rtsp://***@cam:554/x#name=a"),
+        ("replay:http://u:p@cam/pass=abc/1", "replay:http://***@cam/pass=***/1"),
+        ("http://cam/x?user=abc&pwd=abc#name=a", "http://cam/x?***"),
+        ("http://0.0.0.0:8080?token=abc", "http://0.0.0.0:8080?***"),
+        ("--out=rtsp://u:p\nq r@server/{source}", "--out=rtsp://***@server/{source}"),
+        ('sources=["rtsp://u:p@a/1", "rtsp://v:q@b/2"]', 'sources=["rtsp://***@b/2"]'),
+        ("rtsp:/u:p@cam/x", "***@cam/x"),
+        ("rtsp://$USER:pa$word@cam/x", "rtsp://***@cam/x"),
+        ("rtsp://$USER:${PASS}@cam/x@y", "rtsp://***@y"),
+        ("rtsp://$USER:${PASS}@cam/x", "rtsp://$USER:${PASS}@cam/x"),
+        *[(plain, plain) for plain in ("drive.mp4", "rtsp://cam/x#transport=udp", "a/clip?.mp4")],
+        ("synthetic://street?seed=1", "synthetic://street?seed=1"),
+    ],
+)
+def test_what_is_shown_of_a_command_line_holds_no_secret(word, shown):
+    assert redacted(word) == shown
 
 
 def test_a_variable_that_is_not_set_is_named():

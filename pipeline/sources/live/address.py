@@ -32,6 +32,11 @@ _SECRET_IN_PATH = re.compile(
     r"((?:user|usr|login|pass\w*?|pwd|token|key|auth|secret)=)[^/]*", re.IGNORECASE
 )
 
+_NAMED = r"\$(?:\w+|\{\w+\})"
+_LOGIN = re.compile(rf"(?<=://)(?!{_NAMED}(?::{_NAMED})?@[^@]*$).*@", re.DOTALL)
+_LOGIN_OF_NO_URL = re.compile(r"[^/\s]*:.*@", re.DOTALL)
+_QUERY = re.compile(r"(?<!synthetic://street)\?.*", re.DOTALL)
+
 
 class Secret:
     """A text that shows itself only to who asks for it."""
@@ -133,6 +138,16 @@ def parse_address(
         name=_name(parts),
         opened=Secret(f"{parts.scheme}://{login}{at}{host}{_for_ffmpeg(parts.tail)}"),
     )
+
+
+def redacted(text: str) -> str:
+    """`text` without what may be secret in URLs that stand in it: too much rather than too little.
+
+    For what is only looked at, such as a command line: of a query nothing is left.
+    """
+    if "://" not in text:
+        return _LOGIN_OF_NO_URL.sub("***@", text)  # a mistyped one
+    return _QUERY.sub("?***", _SECRET_IN_PATH.sub(r"\1***", _LOGIN.sub("***@", text)))
 
 
 def device_address(device: str) -> Address:
