@@ -30,6 +30,7 @@ class Line:
         settings: KEY=VALUE.
         environment: More of it.
         call_ms: How long every call of the engine takes at least; see `slow_down`.
+        debug: Say everything that can be logged, too.
     """
 
     def __init__(
@@ -41,11 +42,12 @@ class Line:
         settings: Sequence[str] = (),
         environment: dict[str, str] | None = None,
         call_ms: float = 0.0,
+        debug: bool = False,
     ) -> None:
         self.folder = folder
         self._words = folder / "words.txt"
         self._call_ms = folder / "call_ms.txt"
-        program = ["run_stream.py"]
+        program = ["-m", "tests.live.kit.debug_line"] if debug else ["run_stream.py"]
         if call_ms:
             self.slow_down(call_ms)
             program = ["-m", "tests.live.kit.slow_line", str(self._call_ms)]
