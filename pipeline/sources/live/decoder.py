@@ -72,8 +72,7 @@ class Decoder:
         self._hearing = hearing
         self._filters = True
         self._context = self._prepared(stream.codec_context)
-        is_h264 = self._context.codec.name == "h264"
-        self._numbers = FrameNumbers(self._context.extradata) if is_h264 else None
+        self._numbers = _numbers_of(self._context)
 
     def decode(
         self, packet: Packet[VideoStream], repair: Repair, ledger: SignsOfLife
@@ -127,3 +126,12 @@ class Decoder:
         context.thread_count = self._threads
         context.flags |= Flags.output_corrupt  # hand damaged pictures over, so they are counted
         return context
+
+
+def _numbers_of(context: VideoCodecContext) -> FrameNumbers | None:
+    """What counts the pictures of a stream; None where they cannot be counted."""
+    extradata = context.extradata or b""
+    # From FLV and MP4, lengths stand before the units: one of 256 to 511 looks like a start code.
+    if context.codec.name != "h264" or extradata.startswith(b"\x01"):
+        return None
+    return FrameNumbers(extradata)

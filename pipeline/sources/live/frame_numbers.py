@@ -16,7 +16,8 @@ _LONG_PROFILES = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 144, 
 class FrameNumbers:
     """Follows the numbers of one stream, in the format with start codes (RTP, transport streams).
 
-    Of a stream in another format nothing is said; those come over connections that lose nothing.
+    For no other format: where lengths stand before the units, some look like start codes. Such
+    streams come over connections that lose nothing.
 
     Args:
         extradata: Of the stream: the parameters that were sent before it.
