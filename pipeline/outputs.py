@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pipeline.model_file import ModelFile
+from pipeline.report import Reporting
 from pipeline.settings import Settings
 from pipeline.sinks import Sink, open_sinks, target_of
 from pipeline.sinks.protocol import SinkTarget
@@ -37,8 +39,28 @@ class SinksOfSources(Protocol):
         ...
 
     def forget(self, name: str) -> None:
-        """The source has left for good."""
+        """The source has left for good, and its sinks are closed."""
         ...
+
+
+@dataclass
+class Finished:
+    """What remains of a closed sink, for the report."""
+
+    name: str
+    entry: dict[str, Any]
+
+    @classmethod
+    def of(cls, sink: Reporting) -> Finished:
+        """Ask it for the last time."""
+        try:
+            return cls(sink.name, sink.report())
+        except OSError:  # somebody takes away its files at this moment
+            return cls(sink.name, {"path": sink.name})
+
+    def report(self) -> dict[str, Any]:
+        """What it said."""
+        return self.entry
 
 
 class Outputs:
@@ -59,7 +81,7 @@ class Outputs:
         self, settings: Settings, model: ModelFile, sources: Sequence[Source], page: Page | None
     ) -> None:
         self.sinks: dict[str, list[Sink]] = {}
-        self._of_departed: deque[Sink] = deque(maxlen=DEPARTED_KEPT)
+        self._of_departed: deque[Finished] = deque(maxlen=DEPARTED_KEPT)
         self._settings, self._model, self._page = settings, model, page
         self._several = len(sources) > 1 or (
             page is not None and any(source.live for source in sources)
@@ -69,8 +91,8 @@ class Outputs:
             self.of(source)
 
     @property
-    def opened(self) -> list[Sink]:
-        """All sinks; of sources that have left, the last ones."""
+    def opened(self) -> list[Reporting]:
+        """All sinks; of sources that have left, what the last ones reported."""
         return [*(sink for group in self.sinks.values() for sink in group), *self._of_departed]
 
     @property
@@ -95,8 +117,8 @@ class Outputs:
         return self.sinks[source.name]
 
     def forget(self, name: str) -> None:
-        """The source has left for good."""
-        self._of_departed += self.sinks.pop(name)
+        """The source has left for good, and its sinks are closed."""
+        self._of_departed += map(Finished.of, self.sinks.pop(name))
 
     def _outs(self, source: Source) -> list[str]:
         wanted = [out for out in self._settings.out if not is_page(out)]

@@ -125,10 +125,15 @@ class Rewind:
     def take(self, now: float) -> Iterator[Footage]:
         """What is held of the time before `now`, oldest first; nothing is left."""
         self._trim(now)
-        held, self._held = self._held, deque()
+        held = self._held
+        self.clear()
+        yield from held
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        self._held = deque()
         self._starts.clear()
         self.bytes = 0
-        yield from held
 
     def _trim(self, now: float) -> None:
         while len(self._starts) > 1 and self._starts[1] <= now - self._seconds:
@@ -260,6 +265,8 @@ class EventsSink:
             for footage in [] if self._failed else self._encoder.flush():
                 self._put(footage)
         finally:
+            self._encoder.close()
+            self._rewind.clear()
             self._end_event()
 
 

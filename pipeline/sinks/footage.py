@@ -106,6 +106,11 @@ class FootageEncoder:
         self._encoder = None
         return rest
 
+    def close(self) -> None:
+        """Let go of the encoder, which holds many pictures, with what is still inside."""
+        self._encoder = None
+        self._inside.clear()
+
     def _encode(self, result: Result, begin: bool) -> list[Footage]:
         picture, before = picture_of(result), list[Footage]()
         if self._encoder is None or not self._encoder.fits(picture):

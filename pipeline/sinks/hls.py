@@ -116,6 +116,7 @@ class HlsSink:
 
     def _close(self) -> None:
         container, self._container = self._container, None
+        self._stream = self._of = None
         if container is not None:
             container.close()
 
@@ -124,6 +125,7 @@ class HlsSink:
             for footage in [] if self._failed else self._encoder.flush():
                 self._put(footage)
         finally:
+            self._encoder.close()
             self._close()
         if self.frames and not self._failed:
             self._say_it_ends()

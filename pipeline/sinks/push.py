@@ -96,6 +96,7 @@ class PushSink:
         trace: TracebackType | None,
     ) -> None:
         self._state_at_end = self._state()
+        self._encoder.close()
         self._hang_up()
 
     def write(self, result: Result) -> None:

@@ -96,4 +96,5 @@ class SegmentsSink:
             for footage in [] if self._failed else self._encoder.flush():
                 self._put(footage)
         finally:
+            self._encoder.close()
             self._recordings.close()

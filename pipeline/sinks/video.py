@@ -47,8 +47,8 @@ class VideoSink:
         if self._encoder != "libx264" and settings.encoder == "auto":
             log.warning("no libx264 in this FFmpeg; writing %s as MPEG-4 part 2", path)
         self._file: _VideoFile | None = None
+        self._facts: dict[str, Any] = {"frames_resized": 0}
         self._failed = False
-        self._sound_report = ""
 
     def __enter__(self) -> VideoSink:
         with writing(self.path):
@@ -78,23 +78,13 @@ class VideoSink:
 
     def report(self) -> dict[str, Any]:
         """Path, frames, bytes, encoder, preset, crf, resized and what became of the sound."""
-        entry = {
+        return {
             "path": self.name,
             "frames": self.frames,
             "bytes": self.path.stat().st_size if self.path.exists() else None,
             "encoder": self._encoder,
-            "frames_resized": self._file.encoder.resized if self._file else 0,
+            **(self._file.facts() if self._file else self._facts),
         }
-        if self._file is not None:
-            encoding = self._file.encoder.encoding
-            if encoding.preset:
-                entry |= {"preset": encoding.preset, "crf": encoding.crf}
-            entry |= {"x264_params": encoding.extras} if encoding.extras else {}
-            entry |= {
-                "threads": encoding.threads,
-                "audio": self._file.sound_trouble or self._sound_report,
-            }
-        return entry
 
     def _open(self, result: Result) -> _VideoFile:
         picture, time_base = picture_of(result), result.frame.time_base
@@ -108,8 +98,7 @@ class VideoSink:
         growing = self._target.live or result.frame.pts < 0
         encoder = Encoder(picture, time_base, encoding)
         container = open_container(self.path, self._settings, time_base, growing=growing)
-        sound, self._sound_report = self._sound(container.format.name)
-        return _VideoFile(container, encoder, sound)
+        return _VideoFile(container, encoder, *self._sound(container.format.name))
 
     def _sound(self, form: str) -> tuple[SoundCopy | None, str]:
         """The source's sound, or why there is none."""
@@ -125,8 +114,12 @@ class VideoSink:
         return sound, f"copied ({sound.codec})"
 
     def _finish(self) -> None:
-        if self._file is not None:
-            self._file.close(flush=not self._failed)
+        file, self._file = self._file, None  # its encoder holds many pictures
+        if file is not None:
+            try:
+                file.close(flush=not self._failed)
+            finally:
+                self._facts = file.facts()
         elif self.path.is_file() and self.path.stat().st_size == 0:
             self.path.unlink()  # no frames came: better no file than one that cannot be played
 
@@ -138,13 +131,18 @@ class _VideoFile:
         container: Where to; closed with this.
         encoder: Where the pictures come from.
         sound: Goes beside the picture; closed with this.
+        sound_facts: What `sound` is, or why there is none.
     """
 
     def __init__(
-        self, container: OutputContainer, encoder: Encoder, sound: SoundCopy | None
+        self,
+        container: OutputContainer,
+        encoder: Encoder,
+        sound: SoundCopy | None,
+        sound_facts: str,
     ) -> None:
-        self.encoder = encoder
-        self._sound = sound
+        self._encoder = encoder
+        self._sound, self._sound_facts = sound, sound_facts
         self._end = Fraction(0)
         self._container = container
         try:
@@ -156,20 +154,25 @@ class _VideoFile:
             self._close_files()
             raise
 
-    @property
-    def sound_trouble(self) -> str | None:
-        """What went wrong with the sound on the way."""
-        return self._sound.trouble if self._sound else None
+    def facts(self) -> dict[str, Any]:
+        """How it was encoded, pictures that were resized, and what became of the sound."""
+        encoding = self._encoder.encoding
+        facts: dict[str, Any] = {"frames_resized": self._encoder.resized}
+        if encoding.preset:
+            facts |= {"preset": encoding.preset, "crf": encoding.crf}
+        facts |= {"x264_params": encoding.extras} if encoding.extras else {}
+        trouble = self._sound.trouble if self._sound else None
+        return facts | {"threads": encoding.threads, "audio": trouble or self._sound_facts}
 
     def encode(self, picture: av.VideoFrame) -> None:
         """Encode and write; `picture` is not written to."""
-        self._mux(self.encoder.encode(picture))
+        self._mux(self._encoder.encode(picture))
 
     def close(self, flush: bool) -> None:
         """Write what is left inside the encoder, if `flush`, and finish the file."""
         try:
             if flush:
-                self._mux(self.encoder.flush())
+                self._mux(self._encoder.flush())
                 self._copy_sound(self._end)
         finally:
             self._close_files()

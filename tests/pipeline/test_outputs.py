@@ -1,0 +1,78 @@
+"""Outputs of sources that come and go: what remains of them, and whose place is whose."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pipeline.outputs import Outputs
+from pipeline.settings import Settings, VideoSettings
+from pipeline.sinks import open_sink
+from pipeline.sinks.encoder import Encoder
+from tests.live.kit.odd_servers import refused_url
+from tests.recording.footage import LIVE, NAMES, shot
+
+MODEL: Any = SimpleNamespace(class_names=NAMES)
+
+
+@dataclass
+class Camera:
+    """A source, as far as its outputs need to know it."""
+
+    name: str
+    url: str = "rtsp://camera"
+    rate: Fraction | None = Fraction(25)
+    media_path: Path | None = None
+    live: bool = True
+    is_images: bool = False
+
+
+def outputs_of(*names: str, out: str) -> Outputs:
+    cameras: list[Any] = [Camera(name) for name in names]
+    return Outputs(Settings(out=(out,), video=VideoSettings()), MODEL, cameras, None)
+
+
+def encoders() -> list[Encoder]:
+    gc.collect()
+    return [each for each in gc.get_objects() if isinstance(each, Encoder)]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(
+    "out", ["a.mp4", "a.mkv", "a.m3u8", "%H%M%S.mp4", "%H%M%S-{event}.mp4", "rtsp"]
+)
+def test_a_closed_sink_holds_no_encoder(tmp_path: Path, out: str, fails: bool) -> None:
+    earlier = weakref.WeakSet(encoders())
+    video = VideoSettings(preset="ultrafast")
+    sink = open_sink(refused_url() if out == "rtsp" else f"{tmp_path}/{out}", LIVE, video)
+    with suppress(AttributeError), sink:
+        for number in range(3):
+            sink.write(shot(number))
+        assert len(encoders()) == len(earlier) + 1
+        if fails:
+            sink.write(None)  # type: ignore[arg-type]
+    assert not set(encoders()) - set(earlier)
+    assert sink.report()["path"] == sink.name
+    assert "_rewind" not in vars(sink) or not vars(sink)["_rewind"].bytes
+
+
+def test_of_a_removed_source_nothing_remains_but_what_its_outputs_reported(tmp_path: Path) -> None:
+    outputs = outputs_of("door", "yard", out=f"{tmp_path}/{{source}}.mp4")
+    (sink,) = outputs.sinks["door"]
+    with sink:
+        sink.write(shot(0))
+    reported, remains = sink.report(), weakref.ref(sink)
+    outputs.forget("door")
+    del sink
+    gc.collect()
+    assert remains() is None
+    assert reported["frames"] == 1 and reported["bytes"]
+    assert [each.report() for each in outputs.opened if "door" in each.name] == [reported]
