@@ -160,11 +160,7 @@ class Channel(Generic[T]):
         """
         self._reader = threading.current_thread()
         with self._lock:
-            if self._held < at_least and not self._over():
-                self._wanted = at_least
-                with idle():
-                    self._arrived.wait_for(lambda: self._held >= at_least or self._over())
-                self._wanted = 1
+            self._wait_for(at_least)
             if within > 0 and not self._complete(limit):
                 with idle():
                     self._arrived.wait_for(lambda: self._complete(limit), timeout=within)
@@ -177,6 +173,19 @@ class Channel(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         while items := self.take(self._burst, at_least=self._burst):
             yield from items
+
+    def each(self, meanwhile: Callable[[], None], every_seconds: float) -> Iterator[T]:
+        """Iterate, and call `meanwhile` every so often, also while nothing comes."""
+        due = time.monotonic() + every_seconds
+        while True:
+            if self._wait_for(self._burst, due - time.monotonic()):
+                items = self.take(self._burst)  # all of them, without waiting
+                if not items:
+                    return
+                yield from items
+            if time.monotonic() >= due:
+                meanwhile()
+                due = time.monotonic() + every_seconds
 
     def close(self, lane: int = 0) -> None:
         """Producer: no more items on this lane; what is queued is still delivered."""
@@ -229,6 +238,19 @@ class Channel(Generic[T]):
         else:
             self._turns.popleft()
         return item
+
+    def _wait_for(self, count: int, seconds: float | None = None) -> bool:
+        """Wait until so many items or the end are there, at most `seconds`; tell if they are."""
+        with self._lock:
+            if self._held >= count or self._over():
+                return True
+            self._wanted = count
+            with idle():
+                there = self._arrived.wait_for(
+                    lambda: self._held >= count or self._over(), timeout=seconds
+                )
+            self._wanted = 1
+            return there
 
     def _over(self) -> bool:
         return self._cancelled or not self._lanes

@@ -13,10 +13,12 @@ from pipeline.graph import Graph
 from pipeline.junctions import Inlet, Outlet
 from pipeline.outputs import SinksOfSources
 from pipeline.sinks import Sink
+from pipeline.sinks.protocol import Tidying
 from pipeline.sources import Source, is_live
 from pipeline.sources.live.decoder import DecodeEffort
 from pipeline.tally import Checkout, Tally
 
+TIDY_SECONDS = 60.0  # between two times that a sink deletes what has become too old
 
 @dataclass
 class Branch:
@@ -198,8 +200,10 @@ class Roster:
             capacity=sink.capacity,
             on_drop=partial(self._tally.sink_dropped, sink.name),
         )
-        branch = Branch(channel)
-        write = branch.finished_after(checkout.write(channel, sink))
+        branch, results = Branch(channel), iter(channel)
+        if isinstance(sink, Tidying):
+            results = channel.each(sink.tidy, TIDY_SECONDS)
+        write = branch.finished_after(checkout.write(results, sink))
         self._graph.sink(
             channel, write, name=f"write {sink.name}", on_error=self._tally.sink_failed
         )

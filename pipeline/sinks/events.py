@@ -206,6 +206,10 @@ class EventsSink:
             raise
         self.frames += 1
 
+    def tidy(self) -> None:
+        """Delete files that have become too old."""
+        self._recordings.tidy()
+
     def report(self) -> dict[str, Any]:
         """Path, frames (seen and recorded), events, files, bytes and files deleted."""
         counts = {"path": self.name, "frames": self.frames, "events": self._events}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import av
 
@@ -57,6 +57,15 @@ class Sink(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+@runtime_checkable
+class Tidying(Protocol):
+    """A sink that deletes what has become too old, also while nothing is written."""
+
+    def tidy(self) -> None:
+        """Delete it; called now and then between two results, on the thread that writes."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,10 @@ class Recordings:
             self.file.write(footage)
         self._frames += 1
 
+    def tidy(self) -> None:
+        """Delete what has become too old, but never the file that is being written."""
+        self._retention.tidy(self.file.path if self.file else None)
+
     def close(self) -> None:
         """Finish the file, if there is one."""
         if self.file is None:

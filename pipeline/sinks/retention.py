@@ -49,7 +49,11 @@ class Retention:
         """Delete what is too old or too much; never the file that is being written."""
         if self._keep_seconds is None and self._keep_bytes is None:
             return
-        found = [self._look(path) for path in self._pattern.files()]
+        try:
+            found = [self._look(path) for path in self._pattern.files()]
+        except OSError as error:  # a disk may be away for a moment
+            log.warning("cannot look for old recordings: %s", error.strerror)
+            return
         oldest_first = sorted(filter(None, found), key=lambda each: each.ended)
         self._seen = {each.path: each for each in oldest_first}
         surplus = sum(each.size for each in oldest_first) - (self._keep_bytes or 0)

@@ -71,6 +71,10 @@ class SegmentsSink:
             raise
         self.frames += 1
 
+    def tidy(self) -> None:
+        """Delete files that have become too old."""
+        self._recordings.tidy()
+
     def report(self) -> dict[str, Any]:
         """Path, frames, files, bytes (of all files of this run) and files deleted."""
         return {"path": self.name, "frames": self.frames, **self._recordings.report()}

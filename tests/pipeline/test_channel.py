@@ -81,6 +81,21 @@ def test_an_item_has_not_arrived_while_its_producer_waits(in_bursts):
         assert list(channel) == [1, 2]
 
 
+@pytest.mark.parametrize("in_bursts", [False, True])
+def test_something_else_is_done_now_and_then_while_items_come_and_while_none_does(in_bursts):
+    channel, done, taken = Channel[int](2, in_bursts=in_bursts), list[int](), list[int]()
+
+    def take_all() -> None:
+        taken.extend(channel.each(lambda: done.append(len(taken)), 0.01))
+
+    with running(take_all) as failures:
+        until(lambda: len(done) > 3)
+        while len(done) < 10:
+            channel.put(1)
+        fill(channel, [2, 3, 4])
+    assert taken[-3:] == [2, 3, 4] and not failures
+
+
 def test_what_was_queued_before_the_end_is_still_delivered():
     channel = Channel[int](5)
     fill(channel, range(3))

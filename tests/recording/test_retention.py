@@ -10,10 +10,13 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.settings import RecordingSettings, VideoSettings
+from pipeline.sinks import open_sink
 from pipeline.sinks.pattern import FilePattern
 from pipeline.sinks.retention import Retention
 from pipeline.sinks.segments import SegmentsSink
+from tests.pipeline.test_roster import Line, Source
 from tests.recording.footage import LIVE, dates, look, shot
+from tests.waiting import until
 
 HOUR = 3600.0
 
@@ -164,3 +167,37 @@ def test_a_pattern_removes_only_what_is_its_own(tmp_path: Path) -> None:
         FilePattern(f"{tmp_path}/%H.mp4").remove(tmp_path / "notes.txt")
     with pytest.raises(ConfigError):
         FilePattern("%E.mp4")
+
+
+# While nothing is written
+
+OUTS = pytest.mark.parametrize("out", ["%H%M%S.mp4", "%H%M%S-{event}.mp4"])
+
+
+@OUTS
+def test_a_camera_that_shows_nothing_keeps_no_old_footage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    monkeypatch.setattr("pipeline.roster.TIDY_SECONDS", 0.05)
+    recording = RecordingSettings(keep_seconds=HOUR)
+    sink = open_sink(f"{tmp_path}/{out}", LIVE, VideoSettings(), recording=recording)
+    young = aged(tmp_path / out.replace("%H%M%S", "120000").replace("{event}", "car"), 0.9)
+    old = young.with_name(young.name.replace("12", "11"))
+    with Line(door=[sink]).running(Source("door", gap=HOUR), stays=True):  # type: ignore[list-item]
+        for _ in range(2):  # the first one may go when the sink begins
+            aged(old, 1.1)
+            until(lambda: not old.exists())
+    assert young.exists()
+
+
+@OUTS
+def test_tidying_leaves_the_file_that_is_being_written(tmp_path: Path, out: str) -> None:
+    video, recording = VideoSettings(preset="ultrafast"), RecordingSettings(keep_seconds=HOUR)
+    with open_sink(f"{tmp_path}/{out}", LIVE, video, recording=recording) as sink:
+        for number in range(60):
+            sink.write(shot(number, "car"))
+        (written,) = (path for path in tmp_path.iterdir() if path.suffix == ".mp4")
+        old = aged(written.with_stem(f"{written.stem}-1"), 2)
+        os.utime(written, (time.time() - 2 * HOUR,) * 2)
+        sink.tidy()  # type: ignore[attr-defined]
+        assert written.exists() and not old.exists()
