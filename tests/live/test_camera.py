@@ -274,6 +274,44 @@ def test_a_paused_camera_is_disconnected_and_comes_back():
     assert not watch.source.stats.failures
 
 
+def test_readers_that_hang_are_not_piled_up_by_pausing():
+    wake, openings = threading.Event(), []
+
+    def hang():
+        openings.append(time.monotonic())
+        wake.wait()
+
+    script = Script(on_open=hang)
+    script.give(*pictures(100))
+    with watched(camera(script, open_seconds=600)) as watch:
+        for pauses in range(1, 7):
+            watch.wait_for("CONNECTING")
+            until(lambda n=pauses: len(openings) == min(n, 3))
+            watch.source.pause()
+            assert watch.wait_for("PAUSED") < 0.5 + BUSY
+            watch.source.resume()
+        watch.wait_for("CONNECTING")
+        assert len(openings) == 3
+        wake.set()
+        watch.wait_for_frames(1)
+        assert len(openings) == 4
+    assert script.opened == script.closed
+    assert not watch.source.stats.failures
+
+
+def test_the_end_comes_at_once_while_readers_hang():
+    wake = threading.Event()
+    with watched(camera(Script(on_open=wake.wait), open_seconds=600)) as watch:
+        for _ in range(3):
+            watch.wait_for("CONNECTING")
+            watch.source.pause()
+            watch.wait_for("PAUSED")
+            watch.source.resume()
+        until(lambda: watch.source.stats.events[-1].detail)
+        assert watch.end() < 0.5 + BUSY / 2
+        wake.set()
+
+
 def in_backoff(script: Script) -> None:
     script.refusals += [Trouble(Cause.UNAUTHORISED, "no") for _ in range(10_000)]
 

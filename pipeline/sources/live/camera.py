@@ -150,10 +150,12 @@ class CameraSource:
             if self._is_paused:
                 self._change("PAUSED")
                 self._wait(lambda: not self._is_paused)
-                continue
-            trouble = yield from self._connected()
-            if trouble is not None:
-                self._after(trouble)
+            elif self._too_many_hang():
+                self._wait_for_orphans()
+            else:
+                trouble = yield from self._connected()
+                if trouble is not None:
+                    self._after(trouble)
 
     def _connected(self) -> Generator[Frame, None, Trouble | None]:
         """One connection, from its begin to its end; returns why it ended, if by itself."""
@@ -240,14 +242,18 @@ class CameraSource:
         detail = f"{trouble.detail}; the next attempt is in {seconds:.1f} s"
         self._change("BACKOFF", trouble.cause, detail)
         self._wait(lambda: self._is_paused, seconds)
-        self._wait_for_orphans()
+
+    def _too_many_hang(self) -> bool:
+        """Whether no other reader may be begun."""
+        self._join_orphans(0.0)
+        return len(self._orphans) >= _MOST_ORPHANS
 
     def _wait_for_orphans(self) -> None:
-        """Return when few enough readers hang."""
-        self._join_orphans(0.0)
-        if len(self._orphans) >= _MOST_ORPHANS:
-            self._wait(lambda: self._is_paused or any(box.end for _, box in self._orphans))
-            self._join_orphans(_PATIENCE_WITH_READERS)
+        """Wait until one of the readers that hang has gone, or for a pause."""
+        if self.stats.state == "PAUSED":
+            self._change("CONNECTING", detail="earlier connections have to go first")
+        self._wait(lambda: self._is_paused or any(box.end for _, box in self._orphans))
+        self._join_orphans(_PATIENCE_WITH_READERS)
 
     def _join_orphans(self, patience: float) -> None:
         """Forget those that have gone, after waiting that many seconds for them."""
