@@ -86,4 +86,6 @@ def test_a_duration_ends_a_camera_too(cameras, start_line):
     assert line.process.wait(timeout=60) == 0
     (source,) = line.report["sources"].values()
     assert adds_up(source) and source["state"] == "ENDED"
-    assert line.records()[-1]["pts_seconds"] == pytest.approx(2, abs=1.5)
+    assert line.report["wall_seconds"] >= 2.0
+    first, *_, last = (record["pts_seconds"] for record in line.records())
+    assert last - first < 2.0 + 1.0, "more than what waited on the way to the first picture"
