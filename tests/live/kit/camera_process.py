@@ -85,10 +85,17 @@ class Mount:
         damage = element.get_by_name_recurse_up("damage")
         over = threading.Event()
         media.connect("unprepared", lambda _media: over.set())
+        media.connect("prepared", self.report_when_painted)
         worker = threading.Thread(
             target=self.paint, args=(pictures, damage, self.painter, over), daemon=True
         )
         worker.start()
+
+    def report_when_painted(self, media):
+        """Have sender reports tell when a picture was made; else they tell when it was sent."""
+        line = media.get_element().get_parent()
+        _, session = line.iterate_all_by_element_factory_name("rtpbin").next()
+        session.set_property("rtcp-sync-send-time", False)
 
     def tamper(self, pad, info):
         """Lose packets and shift their timestamps; leave alone what needs neither."""

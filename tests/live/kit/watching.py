@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.sources import LiveSource, is_live, open_sources
 from tests.live.kit.painting import Painter
-from tests.live.kit.reading import Unreadable, read_painted
+from tests.live.kit.reading import Painted, Unreadable, read_painted
 from tests.waiting import until
 
 SEES_NOTHING = 1e9
@@ -27,7 +27,8 @@ class Seen:
         at: Monotonic seconds at which it was handed over.
         size_wh: Width and height.
         number: Painted in it; None if that cannot be read.
-        age: Seconds since it was painted; None likewise.
+        age: Seconds since it was painted, when it was looked at; None likewise.
+        age_at_arrival: The same when it arrived.
         fault: Mean difference from what was painted, in grey levels of 255.
     """
 
@@ -38,6 +39,7 @@ class Seen:
     size_wh: tuple[int, int]
     number: int | None
     age: float | None
+    age_at_arrival: float | None
     fault: float
 
 
@@ -121,7 +123,7 @@ class Watcher:
                 self.stats.frames_inferred += 1
                 picture = frame.picture
                 luma = picture.to_ndarray(format="gray")
-                number, age, fault = judged(luma)
+                painted, fault = judged(luma)
                 self.seen.append(
                     Seen(
                         frame.generation,
@@ -129,8 +131,9 @@ class Watcher:
                         frame.index,
                         time.monotonic(),
                         (picture.width, picture.height),
-                        number,
-                        age,
+                        painted and painted.number,
+                        painted and painted.age_seconds,
+                        painted and painted.age_at(frame.arrival),
                         fault,
                     )
                 )
@@ -142,16 +145,16 @@ class Watcher:
 _painters: dict[tuple[int, int], Painter] = {}
 
 
-def judged(luma: np.ndarray) -> tuple[int | None, float | None, float]:
-    """Number, age, and how far the picture is from what was painted under that number."""
+def judged(luma: np.ndarray) -> tuple[Painted | None, float]:
+    """What stands in the picture, and how far it is from what was painted under that number."""
     height, width = luma.shape
     try:
         painted = read_painted(luma)
     except Unreadable:
-        return None, None, SEES_NOTHING
+        return None, SEES_NOTHING
     if (width, height) not in _painters:
         _painters[width, height] = Painter(width, height)
     planes = _painters[width, height].picture(painted.number, painted.clock_ms)
     expected = np.frombuffer(planes, np.uint8)[: width * height].reshape(height, width)
     difference = np.abs(luma.astype(np.int16) - expected).mean()
-    return painted.number, painted.age_seconds, float(difference)
+    return painted, float(difference)
