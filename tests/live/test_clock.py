@@ -51,6 +51,32 @@ def test_a_jump_of_the_timestamps_moves_nothing_and_is_counted(jump):
     assert [b - a for a, b in pairwise(seconds)] == pytest.approx([STEP] * 99, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda n: 1.001 * STEP * n,  # a clock that runs fast
+        lambda n: 4 * STEP * n,  # pictures more often than announced
+        lambda n: STEP * (n + n % 2 * 2),  # every second picture handed out before its turn
+        lambda n: STEP * (n % 25),  # begins anew every second
+    ],
+    ids=["fast", "too many", "out of order", "in circles"],
+)
+def test_whatever_the_timestamps_do_the_clock_does_not_run_away(given):
+    pairs = [(given(n), STEP * n) for n in range(100_000)]
+    seconds, counts = placed(pairs)
+    assert all(-0.1 < at - arrival <= 2.2 for at, (_, arrival) in zip(seconds, pairs, strict=True))
+    assert counts["pts_jump"] or counts["clock_fast"]
+
+
+def test_a_clock_that_is_a_little_fast_is_followed_nearly_always():
+    pairs = [(1.001 * STEP * n, STEP * n) for n in range(100_000)]
+    seconds, counts = placed(pairs)
+    distances = [b - a for a, b in pairwise(seconds)]
+    assert min(distances) > STEP / 3
+    assert sum(abs(distance - 1.001 * STEP) < 1e-4 for distance in distances) > 99_500
+    assert set(counts) == {"clock_fast"} and counts["clock_fast"] < 500
+
+
 def test_a_silence_is_no_jump_when_the_timestamps_agree():
     seconds, counts = placed([(0.0, 0.0), (45.0, 45.0), (45.04, 45.04)])
     assert seconds == pytest.approx([0, 45, 45.04], abs=1e-3)

@@ -28,6 +28,8 @@ class LiveClock:
     camera's timestamps say the distances. A timestamp that goes back, or farther ahead than the
     time that passed, is a jump: the clock is set anew, so that this distance is the one between
     the arrivals, and ``pts_jump`` counted. Missing and repeated timestamps are replaced likewise.
+    A camera whose clock runs fast is followed at half speed, and ``clock_fast`` counted, whenever
+    it has got too far ahead of the arrivals; where it runs slow, see `Lateness`.
 
     Attributes:
         settings: How often the clock was set.
@@ -62,6 +64,9 @@ class LiveClock:
             if self._shift is None or self._jumped(given, waited):
                 self._shift = seconds - given
                 self.settings += 1
+            elif given + self._shift > arrival - self._epoch + _AHEAD_SECONDS:
+                self._count("clock_fast")
+                self._shift = self._seconds + min(given - self._given, waited / 2) - given
             self._given, seconds = given, given + self._shift
         self._seconds, self._arrival = seconds, arrival
         return self._rising(seconds)
