@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.errors import ConfigError
 from pipeline.model_file import ModelFile
 from pipeline.report import Reporting
 from pipeline.settings import Settings
@@ -82,6 +83,7 @@ class Outputs:
     ) -> None:
         self.sinks: dict[str, list[Sink]] = {}
         self._of_departed: deque[Finished] = deque(maxlen=DEPARTED_KEPT)
+        self._taken: dict[str, str] = {}  # files by their paths, and the sources they are of
         self._settings, self._model, self._page = settings, model, page
         self._several = len(sources) > 1 or (
             page is not None and any(source.live for source in sources)
@@ -101,7 +103,11 @@ class Outputs:
         return any(sink.wants_picture for group in self.sinks.values() for sink in group)
 
     def of(self, source: Source) -> list[Sink]:
-        """The sinks of one source, opened at the first call; none writes over an input."""
+        """The sinks of one source, opened at the first call; none writes over an input.
+
+        Raises:
+            ConfigError: They cannot be, or another source has or had one of their files.
+        """
         if source.name not in self.sinks:
             sinks = open_sinks(
                 self._outs(source),
@@ -111,6 +117,7 @@ class Outputs:
                 self._inputs,
                 self._settings.recording,
             )
+            self._claim([sink.name for sink in sinks if is_file(sink.name)], source.name)
             if self._page:
                 sinks.append(self._page.sink(target_of(source, self._model.class_names)))
             self.sinks[source.name] = sinks
@@ -119,6 +126,16 @@ class Outputs:
     def forget(self, name: str) -> None:
         """The source has left for good, and its sinks are closed."""
         self._of_departed += map(Finished.of, self.sinks.pop(name))
+
+    def _claim(self, paths: Sequence[str], source: str) -> None:
+        """Have files belong to a source for good: what it wrote stays when it has left."""
+        for path in paths:
+            if (owner := self._taken.get(path, source)) != source:
+                raise ConfigError(
+                    f"out: the sources {owner!r} and {source!r} would both write {path!r}; "
+                    "give one of them another name"
+                )
+        self._taken |= dict.fromkeys(paths, source)
 
     def _outs(self, source: Source) -> list[str]:
         wanted = [out for out in self._settings.out if not is_page(out)]
@@ -133,6 +150,11 @@ class Outputs:
 def is_page(out: str) -> bool:
     """Tell whether an output is the page, which all sources share."""
     return out.startswith("http://")
+
+
+def is_file(out: str) -> bool:
+    """Tell whether an output is a file or a folder, which no two sources can share."""
+    return "://" not in out and not out.startswith("null:")
 
 
 def one_for_each(out: str) -> str:

@@ -105,7 +105,7 @@ class HlsSink:
             "hls_delete_threshold": "2",  # pieces kept for players that hold an older list
             "hls_flags": "delete_segments+append_list+omit_endlist+independent_segments"
             "+program_date_time+temp_file",
-            "hls_segment_filename": f"{folder}/{stem}%d.ts",
+            "hls_segment_filename": f"{folder}/{stem}-%d.ts",
         }
         self._container = av.open(
             str(self.path), "w", format="hls", container_options=options, io_open=_open_file
@@ -138,7 +138,7 @@ class HlsSink:
 
     def _pieces(self) -> list[Path]:
         """The pieces on the disk, also half-written ones; nothing else."""
-        name = re.compile(rf"{re.escape(self.path.stem)}\d+\.ts(\.tmp)?")
+        name = re.compile(rf"{re.escape(self.path.stem)}-\d+\.ts(\.tmp)?")
         entries = os.scandir(self.path.parent) if self.path.parent.is_dir() else ()
         return [Path(entry.path) for entry in entries if name.fullmatch(entry.name)]
 

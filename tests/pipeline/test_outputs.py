@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.errors import ConfigError
 from pipeline.outputs import Outputs
 from pipeline.settings import Settings, VideoSettings
 from pipeline.sinks import open_sink
@@ -76,3 +77,28 @@ def test_of_a_removed_source_nothing_remains_but_what_its_outputs_reported(tmp_p
     assert remains() is None
     assert reported["frames"] == 1 and reported["bytes"]
     assert [each.report() for each in outputs.opened if "door" in each.name] == [reported]
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".jsonl", "/", ".m3u8", "-%H%M.mp4", "-{event}.mkv"])
+def test_two_sources_whose_names_become_one_file_name_are_refused(
+    tmp_path: Path, ending: str
+) -> None:
+    out = f"{tmp_path}/{{source}}{ending}"
+    with pytest.raises(ConfigError, match="'front:door' and 'front_door' would both write"):
+        outputs_of("front:door", "front_door", out=out)
+    assert len(outputs_of("front_door", "front-door", out=out).opened) == 2
+
+
+def test_the_files_of_a_source_that_has_left_are_not_written_over(tmp_path: Path) -> None:
+    outputs = outputs_of("front:door", "yard", out=f"{tmp_path}/{{source}}.jsonl")
+    outputs.forget("front:door")
+    joining: Any = Camera("front_door")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="give one of them another name"):
+            outputs.of(joining)
+    assert list(outputs.sinks) == ["yard"]
+
+
+def test_what_sources_can_share_they_share() -> None:
+    for out in ("mqtt://localhost/boxes", "srt://host:8890?streamid=publish:{source}"):
+        assert len(outputs_of("front:door", "front_door", out=out).opened) == 2

@@ -56,7 +56,7 @@ def played(path: Path) -> list[int]:
 
 def test_the_list_names_the_newest_pieces_and_others_are_deleted(tmp_path: Path) -> None:
     report = write(tmp_path / "index.m3u8", range(250))
-    assert listed(tmp_path / "index.m3u8") == [f"index{n}.ts" for n in range(6, 10)]
+    assert listed(tmp_path / "index.m3u8") == [f"index-{n}.ts" for n in range(6, 10)]
     left = sorted(tmp_path.glob("*.ts"))
     assert len(left) <= 4 + 3 and report["files"] == len(left) and report["frames"] == 250
     assert not list(tmp_path.glob("*.tmp"))
@@ -95,7 +95,7 @@ def test_another_run_goes_on_with_the_list(tmp_path: Path) -> None:
     path = tmp_path / "index.m3u8"
     write(path, range(100))
     write(path, range(100, 150))
-    assert listed(path) == [f"index{n}.ts" for n in range(2, 6)]
+    assert listed(path) == [f"index-{n}.ts" for n in range(2, 6)]
     assert path.read_text().count("#EXT-X-ENDLIST") == 1
     assert "#EXT-X-MEDIA-SEQUENCE:2\n" in path.read_text()
     assert played(path) == [*range(50, 150)]
@@ -133,12 +133,21 @@ def test_a_killed_run_leaves_a_list_that_plays_and_the_next_one_tidies_up(tmp_pa
         os.kill(process.pid, signal.SIGKILL)
     before = [n for name in listed(path) for n in look(tmp_path / name)[0]]
     assert len(before) >= 75 and before == [*range(before[0], before[0] + len(before))]
-    (tmp_path / "index999.ts").write_text("left behind")
-    (tmp_path / "index5.txt").write_text("precious")
+    (tmp_path / "index-999.ts").write_text("left behind")
+    (tmp_path / "index-5.txt").write_text("precious")
     write(path, range(200, 225))
     assert played(path)[-25:] == [*range(200, 225)] and len(listed(path)) == 4
-    assert not (tmp_path / "index999.ts").exists() and (tmp_path / "index5.txt").exists()
+    assert not (tmp_path / "index-999.ts").exists() and (tmp_path / "index-5.txt").exists()
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_lists_in_one_folder_leave_each_others_pieces_alone(tmp_path: Path) -> None:
+    for name in ("cam11", "cam1-1", "cam"):
+        write(tmp_path / f"{name}.m3u8", range(60))
+    write(tmp_path / "cam1.m3u8", range(60, 200), hls_seconds=0.5, hls_pieces=20)
+    for name in ("cam11", "cam1-1", "cam"):
+        assert played(tmp_path / f"{name}.m3u8") == [*range(60)]
+    assert played(tmp_path / "cam1.m3u8") == [*range(60, 200)]
 
 
 def test_a_file_that_is_no_playlist_is_not_written_over(tmp_path: Path) -> None:
