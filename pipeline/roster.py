@@ -20,6 +20,7 @@ from pipeline.tally import Checkout, Tally
 
 TIDY_SECONDS = 60.0  # between two times that a sink deletes what has become too old
 
+
 @dataclass
 class Branch:
     """The way to one sink.

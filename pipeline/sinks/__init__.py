@@ -2,9 +2,9 @@
 
 ``.mp4`` and ``.mkv`` annotated video, ``.jsonl`` detections, a folder (a path that ends with
 ``/`` or has no ending) pictures, ``null:`` nothing; ``mqtt://``, ``redis://`` and ``kafka://``
-(and with TLS ``mqtts://``, ``rediss://``) tell a broker. A video whose name holds ``%H`` and the
-like is a row of recordings, one with ``{event}`` a recording for each event; ``.m3u8`` is a
-playlist for browsers; ``rtsp://``, ``rtmp://`` and ``srt://`` send video to a server.
+(and with TLS ``mqtts://``, ``rediss://``) tell a broker. A video or ``.jsonl`` whose name holds
+``%H`` and the like is a row of files, a video with ``{event}`` a file for each event; ``.m3u8`` is
+a playlist for browsers; ``rtsp://``, ``rtmp://`` and ``srt://`` send video to a server.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pipeline.sinks.brokers import open_broker_sink
 from pipeline.sinks.events import EventsSink
 from pipeline.sinks.hls import HlsSink
 from pipeline.sinks.images import ImagesSink
+from pipeline.sinks.journal import JournalSink
 from pipeline.sinks.null import NullSink
 from pipeline.sinks.pattern import FilePattern, fit_for_a_name, is_pattern
 from pipeline.sinks.protocol import Sink, SinkTarget, writing
@@ -128,7 +129,7 @@ def open_sink(
         shown = re.sub(r"//.*@", "//***@", out)  # a password in there is not to be shown
         raise ConfigError(f"out: no sink for {shown!r}; known are {KNOWN}")
     suffix, inputs = Path(out).suffix.lower(), [*inputs, *filter(None, [target.media_path])]
-    if is_pattern(out) and suffix in {".mp4", ".mkv"}:
+    if is_pattern(out) and suffix in {".mp4", ".mkv", ".jsonl"}:
         return _open_recording(out, target, video, inputs, recording)
     path = Path(expanded(out, target.name))
     is_folder = not suffix or out.endswith(("/", os.sep))
@@ -179,11 +180,14 @@ def _open_recording(
     recording: RecordingSettings,
 ) -> Sink:
     """A row of files; nothing that is read may be deleted with the old ones."""
-    text = expanded(out, target.name.replace("%", "%%"), also=["event"])
+    is_video = not out.lower().endswith(".jsonl")
+    text = expanded(out, target.name.replace("%", "%%"), also=["event"] if is_video else [])
     pattern = FilePattern(text, recording.event_classes or target.class_names)
     for given in inputs:
         if pattern.matches(given):
             raise ConfigError(f"out: {out!r} also means the input {str(given)!r}; choose another")
+    if not is_video:
+        return JournalSink(pattern, target, recording)
     if pattern.is_on_event:
         return EventsSink(pattern, target, video, recording)
     return SegmentsSink(pattern, target, video, recording)

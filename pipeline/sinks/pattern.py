@@ -69,6 +69,18 @@ class FilePattern:
             if not os.access(self.folder, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
+    def named(self, date: float, event: str = "") -> Path:
+        """The file that tells `date` (seconds since 1970), if no other has its name."""
+        moment = datetime.fromtimestamp(date).astimezone()
+
+        def filled(piece: re.Match[str]) -> str:
+            conversion, is_event, literal = piece.groups()
+            if is_event:
+                return fit_for_a_name(event)
+            return str(literal) if conversion is None else moment.strftime(f"%{conversion}")
+
+        return Path(_PIECE.sub(filled, self.text))
+
     def create(self, date: float, event: str = "") -> Path:
         """Make a new, empty file whose name tells `date` (seconds since 1970).
 
@@ -78,7 +90,7 @@ class FilePattern:
         Raises:
             SinkError: It cannot be made.
         """
-        wanted = self._named(date, event)
+        wanted = self.named(date, event)
         path, count = wanted, 0
         with writing(wanted):
             wanted.parent.mkdir(parents=True, exist_ok=True)
@@ -124,17 +136,6 @@ class FilePattern:
                 yield from self._below(folder / entry.name, parts[1:])
             elif len(parts) == 1 and entry.is_file(follow_symlinks=False):
                 yield folder / entry.name
-
-    def _named(self, date: float, event: str) -> Path:
-        moment = datetime.fromtimestamp(date).astimezone()
-
-        def filled(piece: re.Match[str]) -> str:
-            conversion, is_event, literal = piece.groups()
-            if is_event:
-                return fit_for_a_name(event)
-            return str(literal) if conversion is None else moment.strftime(f"%{conversion}")
-
-        return Path(_PIECE.sub(filled, self.text))
 
     def _expression(self, part: str, events: str) -> str:
         """The regular expression of one folder or file."""

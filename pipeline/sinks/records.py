@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,8 @@ import numpy as np
 
 from pipeline.frame import Result
 from pipeline.sinks.protocol import SinkTarget, finishing, writing
+
+_BLOCK = 1 << 16  # bytes that are looked through at once
 
 
 def record(result: Result, class_names: Sequence[str]) -> dict[str, Any]:
@@ -40,8 +43,8 @@ def record(result: Result, class_names: Sequence[str]) -> dict[str, Any]:
 class JsonLinesSink:
     """Write a `record` a frame; every line is complete and on its way to the disk when it counts.
 
-    A line is handed to the system whole and at once, so whoever kills the process loses nothing
-    of what was written before. A line that did not fit on a full disk is taken back.
+    A recording's records take the place of what was there. Those of a camera follow it: nothing
+    brings back what earlier runs saw.
     """
 
     wants_picture = False
@@ -51,13 +54,11 @@ class JsonLinesSink:
     def __init__(self, path: Path, target: SinkTarget) -> None:
         self.path, self.name = path, str(path)
         self.frames = 0
-        self._class_names = target.class_names
-        self._file: FileIO | None = None
-        self._bytes = 0
+        self._class_names, self._append = target.class_names, target.live
+        self._file: LinesFile | None = None
 
     def __enter__(self) -> JsonLinesSink:
-        with writing(self.path):
-            self._file = FileIO(self.path, "w")
+        self._file = LinesFile(self.path, append=self._append)
         return self
 
     def __exit__(
@@ -66,31 +67,73 @@ class JsonLinesSink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with finishing(error), writing(self.path):
-            self._close()
+        with finishing(error):
+            if self._file is not None:
+                self._file.close()
 
     def write(self, result: Result) -> None:
         """Append one line."""
-        line = json.dumps(record(result, self._class_names), ensure_ascii=False) + "\n"
-        with writing(self.path):
-            self._append(line.encode())
+        assert self._file is not None, "write() outside of the with block"
+        self._file.write(record(result, self._class_names))
         self.frames += 1
 
     def report(self) -> dict[str, Any]:
         """Path, frames, bytes."""
-        return {"path": self.name, "frames": self.frames, "bytes": self._bytes}
+        written = self._file.bytes if self._file else 0
+        return {"path": self.name, "frames": self.frames, "bytes": written}
 
-    def _append(self, line: bytes) -> None:
-        assert self._file is not None, "write() outside of the with block"
+
+class LinesFile:
+    """A file of JSON lines that is being written; `SinkError` when that fails.
+
+    A line is handed to the system whole and at once, so whoever kills the process loses nothing
+    of what was written before. A line that did not fit on a full disk is taken back.
+
+    Args:
+        path: Where to.
+        append: Go on behind what is there; a line that has no end is cut off first.
+
+    Attributes:
+        bytes: Written so far, by this run.
+    """
+
+    def __init__(self, path: Path, *, append: bool) -> None:
+        self.path, self.bytes = path, 0
+        with writing(path):
+            if append and path.is_file():
+                _cut_torn_line(path)
+            self._file = FileIO(path, "a" if append else "w")
+            self._start = self._file.tell() if self._file.seekable() else 0
+
+    def write(self, entry: Mapping[str, Any]) -> None:
+        """Append one line."""
+        line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
         rest = memoryview(line)
-        while rest:  # a disk that fills up may take a part, and refuse the rest next time
-            rest = rest[self._file.write(rest) or 0 :]
-        self._bytes += len(line)
+        with writing(self.path):
+            while rest:  # a disk that fills up may take a part, and refuse the rest next time
+                rest = rest[self._file.write(rest) or 0 :]
+        self.bytes += len(line)
 
-    def _close(self) -> None:
-        if self._file is None:
+    def close(self) -> None:
+        """Finish the file; harmless when done twice."""
+        if self._file.closed:
             return
-        file, self._file = self._file, None
-        with file:
-            if file.seekable() and file.tell() > self._bytes:
-                file.truncate(self._bytes)
+        end = self._start + self.bytes
+        with writing(self.path), self._file as file:
+            if file.seekable() and file.tell() > end:
+                file.truncate(end)
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Cut off what follows the last end of a line: a machine went down while it was written."""
+    with path.open("rb+") as file:
+        end = last = file.seek(0, os.SEEK_END)
+        while last:
+            start = max(0, last - _BLOCK)
+            file.seek(start)
+            found = file.read(last - start).rfind(b"\n")
+            last = start + found + 1 if found >= 0 else start
+            if found >= 0:
+                break
+        if last < end:
+            file.truncate(last)
