@@ -54,7 +54,7 @@ from pipeline.report import (
 )
 from pipeline.roster import Roster, any_live
 from pipeline.settings import DetectionSettings, Settings
-from pipeline.sources import Source, open_sources
+from pipeline.sources import Source, close_sources, open_sources
 from pipeline.tally import Tally
 from pipeline.title import hide_secrets
 from pipeline.zones import count_in_zones, zones_of
@@ -162,8 +162,7 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
             decoder_threads=settings.decoder_threads,
             live=settings.live,
         )
-        for source in sources:
-            stack.callback(source.close)
+        stack.callback(close_sources, sources)
         control = LineControl(settings, model)
         page = stack.enter_context(page_of(settings, control, console))
         outputs = Outputs(settings, model, sources, page)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
@@ -29,7 +30,9 @@ from pipeline.sources.opening import without_secret
 from pipeline.sources.recorded import RecordedSource
 from pipeline.sources.synthetic import EXAMPLE, StreetSource
 
-__all__ = ["LiveSource", "Source", "is_live", "open_sources"]
+__all__ = ["LiveSource", "Source", "close_sources", "is_live", "open_sources"]
+
+_FAREWELL_SECONDS = 2.0  # for connections to be ended in order
 
 
 class Source(Protocol):
@@ -85,6 +88,10 @@ class LiveSource(Source, Protocol):
 
     def set_effort(self, effort: DecodeEffort) -> None:
         """Decode with that much effort from now on."""
+        ...
+
+    def join(self, seconds: float) -> None:
+        """Wait at most so long for the connections of a source that has ended."""
         ...
 
 
@@ -146,6 +153,15 @@ def open_sources(
             source.close()
         raise
     return sources
+
+
+def close_sources(sources: Sequence[Source]) -> None:
+    """Let go of all that have ended; their cameras have a moment to be left, all the same one."""
+    for source in sources:
+        source.close()
+    deadline = time.monotonic() + _FAREWELL_SECONDS
+    for source in filter(is_live, sources):
+        source.join(max(0.0, deadline - time.monotonic()))
 
 
 def _plan(url: str, limits: Limits, decoder_threads: int) -> list[tuple[str, Opener]]:

@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.frame import Frame
 from pipeline.graph import Background, background
 from pipeline.settings import LiveSettings
+from pipeline.sources import close_sources
 from pipeline.sources.delivery import Limits
 from pipeline.sources.live import CameraSource
 from pipeline.sources.live.backoff import Backoff
@@ -170,7 +171,7 @@ def watched(source: CameraSource) -> Iterator[Watched]:
     finally:
         source.end()
         assert watch.returned.wait(30), "frames() did not return"
-        source.close()
+        close_sources([source])
     watch.check()
 
 

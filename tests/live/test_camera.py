@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,11 +16,11 @@ import pytest
 
 from pipeline.errors import CameraUnreachable
 from pipeline.settings import LiveSettings
-from pipeline.sources import open_sources
-from pipeline.sources.live import Cause, DecodeEffort, watchdog
+from pipeline.sources import close_sources, open_sources
+from pipeline.sources.live import CameraSource, Cause, DecodeEffort, watchdog
 from pipeline.sources.live.causes import Trouble
 from tests.live.kit.odd_servers import SilentServer, refused_url
-from tests.live.scripted import Script, camera, ended, refused, watched
+from tests.live.scripted import Script, Watched, camera, ended, refused, watched
 from tests.waiting import until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -310,6 +312,56 @@ def test_the_end_comes_at_once_while_readers_hang():
         until(lambda: watch.source.stats.events[-1].detail)
         assert watch.end() < 0.5 + BUSY / 2
         wake.set()
+
+
+@contextmanager
+def hanging(count: int) -> Iterator[list[CameraSource]]:
+    """Cameras that have ended, and whose readers hang until the block is left."""
+    wake, sources = threading.Event(), []
+    for _ in range(count):
+        source = camera(Script(on_open=wake.wait), open_seconds=600)
+        watch = Watched(source)
+        watch.wait_for("CONNECTING")
+        watch.end()
+        sources.append(source)
+    try:
+        yield sources
+    finally:
+        wake.set()
+        close_sources(sources)
+
+
+def test_who_leaves_a_camera_whose_reader_hangs_does_not_wait():
+    with hanging(6) as sources:
+        begin = time.monotonic()
+        for source in sources:
+            source.close()
+        assert time.monotonic() - begin < BUSY, "not a moment, and not six of them"
+
+
+def test_the_way_out_has_one_moment_for_all_cameras_whose_readers_hang():
+    with hanging(6) as sources:
+        begin = time.monotonic()
+        close_sources(sources)
+        assert time.monotonic() - begin < 2.0 + BUSY, "not six times two seconds"
+
+
+def test_the_way_out_waits_for_a_reader_that_comes_back(monkeypatch):
+    monkeypatch.setattr("pipeline.sources._FAREWELL_SECONDS", 30.0)
+    opened, wake = threading.Event(), threading.Event()
+
+    def hang():
+        opened.set()
+        wake.wait()
+
+    script = Script(on_open=hang)
+    watch = Watched(camera(script, open_seconds=600))
+    assert opened.wait(30)
+    watch.end()
+    leaving = threading.Timer(0.3, wake.set)
+    leaving.start()
+    close_sources([watch.source])
+    assert script.opened == script.closed == 1
 
 
 def in_backoff(script: Script) -> None:

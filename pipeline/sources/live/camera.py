@@ -140,9 +140,12 @@ class CameraSource:
         self._effort.level = effort
 
     def close(self) -> None:
-        """End, and wait a moment for readers that can be had back; harmless when done twice."""
+        """End, without waiting for readers; harmless when done twice."""
         self.end()
-        self._join_orphans(2.0)
+
+    def join(self, seconds: float) -> None:
+        """Wait at most so long for the readers of a source that has ended."""
+        self._join_orphans(seconds)
 
     def _connections(self) -> Iterator[Frame]:
         """One after the other, with what lies between."""
