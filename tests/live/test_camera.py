@@ -422,19 +422,24 @@ leave(7)
 """
 
 
+@contextmanager
+def hanging_program(url: str) -> Iterator[subprocess.Popen[str]]:
+    """A program that reads a camera; killed, if it has to be, at the end of the block."""
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", PROGRAM, url]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def test_a_program_ends_in_time_though_its_reader_hangs_in_the_network():
     """`end` is called by a signal's handler, in the thread that waits in `frames`."""
-    with SilentServer() as server:
-        process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, server.url()],
-            cwd=REPOSITORY,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    with SilentServer() as server, hanging_program(server.url()) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        until(lambda: server.connections == 1)
+        until(lambda: server.connections == 1, within=90)
         begin = time.monotonic()
         process.send_signal(signal.SIGTERM)
         out, errors = process.communicate(timeout=60)

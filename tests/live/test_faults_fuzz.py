@@ -58,6 +58,7 @@ def mangled(content: bytes, chance: random.Random) -> bytes:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_mangled_stream_gives_pictures_or_a_named_failure(make_clip, name):
     file, kind, options = FORMATS[name]
