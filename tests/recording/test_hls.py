@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ from pathlib import Path
 from tests.recording.test_hls import shot, sink_for
 with sink_for(Path({out!r})) as sink:
     for number in count():
-        sink.write(shot(number % 250))
+        sink.write(shot(number))
         print(number, flush=True)
 """
 
@@ -132,7 +133,7 @@ def test_a_killed_run_leaves_a_list_that_plays_and_the_next_one_tidies_up(tmp_pa
             pass
         os.kill(process.pid, signal.SIGKILL)
     before = [n for name in listed(path) for n in look(tmp_path / name)[0]]
-    assert len(before) >= 75 and before == [*range(before[0], before[0] + len(before))]
+    assert len(before) >= 75 and all((b - a) % 256 == 1 for a, b in pairwise(before))
     (tmp_path / "index-999.ts").write_text("left behind")
     (tmp_path / "index-5.txt").write_text("precious")
     write(path, range(200, 225))
