@@ -33,7 +33,7 @@ from pipeline.control import LineControl, RunningLine
 from pipeline.detect import Shown, detect, low_threshold
 from pipeline.engines import Engine, EngineWatch, infer, load_engine
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.garbage import Garbage
+from pipeline.garbage import Garbage, keep_memory_together
 from pipeline.governor import Governor
 from pipeline.graph import Graph, any_in_background
 from pipeline.metrics import StageStats
@@ -78,7 +78,7 @@ def stream(
     live = any_live(sources)
     shown = Shown(model, settings.detection)
     zones = zones_of(settings.zones, model.class_names, None if control else tally.sources)
-    with Graph(in_bursts=not live) as graph, stop.ends(graph), Garbage(cameras=live) as garbage:
+    with Graph(in_bursts=not live) as graph, stop.ends(graph), Garbage() as garbage:
         inlet = graph.inlet(capacity=max(4, engine.batch), on_error=tally.source_failed)
         # One camera's frame is taken when the engine is free; with several, one more is at hand.
         slots = graph.slots(engine.in_flight + (len(sources) > 1)) if live else None
@@ -163,6 +163,8 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
             live=settings.live,
         )
         stack.callback(close_sources, sources)
+        if any_live(sources):
+            keep_memory_together()
         control = LineControl(settings, model)
         page = stack.enter_context(page_of(settings, control, console))
         outputs = Outputs(settings, model, sources, page)

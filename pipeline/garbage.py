@@ -11,7 +11,20 @@ from typing import Self
 
 _EVERY_SECONDS = 10.0
 _LARGE_BYTES = 256 << 10  # a block; pictures are, and what is made for one call is not
-_M_MMAP_THRESHOLD = -3  # of glibc's mallopt
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's mallopt
+
+
+def keep_memory_together() -> None:
+    """Have glibc waste none, before a line starts that is to run for months; it stays so.
+
+    It gives every thread a heap of its own, and puts large blocks into these as soon as it has
+    seen some, because both is a little faster. But what decoders of many sizes leave there lies
+    between what is still used, and with cameras that come and go the process would grow by tens
+    of megabytes an hour. Now there is one heap, and every picture is mapped by itself.
+    """
+    mallopt = _of_glibc("mallopt")
+    mallopt(_M_ARENA_MAX, 1)
+    mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 class Garbage:
@@ -22,20 +35,12 @@ class Garbage:
     (PyAV's pictures with side data, exceptions) keep megabytes until then. What was there before
     is set aside, so that a collection takes a millisecond and holds up no frame.
 
-    *Memory.* What decoders of many sizes leave behind lies between what is still used; glibc
-    keeps it, and would grow by tens of megabytes an hour with cameras that come and go. So it is
-    asked for what is free now and then, and, for cameras, to map each picture by itself, which
-    it does at first but gives up for the sake of speed.
-
-    Args:
-        cameras: Whether the line is to run for months.
+    *Memory.* What glibc holds free is given back to the system.
     """
 
-    def __init__(self, *, cameras: bool) -> None:
+    def __init__(self) -> None:
         self._due = 0.0
         self._trim = _of_glibc("malloc_trim")
-        if cameras:
-            _of_glibc("mallopt")(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
     def __enter__(self) -> Self:
         gc.freeze()
