@@ -17,17 +17,19 @@ pytest.importorskip("fastapi")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_line_that_is_too_slow_for_its_budget_gives_up_frame_rate_and_takes_it_back(
     cameras: Any, start_slow_line: Callable[..., Line]
 ) -> None:
-    """Calls of 165 ms for a picture every 143 ms: each waits for a call, and then for its own.
+    """Calls of 185 ms for a picture every 167 ms: each waits for a call, and then for its own.
 
-    That is some 300 ms. With fewer pictures none has to wait, and the way takes some 190 ms.
+    That is some 340 ms. With fewer pictures none has to wait, and the way takes some 210 ms. A
+    busy machine may cost more than the first concession, and each takes a while to be taken back.
     """
-    camera = cameras.add(size=(160, 120), fps=7)
+    camera = cameras.add(size=(160, 120), fps=6)
     page = PageOfLine()
-    budget = ["--latency-budget", "250"]
-    line = start_slow_line([camera.url], call_ms=165, out=[page.url], settings=budget)
+    budget = ["--latency-budget", "280"]
+    line = start_slow_line([camera.url], call_ms=185, out=[page.url], settings=budget)
 
     def given_up() -> str:
         return str((page.state()["latency_budget"] or {}).get("given_up", "nothing"))
@@ -35,15 +37,15 @@ def test_a_line_that_is_too_slow_for_its_budget_gives_up_frame_rate_and_takes_it
     until(page.is_ready, 60, "the page")
     until(lambda: given_up() != "nothing", 30, "a concession")
     # It missed every window up to here, so this many were kept since.
-    until(lambda: (page.state()["latency_budget"]["kept"] or 0) > 0.6, 40, "a budget that is kept")
+    until(lambda: (page.state()["latency_budget"]["kept"] or 0) > 0.6, 90, "a budget that is kept")
     assert given_up() != "nothing"
     (source,) = page.state()["sources"]
     assert source["fps"] < 0.8 * source["offered_fps"]
     assert source["frames_dropped"]["latency_budget"] > 0
 
     line.slow_down(call_ms=5)
-    until(lambda: given_up() == "nothing", 60, "everything taken back")
-    line.wait_records(20)  # of 7 a second
+    until(lambda: given_up() == "nothing", 120, "everything taken back")
+    line.wait_records(20)  # of 6 a second
     refused = page.state()["sources"][0]["frames_dropped"]["latency_budget"]
     line.wait_records(10)
     assert page.state()["sources"][0]["frames_dropped"]["latency_budget"] == refused
@@ -53,7 +55,7 @@ def test_a_line_that_is_too_slow_for_its_budget_gives_up_frame_rate_and_takes_it
     told = line.report["latency_budget"]
     assert told["given_up"] == "nothing"
     assert told["seconds_given_up"]["a quarter of the frame rate"] > 2
-    assert "latency budget of 250 ms: kept " in line.words
+    assert "latency budget of 280 ms: kept " in line.words
     assert "given up: a quarter of the frame rate for " in line.words
 
 
