@@ -15,6 +15,7 @@ from pipeline.metrics import LatencyHistogram, SourceStats
 from pipeline.sources.live.decoder import DecodeEffort
 
 WINDOW_SECONDS = 2.0  # between two judgements at least; long enough for a concession to show
+LONGEST_SECONDS = 10.0  # while nothing is given up: an outage would spoil the rate that is measured
 FEWEST_FRAMES = 8  # that a judgement is based on
 ROOM = 0.6  # of the budget; below it there may be room for what was given up
 Counts = dict[str, tuple[LatencyHistogram, int]]  # latency and frames of each source so far
@@ -104,10 +105,11 @@ class Governor:
         if self._budget_ms is None or now - self._judged < WINDOW_SECONDS:
             return
         latency, fps, measured = self._measure(now - self._judged)
-        if 0 < latency.count < FEWEST_FRAMES:
+        enough = latency.count >= FEWEST_FRAMES
+        if not enough and latency.count and (self._level or now - self._judged < LONGEST_SECONDS):
             return  # slow cameras: the window grows until there is enough to judge by
         self._judged, self._earlier = now, measured
-        if not latency.count:
+        if not enough:
             return
         share = (latency.percentile_ms(95) or 0.0) / self._budget_ms
         self._windows += 1

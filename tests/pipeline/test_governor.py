@@ -90,6 +90,18 @@ def test_everything_is_taken_back_from_slow_cameras_too(fps):
     assert line.fps == fps
 
 
+def test_an_outage_does_not_make_a_camera_look_slow():
+    line = Line(budget_ms=200)
+    line.run(2.1, {0: 50})
+    line.run(0.2, {0: 50})  # too little to judge by, and then nothing comes for a minute
+    for _ in range(300):
+        line.now += 0.2
+        line.governor.update()
+    line.run(5, {0: 900})
+    assert line.governor.given_up is not LADDER[0]
+    assert line.fps > 25 * LADDER[-1].rate
+
+
 def test_what_had_to_be_given_up_again_is_left_alone_for_longer_each_time():
     line = Line(budget_ms=200)
     changes, before = list[float](), line.fps
