@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pipeline import strict_yaml
 from pipeline.errors import ConfigError
+from pipeline.redaction import without_secrets, without_stream_key
 from pipeline.settings import Settings, Within
 
 S = TypeVar("S")
@@ -73,15 +74,10 @@ def dump_settings(settings: Settings) -> str:
     """
     shown = replace(
         settings,
-        sources=tuple(map(_without_secrets, settings.sources)),
-        out=tuple(map(_without_secrets, settings.out)),
+        sources=tuple(map(without_secrets, settings.sources)),
+        out=tuple(without_stream_key(without_secrets(out)) for out in settings.out),
     )
     return "\n".join(_lines(shown, "")) + "\n"
-
-
-def _without_secrets(url: str) -> str:
-    login_hidden = re.sub(r"(?<=://).*@", "***@", url)  # too much rather than too little
-    return re.sub(r"(?i)((?:token|pass\w*|pwd|secret|key)=)[^&#]*", r"\1***", login_hidden)
 
 
 def _read_override(word: str) -> Any:

@@ -16,10 +16,10 @@ from fractions import Fraction
 from glob import glob
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote
 
 from pipeline.errors import ConfigError
 from pipeline.frame import Result
+from pipeline.redaction import without_secrets, without_stream_key
 from pipeline.settings import RecordingSettings, VideoSettings
 from pipeline.sinks.brokers import SCHEMES as BROKER_SCHEMES
 from pipeline.sinks.brokers import open_broker_sink
@@ -79,6 +79,7 @@ def open_sinks(
     target = target_of(source, class_names)
     inputs = [*inputs, *(_folders_of_pictures(source.url) if source.is_images else ())]
     sinks = [open_sink(out, target, video, inputs, recording) for out in outs]
+    _tell_apart([sink for sink in sinks if isinstance(sink, PushSink)])
     names = [sink.name for sink in sinks if not isinstance(sink, NullSink)]
     for name in names:
         if names.count(name) > 1:
@@ -124,10 +125,10 @@ def open_sink(
     if out.partition("://")[0] in BROKER_SCHEMES:
         return open_broker_sink(out, target)
     if out.partition("://")[0] in PUSH_SCHEMES:
-        return PushSink(_addressed(out, target.name), target, video)
+        return PushSink(out, target, video)
     if re.match(r"[A-Za-z][\w+.-]+:", out):
-        shown = re.sub(r"//.*@", "//***@", out)  # a password in there is not to be shown
-        raise ConfigError(f"out: no sink for {shown!r}; known are {KNOWN}")
+        shown = repr(without_stream_key(without_secrets(out)))
+        raise ConfigError(f"out: no sink for {shown}; known are {KNOWN}")
     suffix, inputs = Path(out).suffix.lower(), [*inputs, *filter(None, [target.media_path])]
     if is_pattern(out) and suffix in {".mp4", ".mkv", ".jsonl"}:
         return _open_recording(out, target, video, inputs, recording)
@@ -159,17 +160,21 @@ def expanded(out: str, source: str, also: Sequence[str] = ()) -> str:
     return out.replace("{source}", fit_for_a_name(source) or "source")
 
 
+def _tell_apart(pushes: Sequence[PushSink]) -> None:
+    """Number those that differ only in what is not shown."""
+    for name in {push.name for push in pushes}:
+        urls = list(dict.fromkeys(push.url for push in pushes if push.name == name))
+        for push in pushes:
+            if push.name == name and (number := urls.index(push.url)):
+                push.name = f"{name} ({number + 1})"
+
+
 def drain(results: Iterable[Result], sink: Sink) -> Iterator[None]:
     """Write every result, one for each step; finish the output whichever way that ends."""
     with sink:
         for result in results:
             sink.write(result)
             yield
-
-
-def _addressed(url: str, source: str) -> str:
-    """A server's address with the source's name filled in; it may hold a password."""
-    return url.replace("{source}", quote(fit_for_a_name(source) or "source", safe=""))
 
 
 def _open_recording(

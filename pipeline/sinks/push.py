@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import select
 import signal
 import subprocess
@@ -15,16 +16,19 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
+from urllib.parse import quote
 
 import av
 import av.error
 
 from pipeline.errors import ConfigError, SinkError
 from pipeline.frame import Result
+from pipeline.redaction import without_stream_key
 from pipeline.settings import VideoSettings
 from pipeline.sinks import pusher
 from pipeline.sinks.encoder import choose_encoder
 from pipeline.sinks.footage import Footage, FootageEncoder
+from pipeline.sinks.pattern import fit_for_a_name
 from pipeline.sinks.protocol import SinkTarget
 from pipeline.sources.live.address import Address, parse_address
 from pipeline.sources.live.backoff import Backoff
@@ -42,6 +46,7 @@ _OPTIONS = {
     "rtmps": {"flvflags": "no_duration_filesize"},
     "srt": {},
 }
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 _OPEN_SECONDS = 5.0
 _SEND_SECONDS = 3.0
 _MOMENT = 0.1  # seconds that `write` may wait for a pipe
@@ -55,8 +60,9 @@ class PushSink:
     so what is sent can always be decoded; after a gap it goes on with a keyframe.
 
     Args:
-        url: The server; what stands for user, password and values of the query may be
-            ``$NAME``: then the environment holds it.
+        url: The server; ``{source}`` stands for the source's name. User, password, values of the
+            query, and in the path of ``rtmp://`` anything, may be ``$NAME``: then the environment
+            holds it. The last part of that path is a key, and not shown.
         target: Where the results come from.
         video: How to encode.
 
@@ -70,10 +76,10 @@ class PushSink:
 
     def __init__(self, url: str, target: SinkTarget, video: VideoSettings) -> None:
         choose_encoder(video.encoder)
-        self._address = parse_address(url, os.environ)
+        self.url, self.name = url, _shown(url, target.name)
+        self._address = parse_address(_filled_in(url, target.name), os.environ)
         if self._address.host is None:
-            raise ConfigError(f"out: {self._address.shown}: there is no host to send to")
-        self.name = self._address.shown
+            raise ConfigError(f"out: {self.name}: there is no host to send to")
         self.frames = 0
         self.connections = 0
         self.dropped: Counter[str] = Counter()
@@ -277,6 +283,33 @@ class _Link:
         if self.connected:
             return Trouble(Cause.STALLED, f"took no data for {_SEND_SECONDS:g} s")
         return Trouble(Cause.TIMEOUT, f"no usable answer within {_OPEN_SECONDS:g} s")
+
+
+def _shown(url: str, source: str) -> str:
+    """What the user sees of an address: different for every source, if `url` is."""
+    shown = without_stream_key(parse_address(url, os.environ).shown)
+    if "{source}" in url and "{source}" not in shown:
+        return f"{shown} ({source})"
+    return shown.replace("{source}", _quoted(source))
+
+
+def _filled_in(url: str, source: str) -> str:
+    """An address with the source's name, and the path of ``rtmp://`` with its variables."""
+    if parts := re.fullmatch(r"(rtmps?://(?:.*@)?[^/?]*)([^?]*)(.*)", url, re.DOTALL):
+        host, path, query = parts.groups()
+        url = host + _VARIABLE.sub(_looked_up, path) + query
+    return url.replace("{source}", _quoted(source))
+
+
+def _quoted(source: str) -> str:
+    return quote(fit_for_a_name(source) or "source", safe="")
+
+
+def _looked_up(variable: re.Match[str]) -> str:
+    name = variable[1] or variable[2]
+    if name not in os.environ:
+        raise ConfigError(f"out: the environment variable {name} is not set")
+    return quote(os.environ[name], safe="/?=&%+,;!*'()~")
 
 
 def error_of(number: int) -> av.FFmpegError:

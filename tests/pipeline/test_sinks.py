@@ -75,6 +75,23 @@ def test_an_unknown_kind_is_an_error_that_names_the_known_ones(out: str) -> None
         opened(out)
 
 
+@pytest.mark.parametrize(
+    "out",
+    [
+        "https://0.0.0.0:8443?token=hunter2",
+        "amqp://h/x?password=hunter2&a=b",
+        "amqp://me:hunter2@h",
+        "ftp://h/?API_KEY=hunter2",
+        "ftp://me:x\nhunter2@h",
+        "RTMP://h/app/hunter2",
+    ],
+)
+def test_an_unknown_kind_is_refused_without_its_secrets(out: str) -> None:
+    with pytest.raises(ConfigError, match="no sink for") as caught:
+        opened(out)
+    assert "hunter2" not in str(caught.value) and "***" in str(caught.value)
+
+
 def test_the_sources_name_is_filled_in_and_made_fit_for_a_file_name(tmp_path: Path) -> None:
     target = SinkTarget("../cam/north: 1.5", NAMES)
     sink = opened(str(tmp_path / "{source}" / "{source}.jsonl"), target)

@@ -11,20 +11,23 @@ from contextlib import closing
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pipeline.config import dump_settings
 from pipeline.errors import ConfigError, SinkError
 from pipeline.frame import Detections, Frame, Result
 from pipeline.outputs import one_for_each
-from pipeline.settings import VideoSettings
-from pipeline.sinks import SinkTarget, open_sink, push
+from pipeline.settings import Settings, VideoSettings
+from pipeline.sinks import SinkTarget, open_sink, open_sinks, push
 from pipeline.sinks.push import PushSink
 from tests.clips import as_frame
 from tests.live.kit.odd_servers import SilentServer, StatusServer, refused_url
 from tests.live.kit.ports import free_port
 from tests.live.kit.wire import Wire
+from tests.pipeline.test_outputs import Camera
 from tests.recording.footage import LIVE, NAMES, Pushing, shot
 from tests.recording.receiver import Receiver
 from tests.waiting import until
@@ -205,6 +208,56 @@ def test_each_source_can_have_its_own_path() -> None:
     target = SinkTarget("front door/1", NAMES, live=True)
     sink = open_sink("rtsp://me:x@host/{source}", target, VideoSettings())
     assert sink.name == "rtsp://host/front%20door_1"
+
+
+KEY = "abcd-efgh?x=1"
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("rtmp://me:p@host/app/abcd-efgh", "rtmp://host/app/***"),
+        ("rtmps://host:443/app/x/abcd-efgh/?key=abcd", "rtmps://host:443/app/x/***/?key=***"),
+        ("rtmp://host/abcd-efgh", "rtmp://host/***"),
+        ("rtmp://host/app/abcd-efgh-{source}", "rtmp://host/app/*** (cam)"),
+        ("rtmp://host/app/{source}", "rtmp://host/app/cam"),
+        ("rtmp://host/app/$KEY", "rtmp://host/app/$KEY"),
+        ("rtmp://host/app/${KEY}", "rtmp://host/app/${KEY}"),
+        ("rtmp://host", "rtmp://host"),
+        ("srt://host:8890?streamid=publish:{source}", "srt://host:8890?streamid=*** (cam)"),
+    ],
+)
+def test_the_key_of_a_stream_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, url: str, name: str
+) -> None:
+    monkeypatch.setenv("KEY", KEY)
+    sink = pushing(url)
+    assert sink.name == name
+    told = json.dumps(sink.report()) + repr(sink) + dump_settings(Settings(out=(url,)))
+    assert "abcd" not in told
+
+
+def test_the_key_of_a_stream_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY", KEY)
+    for written in ("$KEY", "${KEY}"):
+        sink = pushing(f"rtmp://host/app/{written}")
+        assert sink._address.opened.reveal() == f"rtmp://host/app/{KEY}"
+    several = pushing(one_for_each("rtmp://host/$KEY/x$KEY"))
+    assert several._address.opened.reveal() == f"rtmp://host/{KEY}/x{KEY}-cam"
+    monkeypatch.delenv("KEY")
+    with pytest.raises(ConfigError, match="variable KEY is not set"):
+        pushing("rtmp://host/app/$KEY")
+
+
+def test_streams_that_differ_only_in_their_keys_are_told_apart() -> None:
+    outs = [f"rtmp://host/app/{key}" for key in ("a", "b", "c")]
+    camera: Any = Camera("cam")
+    sinks = open_sinks(outs, camera, NAMES, VideoSettings())
+    assert [sink.name for sink in sinks] == [
+        *("rtmp://host/app/***", "rtmp://host/app/*** (2)", "rtmp://host/app/*** (3)")
+    ]
+    with pytest.raises(ConfigError, match="asked for twice"):
+        open_sinks([outs[0], *outs], camera, NAMES, VideoSettings())
 
 
 LISTENING = """
