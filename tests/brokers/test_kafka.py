@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,6 +144,26 @@ def test_an_option_that_librdkafka_does_not_know_is_named_and_its_value_is_not(
         opened(f"kafka://cam:pa55@127.0.0.1:9092/found{options}")
     assert options[1:].partition("=")[0] in str(caught.value)
     assert "s3cret" not in str(caught.value) and "pa55" not in str(caught.value)
+
+
+def test_a_certificate_that_is_missing_while_it_is_renewed_is_no_end(
+    certificates: Path, tmp_path: Path
+) -> None:
+    authority = tmp_path / "ca.pem"
+    shutil.copy(certificates / "ca.pem", authority)
+    options = f"?security.protocol=SSL&ssl.ca.location={authority}"
+    address = f"kafka://cam:pa55@127.0.0.1:{servers.free_port()}/found{options}"
+    sink = opened(address, patience=HASTY)
+    authority.unlink()
+    with sink:
+        sink.write(result(0))
+        until(lambda: "ssl.ca.location" in (sink.report()["trouble"] or ""))
+        assert sink.report()["state"] == "BACKOFF"
+        shutil.copy(certificates / "ca.pem", authority)
+        until(lambda: "ssl.ca.location" not in sink.report()["trouble"])
+        sink.write(result(1))
+        assert sink.report()["state"] == "BACKOFF"
+        assert "pa55" not in sink.report()["trouble"]
 
 
 def test_a_topic_of_impossible_characters_is_an_error() -> None:

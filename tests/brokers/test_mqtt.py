@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -284,6 +285,27 @@ def test_with_certificates_each_is_sure_of_the_other(
     with opened(url(tls_broker, options=files + key, scheme="mqtts")) as sink:
         write_many(sink, 50)
         until(lambda: sink.report()["sent"] == 50)
+
+
+def test_a_certificate_that_is_missing_while_it_is_renewed_is_no_end(
+    tls_broker: Server, certificates: Path, tmp_path: Path
+) -> None:
+    ours, files = tmp_path / "client.pem", f"?ca={certificates}/ca.pem&cert={tmp_path}/client.pem"
+    shutil.copy(certificates / "client.pem", ours)
+    options = f"{files}&key={certificates}/client.key"
+    with opened(url(tls_broker, options=options, scheme="mqtts")) as sink:
+        write_many(sink, 5)
+        until(lambda: sink.report()["sent"] == 5)
+        ours.write_text("half of it")
+        tls_broker.kill()
+        tls_broker.start()
+        until(lambda: "cannot use the certificates" in (sink.report()["trouble"] or ""))
+        write_many(sink, 5, start=5)
+        ours.unlink()
+        until(lambda: "No such file" in (sink.report()["trouble"] or ""))
+        write_many(sink, 5, start=10)
+        shutil.copy(certificates / "client.pem", ours)
+        until(lambda: sink.report()["sent"] == 15)
 
 
 def test_a_certificate_of_an_unknown_authority_is_refused(

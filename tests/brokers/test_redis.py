@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,20 +200,39 @@ def test_a_server_without_memory_refuses_and_later_accepts(redis_broker: Server)
     assert frames(redis_broker) == list(range(10, 20))
 
 
-def test_with_certificates_each_is_sure_of_the_other(
-    tmp_path: Path, start: Start, certificates: Path
-) -> None:
-    options = [f"--tls-{name}-file={certificates}/server.{end}" for name, end in
-               (("cert", "pem"), ("key", "key"))]  # fmt: skip
-    options = [part for option in options for part in option.split("=")]
+@pytest.fixture
+def tls_broker(tmp_path: Path, start: Callable[[Server], Server], certificates: Path) -> Server:
+    """Shows its certificate, and wants to see ours."""
+    options = ["--tls-cert-file", f"{certificates}/server.pem"]
+    options += ["--tls-key-file", f"{certificates}/server.key"]
     options += ["--tls-ca-cert-file", f"{certificates}/ca.pem", "--tls-auth-clients", "yes"]
-    broker = start(servers.redis_server(tmp_path, *options, tls=True))
+    return start(servers.redis_server(tmp_path, *options, tls=True))
+
+
+def test_with_certificates_each_is_sure_of_the_other(
+    tls_broker: Server, certificates: Path
+) -> None:
     files = f"?ca={certificates}/ca.pem&cert={certificates}/client.pem"
     key = f"&key={certificates}/client.key"
-    with opened(url(broker, options=files + key, scheme="rediss")) as sink:
+    with opened(url(tls_broker, options=files + key, scheme="rediss")) as sink:
         write_many(sink, 50)
         until(lambda: sink.report()["sent"] == 50)
-    with opened(url(broker, scheme="rediss")) as stranger:
+    with opened(url(tls_broker, scheme="rediss")) as stranger:
         stranger.write(result(0))
         until(lambda: stranger.report()["state"] in {"BACKOFF", "REFUSED"})
         assert "certificate" in stranger.report()["trouble"]
+
+
+def test_a_certificate_that_is_missing_while_it_is_renewed_is_no_end(
+    tls_broker: Server, certificates: Path, tmp_path: Path
+) -> None:
+    ours, files = tmp_path / "client.pem", f"?ca={certificates}/ca.pem&cert={tmp_path}/client.pem"
+    shutil.copy(certificates / "client.pem", ours)
+    options = f"{files}&key={certificates}/client.key"
+    sink = opened(url(tls_broker, options=options, scheme="rediss"))
+    ours.unlink()
+    with sink:
+        sink.write(result(0))
+        until(lambda: sink.report()["state"] == "BACKOFF")
+        shutil.copy(certificates / "client.pem", ours)
+        until(lambda: sink.report()["sent"] == 1)

@@ -133,8 +133,12 @@ class KafkaConnection:
         self._patience = server.patience
         self._fatal: KafkaError | None = None
         self._left = 0
-        settings = server.producer_settings()
-        self._producer = Producer(settings | {"error_cb": self._on_error})
+        settings = server.producer_settings() | {"error_cb": self._on_error}
+        try:
+            self._producer = Producer(settings)
+        except KafkaException as error:  # options that were right; a file may be being renewed
+            named = _named(error, dict(server.login))
+            raise BrokerTrouble(f"librdkafka cannot use its options, as in {named}") from None
         try:
             self._find_cluster()
         except BaseException:
@@ -225,9 +229,13 @@ class _QuietLog:
 
 
 def _bad_options(error: Exception, given: Iterable[str]) -> ConfigError:
-    """Names options only: librdkafka's own sentences repeat their values."""
-    named = [name for name in given if name in str(error)] or given
-    return ConfigError(f"out: kafka:// takes no such option, or value, as in {', '.join(named)}")
+    named = _named(error, given)
+    return ConfigError(f"out: kafka:// takes no such option, or value, as in {named}")
+
+
+def _named(error: Exception, given: Iterable[str]) -> str:
+    """The options that an error is about; librdkafka's own sentences repeat their values."""
+    return ", ".join([name for name in given if name in str(error)] or given)
 
 
 def kafka_sink(address: Address, target: SinkTarget, patience: Patience) -> BrokerSink:

@@ -92,7 +92,10 @@ class MqttServer:
 
     def connect(self) -> MqttConnection:
         """Connect, log in, and be available."""
-        return MqttConnection(self)
+        try:
+            return MqttConnection(self)
+        except ConfigError as error:  # certificates that were there; they may be being renewed
+            raise BrokerTrouble(str(error).removeprefix("out: ")) from error
 
 
 class MqttConnection:
