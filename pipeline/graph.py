@@ -162,7 +162,11 @@ class Graph:
         """Have `call` called once, at the stop or when the graph is cancelled."""
 
         def call_once() -> None:
-            self._ends.remove(call_once)
+            # Of several threads, and of a signal's handler amid one of them, one can remove it.
+            try:
+                self._ends.remove(call_once)
+            except ValueError:
+                return
             call()
 
         self._ends.append(call_once)

@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -466,6 +467,18 @@ def test_stop_ends_the_sources_and_delivers_what_they_had_given():
             enough.wait(PATIENCE_SECONDS)
             graph.stop()
         assert written == [2 * n for n in given], "every frame that was decoded was written"
+
+
+def test_what_is_due_at_the_stop_is_called_once_though_a_signal_stops_amid_a_stop():
+    called = []
+    with Graph() as graph:
+        # As if a handler came in between: the outer stop has seen what the inner one calls.
+        graph.at_stop(graph.stop)
+        graph.at_stop(partial(called.append, "second"))
+        graph.stop()
+        assert called == ["second"]
+        graph.at_stop(partial(called.append, "late"))
+    assert called == ["second", "late"]
 
 
 def test_stop_before_the_start_gives_an_empty_stream():
