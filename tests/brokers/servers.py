@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
 import socket
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.kit.ports import free_port
 from tests.waiting import until
 
 PATIENT_SECONDS = 40.0  # for what comes at once, on a machine that has too much to do
@@ -25,18 +25,6 @@ def program(name: str) -> str:
     if found is None:
         pytest.skip(f"the program {name} is not installed")
     return found
-
-
-def free_port() -> int:
-    """A port that outgoing connections never take, so that it stays free between two starts."""
-    for port in random.SystemRandom().sample(range(15_000, 32_000), 200):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no free port")
 
 
 def _freeze(child: int) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pipeline.errors import ConfigError
-from tests.brokers import servers
 from tests.brokers.results import HASTY, adds_up, opened, result, write_many
 from tests.brokers.servers import PATIENT_SECONDS, KafkaCluster
+from tests.live.kit.ports import free_port
 from tests.waiting import until
 
 pytest.importorskip("confluent_kafka")
@@ -109,7 +109,7 @@ def test_a_cluster_that_says_nothing_for_a_while_gets_the_rest_later(
 
 
 def test_a_cluster_that_nobody_answers_for_is_tried_again_and_again() -> None:
-    address = f"kafka://127.0.0.1:{servers.free_port()}/found?buffer=10"
+    address = f"kafka://127.0.0.1:{free_port()}/found?buffer=10"
     with opened(address, patience=HASTY) as sink:
         assert write_many(sink, 50) < 5
         until(lambda: sink.report()["state"] == "BACKOFF")

@@ -13,6 +13,7 @@ import run_stream
 from tests.brokers import servers
 from tests.brokers.results import adds_up
 from tests.brokers.servers import Server
+from tests.live.kit.ports import free_port
 
 pytest.importorskip("paho.mqtt.client")
 redis = pytest.importorskip("redis")
@@ -68,7 +69,7 @@ def test_a_broker_in_trouble_costs_the_other_outputs_nothing(
             start(broker).freeze()
     mqtt, store = brokers
     outs = (f"mqtt://u:s3cret@127.0.0.1:{mqtt.port}", f"redis://:s3cret@127.0.0.1:{store.port}")
-    report = run(tmp_path, *outs, f"kafka://127.0.0.1:{servers.free_port()}/found")
+    report = run(tmp_path, *outs, f"kafka://127.0.0.1:{free_port()}/found")
     (lines,) = tmp_path.glob("*.jsonl")
     assert len(lines.read_text().splitlines()) == FRAMES
     entries = [entry for scheme in ("mqtt", "redis", "kafka") for entry in told(report, scheme)]

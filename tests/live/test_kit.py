@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import itertools
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import av
 import numpy as np
@@ -14,10 +18,12 @@ import pytest
 
 from tests.live.kit.odd_servers import GarbageServer, SilentServer, StatusServer, refused_url
 from tests.live.kit.painting import Painter
+from tests.live.kit.ports import BLOCK, FIRST, free_port
 from tests.live.kit.rates import usual_rate
 from tests.live.kit.reading import Painted, Unreadable, read_painted
 from tests.waiting import until
 
+REPOSITORY = Path(__file__).parents[2]
 LOW_DELAY = {"rtsp_transport": "tcp", "fflags": "nobuffer", "analyzeduration": "500000"}
 
 
@@ -197,3 +203,23 @@ def test_a_rate_is_not_spoiled_by_a_halt_but_by_every_tenth_frame_lost():
     assert usual_rate(halted) == pytest.approx(10, rel=0.03)
     assert usual_rate(thinned) == pytest.approx(9, rel=0.03)
     assert usual_rate(halted, since=20) == pytest.approx(10, rel=0.03)
+
+
+def test_processes_that_run_at_once_take_their_ports_from_different_blocks():
+    code = "from tests.live.kit.ports import free_port; print(free_port(), flush=True); input()"
+    pipe, ports = subprocess.PIPE, [free_port(), free_port()]
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout is not None
+        ports.append(int(other.stdout.readline()))
+        other.communicate("\n")
+    one, same, another = ((port - FIRST) // BLOCK for port in ports)
+    assert one == same != another
+
+
+def test_a_port_for_datagrams_is_one_that_nobody_has_bound_for_them():
+    with ExitStack() as stack:
+        taken = {free_port() for _ in range(20)}
+        for port in taken:
+            stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)).bind(("127.0.0.1", port))
+        assert taken.isdisjoint(free_port(udp=True) for _ in range(BLOCK))  # once around

@@ -218,7 +218,7 @@ def test_hls_comes_at_its_own_pace_though_it_is_fetched_in_pieces(tmp_path):
 
 
 def test_a_transport_stream_over_udp_is_a_camera(tmp_path):
-    path, port = transport_stream(tmp_path / "a.ts", frames=75), free_port()
+    path, port = transport_stream(tmp_path / "a.ts", frames=75), free_port(udp=True)
     content, done = path.read_bytes(), threading.Event()
 
     def send() -> None:
