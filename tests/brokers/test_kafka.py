@@ -152,7 +152,7 @@ def test_a_certificate_that_is_missing_while_it_is_renewed_is_no_end(
     authority = tmp_path / "ca.pem"
     shutil.copy(certificates / "ca.pem", authority)
     options = f"?security.protocol=SSL&ssl.ca.location={authority}"
-    address = f"kafka://cam:pa55@127.0.0.1:{servers.free_port()}/found{options}"
+    address = f"kafka://cam:pa55@127.0.0.1:{free_port()}/found{options}"
     sink = opened(address, patience=HASTY)
     authority.unlink()
     with sink:
