@@ -156,7 +156,7 @@ def test_a_recording_keeps_to_its_limit_while_it_runs(tmp_path: Path) -> None:
 def test_the_pattern_knows_its_own_names() -> None:
     pattern = FilePattern("/rec/a+b/%Y/%j %H.%M.%S,%f%z%%-{event}.mp4", ["car", "traffic/light"])
     assert pattern.folder == Path("/rec/a+b")
-    named = pattern._named(1_750_000_000.25, "traffic/light")
+    named = pattern.named(1_750_000_000.25, "traffic/light")
     assert pattern.matches(named) and "traffic_light" in named.name
     assert not pattern.matches(Path(str(named).replace("traffic_light", "bus")))
     assert pattern.is_on_event and not FilePattern("%H.mp4").is_on_event
