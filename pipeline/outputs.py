@@ -162,7 +162,9 @@ def one_for_each(out: str) -> str:
     if out.partition("://")[0] in PUSH_SCHEMES:
         address, mark, query = out.rpartition("?") if "?" in out else (out, "", "")
         return f"{address}{'' if address.endswith('/') else '-'}{{source}}{mark}{query}"
-    if out.startswith("null:") or "://" in out:
+    if out == "null:":
+        return "null:{source}"
+    if "://" in out:
         return out
     if out.endswith("/"):
         return f"{out}{{source}}/"

@@ -120,8 +120,8 @@ def open_sink(
         ConfigError: It is of no known kind, or would write over an input.
         SinkError: Its folder cannot be made.
     """
-    if out == "null:":
-        return NullSink()
+    if out in {"null:", "null:{source}"}:
+        return NullSink(out.replace("{source}", target.name))
     if out.partition("://")[0] in BROKER_SCHEMES:
         return open_broker_sink(out, target)
     if out.partition("://")[0] in PUSH_SCHEMES:

@@ -9,15 +9,14 @@ from pipeline.frame import Result
 
 
 class NullSink:
-    """Count results and forget them."""
+    """Count results and forget them; the name tells it from those of other sources."""
 
-    name = "null:"
     wants_picture = False
     may_drop = False
     capacity = 4
 
-    def __init__(self) -> None:
-        self.frames = 0
+    def __init__(self, name: str) -> None:
+        self.name, self.frames = name, 0
 
     def __enter__(self) -> NullSink:
         return self

@@ -15,9 +15,11 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.outputs import Outputs
+from pipeline.report import sink_reports
 from pipeline.settings import Settings, VideoSettings
 from pipeline.sinks import open_sink
 from pipeline.sinks.encoder import Encoder
+from pipeline.tally import Tally
 from tests.live.kit.odd_servers import refused_url
 from tests.recording.footage import LIVE, NAMES, shot
 
@@ -97,6 +99,21 @@ def test_the_files_of_a_source_that_has_left_are_not_written_over(tmp_path: Path
         with pytest.raises(ConfigError, match="give one of them another name"):
             outputs.of(joining)
     assert list(outputs.sinks) == ["yard"]
+
+
+def test_every_source_that_is_only_counted_has_an_entry_of_its_own() -> None:
+    counts = {"door": 100, "yard": 7}
+    outputs, tally = outputs_of(*counts, out="null:"), Tally([], NAMES, print)
+    for name, count in counts.items():
+        with outputs.sinks[name][0] as sink:
+            for number in range(count):
+                sink.write(shot(number))
+    entries = sink_reports(outputs.opened, tally)
+    assert {name: entry["frames"] for name, entry in entries.items()} == {
+        "null:door": 100,
+        "null:yard": 7,
+    }
+    assert [sink.name for sink in outputs_of("door", out="null:").opened] == ["null:"]
 
 
 def test_what_sources_can_share_they_share() -> None:
