@@ -10,7 +10,7 @@ import re
 _SECRETS = re.compile(r"((?:token|pass\w*|pwd|secret|key)=)[^&#]*", re.IGNORECASE)
 _END = r"/?(?:\?|$)"  # of a path
 _STREAM_KEY = re.compile(
-    rf"^(rtmps?://[^/?]+/(?:[^?]*/)?)(?!(?:\$\w+|\$?\{{\w+\}}){_END})[^/?]+(?={_END})",
+    rf"(rtmps?://[^/?]+/(?:[^?]*/)?)(?!(?:\$\w+|\$?\{{\w+\}}){_END})[^/?]+(?={_END})",
     re.IGNORECASE | re.DOTALL,
 )
 

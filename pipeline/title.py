@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from setproctitle import getthreadtitle, setproctitle, setthreadtitle
 
+from pipeline.redaction import without_stream_key
 from pipeline.sources.live.address import redacted
 
 
@@ -17,7 +18,7 @@ def hide_secrets(command_line: Sequence[str]) -> None:
     Args:
         command_line: As the process was started.
     """
-    shown = [redacted(word) for word in command_line]
+    shown = [without_stream_key(redacted(word)) for word in command_line]
     if shown != list(command_line):
         name = getthreadtitle()
         setproctitle(" ".join(shown))

@@ -249,6 +249,22 @@ def test_the_key_of_a_stream_may_come_from_the_environment(monkeypatch: pytest.M
         pushing("rtmp://host/app/$KEY")
 
 
+TITLED = """
+import sys
+from pathlib import Path
+from pipeline.title import hide_secrets
+hide_secrets(sys.argv[1:])
+print(Path("/proc/self/cmdline").read_text())
+"""
+
+
+def test_no_list_of_processes_shows_the_key_of_a_stream() -> None:
+    for out in (["--out", "rtmp://host/app/abcd-efgh"], ["--out=rtmp://me:p@host/app/abcd?x=1"]):
+        command = [sys.executable, "-c", TITLED, "line", *out]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert "line --out" in told and "/app/***" in told and "abcd" not in told
+
+
 def test_streams_that_differ_only_in_their_keys_are_told_apart() -> None:
     outs = [f"rtmp://host/app/{key}" for key in ("a", "b", "c")]
     camera: Any = Camera("cam")
