@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import traceback
+from collections.abc import Iterator
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -65,5 +67,17 @@ def _other(_request: Request, error: Exception) -> JSONResponse:
 
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    log.error("%s in %s %s", type(error).__name__, request.method, request.url.path)
+    way = "".join(_way_of(error))
+    log.error("%s in %s %s\n%s", type(error).__name__, request.method, request.url.path, way)
     return problem(500, "the server failed; the line itself goes on", "look into the log")
+
+
+def _way_of(error: BaseException | None) -> Iterator[str]:
+    """A traceback, and those of what led to it, without their messages.
+
+    A message may repeat an address with its password, or a token.
+    """
+    while error is not None:
+        yield f"{type(error).__name__} came from\n"
+        yield from traceback.format_tb(error.__traceback__)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

@@ -180,6 +180,29 @@ def test_nothing_that_is_secret_reaches_a_log(serve, caplog, capfd):
         assert "hunter22" not in text
 
 
+def test_the_log_says_where_the_server_failed_but_not_with_what(serve, caplog):
+    served = serve("front")
+
+    def pick_lock() -> None:
+        raise ValueError(f"rtsp://admin:{TOKEN}@host/1 cannot be opened")
+
+    def open_door() -> None:
+        try:
+            pick_lock()
+        except ValueError as error:
+            raise KeyError(TOKEN) from error
+
+    served.control.engine = open_door
+    answer = served.client.get("/api/state")
+    assert answer.status == 500
+    assert "look into the log" in answer.body.decode()
+    (entry,) = (record for record in caplog.records if record.levelno >= logging.ERROR)
+    text = entry.getMessage()
+    for word in ("KeyError", "ValueError", "in open_door", "in pick_lock", "test_access.py"):
+        assert word in text
+    assert TOKEN not in caplog.text + answer.body.decode()
+
+
 def test_who_connects_and_asks_nothing_is_let_go(serve):
     served = serve(patience=0.5)
     with served.client.connect() as silent, served.client.connect() as half:
