@@ -91,7 +91,7 @@ def test_sinks_that_come_and_go_share_one_connection_and_leave_nothing() -> None
             assert threading.active_count() <= threads + 1
         first.write(result(0))
     assert (server.connections, len(server.got)) == (1, 201)
-    until(lambda: threading.active_count() == threads)
+    until(lambda: threading.active_count() <= threads)
     with sink_for(server, "later") as later:
         later.write(result(0))
     assert (server.connections, len(server.got)) == (2, 202)

@@ -111,7 +111,7 @@ def test_a_connection_that_breaks_is_followed_by_the_next_generation():
             script.give(*pictures(3, begin=1000.0 * generation))
             until(lambda g=generation: watch.frames and watch.frames[-1].generation == g)
             script.give(ended())
-            until(lambda g=generation: script.closed == g)
+            until(lambda g=generation: watch.source.stats.failures["ended"] == g)
     assert {frame.generation for frame in watch.frames} == {1, 2, 3}
     assert watch.source.stats.failures == {"ended": 3}
     assert not watch.source.stats.anomalies, "a new clock after a reconnect is no jump"
@@ -251,7 +251,7 @@ def test_readers_that_hang_are_not_piled_up():
         until(lambda: watch.source.stats.failures["timeout"] == 3)
         threading.Event().wait(1.5)
         assert len(openings) == 3
-        assert threading.active_count() <= 5 + 3
+        assert [thread.name for thread in threading.enumerate()].count("read cam") == 3
         wake.set()
         watch.wait_for_frames(1)
     assert script.opened == script.closed
@@ -477,13 +477,13 @@ def test_effort_is_saved_while_a_camera_runs_and_given_back(cameras, effort, mon
         source.set_effort(effort)
         painted, count = camera.painted(), len(watch.frames)
         until(lambda: camera.painted() >= painted + 50)
-        given = len(watch.frames) - count
+        sample = len(watch.frames) - count
+        until(lambda: len(watch.frames) - count >= 5, what="keyframes come at least")
         source.set_effort(DecodeEffort.FULL)
         watch.wait_for_frames(len(watch.frames) + 20)
     stats = source.stats
-    assert given >= 5, "keyframes come at least"
     if effort is DecodeEffort.KEYFRAMES:
-        assert given < 30
+        assert sample < 30
     assert "STALLED" not in watch.states
     assert not stats.frames_dropped["corrupt"]
     assert not stats.anomalies["corrupt_packet"]

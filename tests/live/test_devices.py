@@ -8,6 +8,8 @@ from pipeline.errors import ConfigError, SourceNotFound
 from pipeline.settings import LiveSettings
 from pipeline.sources import open_sources
 from pipeline.sources.live.options import input_options
+from tests.live.scripted import watched
+from tests.waiting import until
 
 MISSING = "camera:98"  # nobody has that many
 
@@ -26,11 +28,12 @@ def test_size_and_rate_are_asked_of_the_device():
 
 
 def test_a_device_that_is_not_there_is_not_found_and_tried_again():
-    (source,) = open_sources([MISSING], duration=0.5)
-    assert list(source.frames()) == []
-    source.close()
+    (source,) = open_sources([MISSING])
+    with watched(source) as watch:
+        until(lambda: source.stats.failures["not_found"] == 1)
+        watch.wait_for("BACKOFF")
     assert source.stats.failures == {"not_found": 1}
-    assert [event.state for event in source.stats.events] == ["CONNECTING", "BACKOFF", "ENDED"]
+    assert watch.states == ["CONNECTING", "BACKOFF", "ENDED"] and watch.frames == []
 
 
 def test_a_device_that_is_not_there_fails_when_it_may():
