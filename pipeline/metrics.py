@@ -216,8 +216,9 @@ class SourceStats:
             cause: Why, in one word.
             detail: Why, in a sentence; must hold no secret.
         """
-        self.state = state
+        # In this order: others look for the reason as soon as they see the state.
         self.events.append(Event(time.time(), state, cause, detail))
+        self.state = state
 
     def came_after(self, transit: float) -> None:
         """A frame arrived so many seconds after the moment at which its camera says it took it."""

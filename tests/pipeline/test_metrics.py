@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.graph import Graph
-from pipeline.metrics import LatencyHistogram, SourceStats
+from pipeline.metrics import Event, LatencyHistogram, SourceStats
 
 durations = st.lists(st.floats(1e-4, 900), min_size=1, max_size=300)
 
@@ -97,3 +98,17 @@ def test_the_rate_is_frames_over_the_time_from_first_arrival_to_last_sunk():
     stats.first_arrival, stats.last_sunk = 100.0, 102.0
     assert stats.fps == 25.0
     assert stats.realtime_factor == 2.0
+
+
+def test_who_sees_a_state_finds_its_event():
+    stats, states_before = SourceStats("a"), []
+
+    class Log(deque[Event]):
+        def append(self, event: Event) -> None:
+            states_before.append(stats.state)
+            super().append(event)
+
+    stats.events = Log()
+    stats.changed("FAILED", "refused")
+    assert states_before == ["READY"]
+    assert stats.state == stats.events[-1].state == "FAILED"
