@@ -78,7 +78,12 @@ def stream(
     live = any_live(sources)
     shown = Shown(model, settings.detection)
     zones = zones_of(settings.zones, model.class_names, None if control else tally.sources)
-    with Graph(in_bursts=not live) as graph, stop.ends(graph), Garbage() as garbage:
+    with (
+        Graph(in_bursts=not live) as graph,
+        stop.ends(graph),
+        Garbage() as garbage,
+        ExitStack() as end,
+    ):
         inlet = graph.inlet(capacity=max(4, engine.batch), on_error=tally.source_failed)
         # One camera's frame is taken when the engine is free; with several, one more is at hand.
         slots = graph.slots(engine.in_flight + (len(sources) > 1)) if live else None
@@ -101,6 +106,7 @@ def stream(
         governor.steer(pace.limit_fps, roster.set_effort)
         if control:
             control.attach(RunningLine(graph, roster, shown, engine, watch, governor, tally))
+            end.callback(control.detach)
         roster.open(stays=live and control is not None)
         while not graph.wait(0.2):
             roster.sweep()

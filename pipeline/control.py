@@ -16,7 +16,7 @@ from pipeline.metrics import SinkStats, SourceStats
 from pipeline.model_file import ModelFile
 from pipeline.report import engine_report
 from pipeline.roster import Roster
-from pipeline.serve.control import NameTaken, UnknownSource
+from pipeline.serve.control import LineNotRunning, NameTaken, UnknownSource
 from pipeline.settings import Settings
 from pipeline.sources import is_live, open_sources
 from pipeline.tally import Tally
@@ -47,16 +47,17 @@ class LineControl:
 
     def __init__(self, settings: Settings, model: ModelFile) -> None:
         self._settings, self._model = settings, model
-        self._line: RunningLine | None = None
+        self._line: RunningLine | None = None  # the last one, when it has ended
+        self._is_running = False
         self._adding = threading.Lock()
 
     def attach(self, line: RunningLine) -> None:
         """From now on, act on this line."""
-        self._line = line
+        self._line, self._is_running = line, True
 
     def detach(self) -> None:
-        """The line is about to end."""
-        self._line = None
+        """The line has ended: what became of it can still be seen, but nothing be changed."""
+        self._is_running = False
 
     def sources(self) -> Sequence[SourceStats]:
         """Every source that is there, in the order of their coming."""
@@ -152,5 +153,7 @@ class LineControl:
 
     def _running(self) -> RunningLine:
         if self._line is None:
-            raise ConfigError("the line is not running; try again in a moment")
+            raise LineNotRunning("the line does not run yet; try again in a moment")
+        if not self._is_running:
+            raise LineNotRunning("the line has ended; try again if another one follows")
         return self._line

@@ -12,11 +12,20 @@ from contextlib import contextmanager
 from pipeline.errors import SinkError
 from pipeline.serve.address import Address, listen, read_address
 from pipeline.serve.board import Board
-from pipeline.serve.control import Control, NameTaken, UnknownSource
+from pipeline.serve.control import Control, LineNotRunning, NameTaken, UnknownSource
 from pipeline.serve.sink import PageSink
 from pipeline.sinks.protocol import SinkTarget
 
-__all__ = ["Board", "Control", "NameTaken", "Page", "PageSink", "UnknownSource", "page"]
+__all__ = [
+    "Board",
+    "Control",
+    "LineNotRunning",
+    "NameTaken",
+    "Page",
+    "PageSink",
+    "UnknownSource",
+    "page",
+]
 
 _PATIENCE_SECONDS = 10.0
 

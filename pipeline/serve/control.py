@@ -21,8 +21,15 @@ class NameTaken(ConfigError):
     """Another source has that name already; the API answers 409."""
 
 
+class LineNotRunning(ConfigError):
+    """There is nothing to act on, not yet or not any more; the API answers 503."""
+
+
 class Control(Protocol):
-    """A running line, as far as the page and the API need to know it."""
+    """A line, as far as the page and the API need to know it.
+
+    What acts on it raises `LineNotRunning` before it runs, and after.
+    """
 
     def sources(self) -> Sequence[SourceStats]:
         """Every source that is there, in the order in which they shall be shown."""

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from pipeline.errors import PipelineError
-from pipeline.serve.control import NameTaken, UnknownSource
+from pipeline.serve.control import LineNotRunning, NameTaken, UnknownSource
 from pipeline.sources.opening import without_secret
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def install_problems(app: FastAPI) -> None:
 
 def _refused(_request: Request, error: Exception) -> JSONResponse:
     """What the line would not do; its sentences say the remedy after the first semicolon."""
-    statuses = {UnknownSource: 404, NameTaken: 409}
+    statuses = {UnknownSource: 404, NameTaken: 409, LineNotRunning: 503}
     status = next((code for kind, code in statuses.items() if isinstance(error, kind)), 422)
     sentence = without_secret(str(error))
     detail, _, remedy = sentence.partition("; ")

@@ -10,13 +10,17 @@ import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import run_stream
+from pipeline.serve import LineNotRunning
 from tests.live.kit.cameras import CameraServer
 from tests.live.kit.mjpeg import MjpegServer
 from tests.live.kit.odd_servers import OddServer, SilentServer
@@ -254,6 +258,32 @@ def live_a_little(program: Program, name: str, kind: str) -> None:
     elif kind == "paused":
         assert program.ask("PATCH", path, {"paused": True})[0] == 200
         assert program.ask("PATCH", path, {"paused": False})[0] == 200
+
+
+def test_a_line_that_has_ended_is_still_seen_but_takes_no_orders(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream, was_asked = run_stream.stream, threading.Event()
+
+    def stream_and_ask(*arguments: Any) -> Any:
+        stages, control = stream(*arguments), arguments[-1]
+        for order in (
+            partial(control.add, NOBODY, None),
+            partial(control.remove, "street"),
+            partial(control.pause, "street", True),
+            partial(control.set_threshold, 0.5, {}),
+        ):
+            with pytest.raises(LineNotRunning, match="has ended"):
+                order()
+        assert [stats.state for stats in control.sources()] == ["ENDED"]
+        assert control.engine()["calls"] > 0
+        was_asked.set()
+        return stages
+
+    monkeypatch.setattr(run_stream, "stream", stream_and_ask)
+    recording = "synthetic://street?seed=3&size=160x96&fps=25&seconds=0.2"
+    assert run_stream.main([recording, "--out", "http://127.0.0.1:0", "--quiet"]) == 0
+    assert was_asked.is_set()
 
 
 def test_a_run_of_recordings_takes_no_cameras_but_other_thresholds(

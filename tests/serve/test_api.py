@@ -9,6 +9,7 @@ from http.client import HTTPConnection
 
 import pytest
 
+from pipeline.serve import LineNotRunning
 from pipeline.sinks.protocol import SinkTarget
 from tests.alone import alone
 from tests.serve.client import PATIENCE_SECONDS, ask
@@ -125,6 +126,26 @@ def test_an_error_is_a_problem_document_with_a_remedy(serve, method, path, body,
     assert answer.json["status"] == status
     assert answer.json["detail"]
     assert answer.json["remedy"]
+
+
+def test_a_line_that_does_not_run_is_unavailable_and_says_why(serve, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise LineNotRunning("the line has ended; try again if another one follows")
+
+    served = serve("front")
+    for order in ("add", "remove", "pause", "set_threshold"):
+        monkeypatch.setattr(served.control, order, refuse)
+    for method, path, body in (
+        ("POST", "/api/sources", {"url": "rtsp://cam/1"}),
+        ("DELETE", "/api/sources/front", None),
+        ("PATCH", "/api/sources/front", {"paused": True}),
+        ("PATCH", "/api/detection", {"threshold": 0.5}),
+    ):
+        answer = served.client.ask(method, path, body)
+        assert answer.status == 503
+        assert answer.json["detail"] == "the line has ended"
+        assert answer.json["remedy"] == "try again if another one follows"
+    assert served.client.get("/api/sources").status == 200
 
 
 @pytest.mark.parametrize(
