@@ -20,15 +20,14 @@ from pipeline.graph import background
 log = logging.getLogger(__name__)
 
 CONNECTIONS = 256
-PATIENCE_SECONDS = 10.0
 _KERNEL_BUFFER = 128 * 1024  # bytes for each client; what waits there is old when it arrives
 _STOP_SECONDS = 1  # for responses to end
 
 
 class BoundedProtocol(H11Protocol):
-    """One connection, given up when its client neither asks nor takes for too long."""
+    """One connection, given up when its client neither asks nor takes for `patience` seconds."""
 
-    patience = PATIENCE_SECONDS
+    patience: float
     _doom: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from glob import glob
 from pathlib import Path
 from typing import Protocol
 
 from pipeline.errors import ConfigError
-from pipeline.frame import Result
 from pipeline.redaction import without_secrets, without_stream_key
 from pipeline.settings import RecordingSettings, VideoSettings
 from pipeline.sinks.brokers import SCHEMES as BROKER_SCHEMES
@@ -36,7 +35,7 @@ from pipeline.sinks.records import JsonLinesSink
 from pipeline.sinks.segments import SegmentsSink
 from pipeline.sinks.video import VideoSink
 
-__all__ = ["Sink", "SinkTarget", "drain", "open_sink", "open_sinks", "target_of"]
+__all__ = ["Sink", "SinkTarget", "open_sink", "open_sinks", "target_of"]
 
 KNOWN = (
     ".mp4, .mkv, .jsonl, a folder/ or null:; .m3u8; "
@@ -167,14 +166,6 @@ def _tell_apart(pushes: Sequence[PushSink]) -> None:
         for push in pushes:
             if push.name == name and (number := urls.index(push.url)):
                 push.name = f"{name} ({number + 1})"
-
-
-def drain(results: Iterable[Result], sink: Sink) -> Iterator[None]:
-    """Write every result, one for each step; finish the output whichever way that ends."""
-    with sink:
-        for result in results:
-            sink.write(result)
-            yield
 
 
 def _open_recording(

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +20,7 @@ from pipeline.errors import ConfigError, SinkError
 from pipeline.frame import Detections, Frame, Result
 from pipeline.render import render
 from pipeline.settings import RenderSettings, VideoSettings
-from pipeline.sinks import Sink, SinkTarget, drain, open_sink, open_sinks
+from pipeline.sinks import Sink, SinkTarget, open_sink, open_sinks
 from pipeline.sinks.images import ImagesSink
 from pipeline.sinks.null import NullSink
 from pipeline.sinks.records import JsonLinesSink
@@ -288,9 +287,12 @@ def test_a_file_where_pictures_should_go_is_a_sink_error(tmp_path: Path) -> None
 @pytest.mark.parametrize("out", ["a.jsonl", "a.mp4", "a.mkv"])
 def test_a_full_disk_is_a_sink_error_that_says_so(tmp_path: Path, out: str) -> None:
     (tmp_path / out).symlink_to("/dev/full")
-    with pytest.raises(SinkError, match="the disk is full") as caught:
-        for _ in drain(map(result, range(200)), opened(str(tmp_path / out))):
-            pass
+    with (
+        pytest.raises(SinkError, match="the disk is full") as caught,
+        opened(str(tmp_path / out)) as sink,
+    ):
+        for number in range(200):
+            sink.write(result(number))
     assert caught.value.errno == errno.ENOSPC
 
 
@@ -303,12 +305,10 @@ def test_a_picture_that_does_not_fit_is_a_sink_error(tmp_path: Path) -> None:
 
 
 def test_an_error_upstream_leaves_whole_records_and_is_not_hidden(tmp_path: Path) -> None:
-    def failing() -> Iterator[Result]:
-        yield from map(result, range(3))
+    with pytest.raises(ZeroDivisionError), opened(str(tmp_path / "a.jsonl")) as sink:
+        for number in range(3):
+            sink.write(result(number))
         raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        list(drain(failing(), opened(str(tmp_path / "a.jsonl"))))
     assert [line["frame"] for line in lines(tmp_path / "a.jsonl")] == [0, 1, 2]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.frame import Detections, Frame, Result
 from pipeline.settings import VideoSettings
-from pipeline.sinks import SinkTarget, drain, open_sink
+from pipeline.sinks import SinkTarget, open_sink
 from tests.clips import as_frame, numbered_picture, read_number
 
 NAMES = ("person", "bicycle", "car")
@@ -41,8 +41,9 @@ def write(
     """Write `results` to `path` and return the sink's report."""
     facts = SinkTarget("a", NAMES, **({"rate": Fraction(25)} | (target or {})))
     sink = open_sink(str(path), facts, VideoSettings(**settings))
-    for _ in drain(results, sink):
-        pass
+    with sink:
+        for one in results:
+            sink.write(one)
     return sink.report()
 
 
