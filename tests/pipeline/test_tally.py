@@ -33,7 +33,7 @@ def test_what_sinks_of_one_name_lost_is_kept_apart_by_source():
     tally = Tally([SourceStats("a"), SourceStats("b")], ["car"], print)
     for source in "aab":
         tally.sink_dropped("null:", result(source))
-    lost = [tally.sink_stats(source, NullSink()).frames_dropped for source in "abc"]
+    lost = [tally.sink_stats(source, NullSink("null:")).frames_dropped for source in "abc"]
     assert lost == [{"queue_full": 2}, {"queue_full": 1}, {}]
 
 
