@@ -160,10 +160,10 @@ def test_a_certificate_that_is_missing_while_it_is_renewed_is_no_end(
         until(lambda: "ssl.ca.location" in (sink.report()["trouble"] or ""))
         until(lambda: sink.report()["state"] == "BACKOFF")
         shutil.copy(certificates / "ca.pem", authority)
-        until(lambda: "ssl.ca.location" not in sink.report()["trouble"])
+        until(lambda: "ssl.ca.location" not in (sink.report()["trouble"] or "ssl.ca.location"))
         sink.write(result(1))
-        assert sink.report()["state"] == "BACKOFF"
-        assert "pa55" not in sink.report()["trouble"]
+        until(lambda: sink.report()["state"] == "BACKOFF")
+        assert "pa55" not in str(sink.report())
 
 
 def test_a_topic_of_impossible_characters_is_an_error() -> None:
