@@ -280,7 +280,7 @@ def leave(code: int) -> NoReturn:
     interpreter is taken away under such a thread, and one process in some hundred crashes.
     """
     if any_in_background():
-        with suppress(OSError):
+        with suppress(OSError):  # nobody reads it any more, and the code tells all
             sys.stdout.flush()
         os._exit(code)
     sys.exit(code)

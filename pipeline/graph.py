@@ -263,8 +263,8 @@ class Graph:
         try:
             self._pull(iter(items), stats, deliver, ending)
         except Cancelled:
-            pass
-        except BaseException as error:
+            pass  # its reader has gone, or the graph ends: no failure of this stage
+        except BaseException as error:  # of any kind: it ends the graph, with the name of its stage
             error.add_note(f"in stage {stats.name!r}")
             self._failed(stats.name, error, on_error)
         finally:
@@ -299,7 +299,7 @@ class Graph:
         if on_error:
             try:
                 on_error(name, error)
-            except BaseException as from_handler:
+            except BaseException as from_handler:  # then that is what ends the graph
                 error = from_handler
             else:
                 return

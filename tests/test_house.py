@@ -104,7 +104,7 @@ def test_no_text_names_a_path_of_one_machine_or_a_registry(tracked):
 def test_the_examples_in_docstrings_are_true(path):
     name = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
     if path.is_relative_to(REPOSITORY / "models"):
-        pytest.importorskip("torch")
+        pytest.importorskip("torch", reason="the extra 'models' is not installed")
     result = doctest.testmod(importlib.import_module(name.removesuffix(".__init__")))
     assert result.attempted > 0
     assert result.failed == 0

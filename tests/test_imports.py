@@ -66,7 +66,7 @@ def test_importing_the_whole_pipeline_and_the_program_loads_no_torch():
 
 @pytest.mark.parametrize("path", MODELS, ids=shown)
 def test_every_module_of_the_models_can_be_imported_on_its_own(path):
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", reason="the extra 'models' is not installed")
     __import__(module_name(path))
 
 

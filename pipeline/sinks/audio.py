@@ -45,7 +45,7 @@ class SoundCopy:
             self._packets = self._read(form)
             self._next = self._advance()
             self._try(self._first(), form)
-        except BaseException:
+        except BaseException:  # not even Ctrl-C leaves the file open
             self.close()
             raise
         self.codec = self._input.name

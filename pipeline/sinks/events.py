@@ -201,7 +201,7 @@ class EventsSink:
         try:
             for footage in self._encoder.encode(result):
                 self._put(footage)
-        except BaseException:
+        except BaseException:  # after any failure the end must not write more
             self._failed = True
             raise
         self.frames += 1

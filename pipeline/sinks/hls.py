@@ -74,7 +74,7 @@ class HlsSink:
             with writing(self.path):
                 for footage in self._encoder.encode(result):
                     self._put(footage)
-        except BaseException:
+        except BaseException:  # after any failure the end must not write more
             self._failed = True
             raise
         self.frames += 1

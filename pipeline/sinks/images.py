@@ -52,7 +52,7 @@ class ImagesSink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        pass
+        pass  # every picture was closed when it was written
 
     def write(self, result: Result) -> None:
         """Encode and write one picture."""

@@ -27,7 +27,7 @@ class NullSink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        pass
+        pass  # there is nothing to finish
 
     def write(self, result: Result) -> None:
         """Count it."""

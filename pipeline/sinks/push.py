@@ -242,7 +242,7 @@ class _Link:
         """Hear whether it has connected; return why it ended, if it did."""
         self.flush(0.0)  # a keyframe may be larger than a pipe
         ended = self._process.poll() is not None
-        with suppress(BlockingIOError):
+        with suppress(BlockingIOError):  # it has said nothing new
             self._heard += os.read(self._answers, 4096)
         *lines, self._heard = self._heard.split(b"\n")
         for line in map(json.loads, lines):

@@ -36,7 +36,7 @@ class FootageFile:
         try:
             self._stream = self._container.add_stream_from_template(first.encoder.template)
             self._container.start_encoding()
-        except BaseException:
+        except BaseException:  # not even Ctrl-C leaves the file open
             self._container.close()
             raise
 

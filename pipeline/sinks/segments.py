@@ -66,7 +66,7 @@ class SegmentsSink:
             begin = self._is_due(result.frame.pts_seconds)
             for footage in self._encoder.encode(result, begin=begin):
                 self._put(footage)
-        except BaseException:
+        except BaseException:  # after any failure the end must not write more
             self._failed = True
             raise
         self.frames += 1

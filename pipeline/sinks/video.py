@@ -71,7 +71,7 @@ class VideoSink:
                 if self._file is None:
                     self._file = self._open(result)
                 self._file.encode(picture_of(result))
-        except BaseException:
+        except BaseException:  # after any failure the end must not write more
             self._failed = True
             raise
         self.frames += 1
@@ -150,7 +150,7 @@ class _VideoFile:
             if sound is not None:
                 sound.add_to(container)
             container.start_encoding()
-        except BaseException:
+        except BaseException:  # not even Ctrl-C leaves the file open
             self._close_files()
             raise
 

@@ -148,7 +148,7 @@ def open_sources(
     try:
         for name, (_, opener) in zip(names, planned, strict=True):
             sources.append(opener(name=name))
-    except BaseException:
+    except BaseException:  # those that were opened are closed first
         for source in sources:
             source.close()
         raise

@@ -53,7 +53,7 @@ class Decoding:
         try:
             self._stream = choose_video(self._container, path)
             self._prepare(decoder_threads)
-        except BaseException:
+        except BaseException:  # not even Ctrl-C leaves the file open
             self._container.close()
             raise
 

@@ -80,7 +80,7 @@ def deliver(
     except GeneratorExit:  # whoever reads has seen enough: an end like any other
         stats.state = "ENDED"
         raise
-    except BaseException as error:
+    except BaseException as error:  # noted in the books, and passed on
         stats.state, stats.error = "FAILED", str(error)
         raise
     stats.state = "ENDED"

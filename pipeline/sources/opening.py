@@ -121,6 +121,7 @@ def _cause(path: Path, error: Exception) -> str:
 
 
 def _log_of_opening(path: Path) -> str:
+    # It fails as it did before; this time only what FFmpeg says about it is of interest.
     with _ffmpeg_log(av.logging.ERROR) as lines, suppress(av.FFmpegError, ValueError):
         _open(path).close()
     return " ".join(message for _, _, message in lines)

@@ -83,7 +83,7 @@ class TellingSink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        pass
+        pass  # there is nothing to finish
 
 
 class GivenSinks:

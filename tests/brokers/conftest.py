@@ -28,21 +28,21 @@ def start(tmp_path: Path) -> Iterator[Callable[[Server], Server]]:
 @pytest.fixture
 def mqtt_broker(tmp_path: Path, start: Callable[[Server], Server]) -> Server:
     """A broker that lets everybody in."""
-    pytest.importorskip("paho.mqtt.client")
+    pytest.importorskip("paho.mqtt.client", reason="the extra 'brokers' is not installed")
     return start(servers.mosquitto(tmp_path))
 
 
 @pytest.fixture
 def redis_broker(tmp_path: Path, start: Callable[[Server], Server]) -> Server:
     """A Redis that lets everybody in."""
-    pytest.importorskip("redis")
+    pytest.importorskip("redis", reason="the extra 'brokers' is not installed")
     return start(servers.redis_server(tmp_path))
 
 
 @pytest.fixture
 def kafka_cluster() -> Iterator[KafkaCluster]:
     """Three brokers that let everybody in."""
-    pytest.importorskip("confluent_kafka")
+    pytest.importorskip("confluent_kafka", reason="the extra 'brokers' is not installed")
     cluster = KafkaCluster()
     yield cluster
     cluster.thaw()

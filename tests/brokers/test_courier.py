@@ -68,7 +68,7 @@ class FakeServer:
         self.fail_if_told()
 
     def close(self) -> None:
-        pass
+        pass  # there is nothing to close
 
     def fail_if_told(self) -> None:
         if self.trouble is not None:

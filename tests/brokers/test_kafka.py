@@ -16,7 +16,7 @@ from tests.brokers.servers import PATIENT_SECONDS, KafkaCluster
 from tests.live.kit.ports import free_port
 from tests.waiting import until
 
-pytest.importorskip("confluent_kafka")
+pytest.importorskip("confluent_kafka", reason="the extra 'brokers' is not installed")
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 

@@ -17,8 +17,8 @@ from tests.brokers.results import adds_up
 from tests.brokers.servers import Server
 from tests.live.kit.ports import free_port
 
-pytest.importorskip("paho.mqtt.client")
-redis = pytest.importorskip("redis")
+pytest.importorskip("paho.mqtt.client", reason="the extra 'brokers' is not installed")
+redis = pytest.importorskip("redis", reason="the extra 'brokers' is not installed")
 
 FRAMES = 25
 

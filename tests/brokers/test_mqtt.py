@@ -20,7 +20,7 @@ from tests.brokers.results import HASTY, LABELS, QUICK, adds_up, opened, result,
 from tests.brokers.servers import PATIENT_SECONDS, Server
 from tests.waiting import until
 
-pytest.importorskip("paho.mqtt.client")
+pytest.importorskip("paho.mqtt.client", reason="the extra 'brokers' is not installed")
 
 from pipeline.sinks.brokers import mqtt
 from tests.brokers.listener import Listener

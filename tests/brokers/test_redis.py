@@ -16,7 +16,7 @@ from tests.brokers.results import HASTY, adds_up, opened, result, write_many
 from tests.brokers.servers import Server
 from tests.waiting import until
 
-redis = pytest.importorskip("redis")
+redis = pytest.importorskip("redis", reason="the extra 'brokers' is not installed")
 
 Start = Callable[[Server], Server]
 PASSWORD = "se/cr:et@ü"

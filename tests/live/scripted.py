@@ -123,7 +123,7 @@ class Watched:
         try:
             for frame in self.source.frames():
                 self.frames.append(frame)
-        except BaseException as error:
+        except BaseException as error:  # the test looks at it
             self.error = error
         self.returned.set()
 

@@ -152,7 +152,7 @@ def has_srt() -> bool:
     except av.ProtocolNotFoundError:
         return False
     except av.FFmpegError:
-        pass
+        pass  # some other trouble, so the protocol is known
     return True
 
 

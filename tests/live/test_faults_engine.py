@@ -13,7 +13,7 @@ from tests.live.kit.line import Line, adds_up
 from tests.live.kit.page import PageOfLine
 from tests.waiting import until
 
-pytest.importorskip("fastapi")
+pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
 
 
 @pytest.mark.slow

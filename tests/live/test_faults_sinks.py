@@ -96,7 +96,7 @@ def test_viewers_who_freeze_take_nothing_from_the_rate(cameras, start_line):
 
 @pytest.mark.slow
 def test_a_broker_that_is_killed_takes_nothing_from_the_rate(cameras, start_line, tmp_path):
-    pytest.importorskip("paho.mqtt.client")
+    pytest.importorskip("paho.mqtt.client", reason="the extra 'brokers' is not installed")
     camera = cameras.add(size=(160, 120), fps=FPS)
     broker = mosquitto(tmp_path)
     broker.start()
@@ -137,7 +137,7 @@ def unread_bytes(connection: socket.socket) -> int:
 def test_an_output_that_fails_or_loses_frames_is_seen_while_the_line_runs(
     cameras, start_line, tmp_path
 ):
-    pytest.importorskip("fastapi")
+    pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
     camera = cameras.add(size=(160, 120))
     (tmp_path / "full-door.jsonl").symlink_to("/dev/full")
     away = f"rtsp://user:hunter22@127.0.0.1:{free_port()}/away"

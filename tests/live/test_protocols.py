@@ -58,7 +58,7 @@ class StreamServer(OddServer):
             client.sendall(piece)
             self.closed.wait(self.seconds / len(pieces))
         while client.recv(4096):
-            pass
+            pass  # until the client has gone
 
     def close(self) -> None:
         self.closed.set()
@@ -173,7 +173,7 @@ class HlsServer:
                 super().__init__(*args, directory=str(folder), **kwargs)
 
             def log_message(self, *_):
-                pass
+                pass  # the terminal is for the tests
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/live.m3u8"
@@ -338,7 +338,7 @@ def test_what_ffmpeg_says_is_heard_here_and_nowhere_else(caplog, capfd):
         other.start()
         other.join()
         with Hearing(losses=True):
-            pass
+            pass  # it comes and goes, that is all
         av.logging.log(av.logging.WARNING, "rtsp", "RTP: missed 1 packets")
         assert hearing.of_loss(), "others may come and go"
     assert av.logging.get_level() == before

@@ -24,7 +24,7 @@ def running(work: Callable[[], object]):
     def body() -> None:
         try:
             work()
-        except BaseException as error:
+        except BaseException as error:  # raised again in the thread of the test
             failures.append(error)
 
     thread = threading.Thread(target=body, daemon=True)  # a failing test must not hang the run

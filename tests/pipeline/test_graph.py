@@ -210,7 +210,7 @@ def test_something_that_is_not_iterable_is_an_error_of_its_stage():
 
 def test_a_stage_that_joins_after_the_failure_ends_at_once():
     with pytest.raises(Unplugged), Graph(capacity=1) as graph:
-        with contextlib.suppress(Cancelled):
+        with contextlib.suppress(Cancelled):  # the failure itself is looked at above
             list(graph.stage(fails_after(0), name="camera"))
         late = graph.stage(itertools.count(), name="late")
         graph.sink(late, collected(late, []), name="write", on_error=None)

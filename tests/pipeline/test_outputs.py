@@ -57,7 +57,7 @@ def test_a_closed_sink_holds_no_encoder(tmp_path: Path, out: str, fails: bool) -
     earlier = weakref.WeakSet(encoders())
     video = VideoSettings(preset="ultrafast")
     sink = open_sink(refused_url() if out == "rtsp" else f"{tmp_path}/{out}", LIVE, video)
-    with suppress(AttributeError), sink:
+    with suppress(AttributeError), sink:  # how a sink fails that is given no result
         for number in range(3):
             sink.write(shot(number))
         assert len(encoders()) == len(earlier) + 1

@@ -66,7 +66,7 @@ def playable(path: Path) -> list[int]:
             for frame in container.decode(video=0):
                 shown.append(read_number(frame))
         except av.FFmpegError:
-            pass
+            pass  # a torn end; what was shown before counts
     return shown
 
 

@@ -94,5 +94,5 @@ def shown(path: Path) -> list[int]:
             for frame in container.decode(video=0):
                 numbers.append(read_number(frame))
     except av.FFmpegError:
-        pass
+        pass  # still being written; what was shown before counts
     return numbers

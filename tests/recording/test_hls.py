@@ -130,7 +130,7 @@ def test_a_killed_run_leaves_a_list_that_plays_and_the_next_one_tidies_up(tmp_pa
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         while int(process.stdout.readline()) < 190:
-            pass
+            pass  # until it has written so many
         os.kill(process.pid, signal.SIGKILL)
     before = [n for name in listed(path) for n in look(tmp_path / name)[0]]
     assert len(before) >= 75 and all((b - a) % 256 == 1 for a, b in pairwise(before))

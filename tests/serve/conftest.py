@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-pytest.importorskip("fastapi")
-pytest.importorskip("uvicorn")
-pytest.importorskip("prometheus_client")
+pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
+pytest.importorskip("uvicorn", reason="the extra 'serve' is not installed")
+pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
 from tests.serve.served import Served, serving
 
@@ -32,7 +32,7 @@ def serve() -> Iterator[Callable[..., Served]]:
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     """One browser for all tests of a file: it takes seconds to start."""
-    pytest.importorskip("selenium")
+    pytest.importorskip("selenium", reason="the extra 'test' is not installed")
     from tests.serve.browser import chromium
 
     with chromium(tmp_path_factory.mktemp("profile")) as browser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("selenium")
+pytest.importorskip("selenium", reason="the extra 'test' is not installed")
 
 from selenium.webdriver.common.by import By
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("selenium")
+pytest.importorskip("selenium", reason="the extra 'test' is not installed")
 
 from selenium.webdriver.common.by import By
 

@@ -141,7 +141,7 @@ class KafkaConnection:
             raise BrokerTrouble(f"librdkafka cannot use its options, as in {named}") from None
         try:
             self._find_cluster()
-        except BaseException:
+        except BaseException:  # whatever it was, no half-open connection stays
             self.close()
             raise
 

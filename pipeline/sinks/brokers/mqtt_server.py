@@ -119,7 +119,7 @@ class MqttConnection:
         try:
             self._log_in(server)
             self.send([self._availability(ONLINE)], _insist)
-        except BaseException:
+        except BaseException:  # whatever it was, no half-open connection stays
             self._let_go()
             raise
 

@@ -88,7 +88,7 @@ class RedisConnection:
         self._client = _client(server)
         try:
             self.idle()
-        except BaseException:
+        except BaseException:  # whatever it was, no half-open connection stays
             self.close()
             raise
 

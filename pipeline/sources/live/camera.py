@@ -110,7 +110,7 @@ class CameraSource:
         except GeneratorExit:  # whoever reads has seen enough: an end like any other
             self._change("ENDED")
             raise
-        except BaseException as error:
+        except BaseException as error:  # noted in the books, and passed on
             self.stats.error = str(error)
             if self.stats.state != "FAILED":
                 self._change("FAILED", Cause.OTHER, type(error).__name__)

@@ -27,14 +27,14 @@ class SilentServer(OddServer):
 
     def handle(self, client: socket.socket) -> None:
         while client.recv(4096):
-            pass
+            pass  # it listens, and never answers
 
 
 class ClosingServer(OddServer):
     """Accepts, and closes at once."""
 
     def handle(self, client: socket.socket) -> None:
-        pass
+        pass  # it hangs up at once
 
 
 class StatusServer(OddServer):
