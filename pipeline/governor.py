@@ -18,9 +18,9 @@ WINDOW_SECONDS = 2.0  # between two judgements at least; long enough for a conce
 LONGEST_SECONDS = 10.0  # while nothing is given up: an outage would spoil the rate that is measured
 FEWEST_FRAMES = 8  # that a judgement is based on
 ROOM = 0.6  # of the budget; below it there may be room for what was given up
-Counts = dict[str, tuple[LatencyHistogram, int]]  # latency and frames of each source so far
-
 CALM_SECONDS = (6.0, 96.0)  # before something is taken back: at first, and at most
+
+Counts = dict[str, tuple[LatencyHistogram, int]]  # latency and frames of each source so far
 
 
 @dataclass(frozen=True)
