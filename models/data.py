@@ -129,6 +129,18 @@ class TrainingBatch:
     frames: Tensor
     """(N, H, W, 3) uint8 RGB."""
     truths: list[Truth]
+    regions: list[Tensor] | None = None
+    """Per picture (R, 4) float32 proposals in pixels of the frame; None where nobody asked."""
+
+
+@dataclass(frozen=True)
+class MaskBatch:
+    """What one optimiser step of a segmentation network learns from."""
+
+    frames: Tensor
+    """(N, H, W, 3) uint8 RGB."""
+    labels: Tensor
+    """(N, H, W) uint8 class of each pixel; 255 (``models.network.IGNORED``): unknown."""
 
 
 class TrainingBatches(Dataset[TrainingBatch]):

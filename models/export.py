@@ -125,7 +125,7 @@ def description(
 
 
 def _to_onnx(model: FasterRCNN, frame_hw: SizeHW, output_form: OutputForm) -> onnx.ModelProto:
-    frames = torch.zeros(2, *frame_hw, 3, dtype=torch.uint8, device=model.pixel_mean.device)
+    frames = torch.zeros(2, *frame_hw, 3, dtype=torch.uint8, device=model.normalise.mean.device)
     batch = torch.export.Dim("N", min=1, max=LARGEST_BATCH)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, about its own insides

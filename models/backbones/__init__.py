@@ -1,5 +1,8 @@
-"""Convolutional trunks with a feature pyramid on top.
+"""Convolutional trunks, torchvision's, behind two promises.
 
-One promise: ``backbone(images (N, 3, H, W) float) -> list[Tensor]``, finest map first, each
-``backbone.out_channels`` deep; H and W are multiples of 32.
+Plain (``features.FeatureMaps``): ``backbone(images (N, 3, H, W) float) -> {stride: map}`` and
+``backbone.channels``; H and W are free.
+
+With a pyramid (``pyramid.PyramidBackbone``): ``backbone(images) -> list[Tensor]``, finest map
+first, each ``backbone.out_channels`` deep; H and W are multiples of 32.
 """

@@ -23,9 +23,7 @@ from models.detection.frame_size import FrameSize, Resize
 from models.detection.roi import Candidates, RoIHeads
 from models.detection.rpn import RegionProposalNetwork
 from models.detection.suppression import Suppress, fixpoint_nms, greedy_nms
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+from models.pixels import Normalise
 
 OutputForm = Literal["candidates", "detections"]
 NMSBody = Literal["fixpoint", "nonmaxsuppression"]
@@ -45,9 +43,6 @@ exact (N,) bool: no bound of the graph was too tight for this frame.
 
 class FasterRCNN(nn.Module):
     """The parts by name, for training; and their static composition, for everything else."""
-
-    pixel_mean: Tensor
-    pixel_deviation: Tensor
 
     def __init__(
         self,
@@ -69,8 +64,7 @@ class FasterRCNN(nn.Module):
         self.size: FrameSize | None = None
         self.output_form: OutputForm = "detections"
         self.nms: Suppress = greedy_nms
-        self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN), persistent=False)
-        self.register_buffer("pixel_deviation", torch.tensor(IMAGENET_DEVIATION), persistent=False)
+        self.normalise = Normalise()
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """(N, H, W, 3) uint8 RGB of the size given to :meth:`prepare` -> fixed slots per frame."""
@@ -116,19 +110,12 @@ class FasterRCNN(nn.Module):
         padded_hw = (-(-image_hw[0] // 32) * 32, -(-image_hw[1] // 32) * 32)
         size = FrameSize(frame_hw, image_hw, padded_hw)
         with torch.no_grad():
-            features = self.backbone(self.pixel_mean.new_zeros(1, 3, *padded_hw))
+            features = self.backbone(self.normalise.mean.new_zeros(1, 3, *padded_hw))
         size.set_anchors(self.anchors(features, padded_hw))
         self.size = size
         self.output_form = output_form
         self.nms = NMS_BODIES[nms_body](nms_iterations)
         return self
-
-    def normalise(self, frames: Tensor) -> Tensor:
-        """(N, H, W, 3) uint8 -> (N, 3, H, W) float of about zero mean and unit deviation."""
-        # In torchvision's order, so that rounding is the same; engines fold the three into one.
-        # Turned around last: convolutions like channels last, so for an engine it is no work.
-        pixels = (frames.to(self.pixel_mean.dtype) / 255 - self.pixel_mean) / self.pixel_deviation
-        return pixels.permute(0, 3, 1, 2).contiguous()
 
     def anchors(self, features: Sequence[Tensor], padded_hw: SizeHW) -> list[Tensor]:
         """Per level (n_l, 4) float32 in pixels of the padded image, on the features' device."""
