@@ -28,8 +28,9 @@ boxes (N, S, 4) float32 ``x1, y1, x2, y2`` in pixels of the frame; scores (N, S)
 0 in an empty slot; labels (N, S) int64, 0 for the first class (the background is not counted);
 exact (N,) bool: no bound of the graph was too tight for this frame.
 """
-INSTANCE_OUTPUTS = (*DETECTION_OUTPUTS, "masks")
-"""masks (N, S, 28, 28) float32 in [0, 1], each stretched over its box."""
+INSTANCE_OUTPUTS = ("boxes", "scores", "labels", "count", "exact", "masks")
+"""After suppression, since a mask is made for each box that is left: count (N,) int64 filled slots,
+masks (N, S, 28, 28) float32 in [0, 1], each stretched over its box."""
 SEMANTIC_OUTPUTS = ("classes",)
 """classes (N, H, W) uint8, the most likely class of each pixel of the frame."""
 

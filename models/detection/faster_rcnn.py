@@ -13,13 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from models.anchors import AnchorGrid
 from models.backbones.pyramid import PyramidBackbone
 from models.boxes import SizeHW
-from models.detection.frame_size import FrameSize, Resize
+from models.detection.frame_size import (
+    FrameSize,
+    Resize,
+    anchors_on,
+    frame_size,
+    prepared_for,
+)
 from models.detection.roi import Candidates, RoIHeads
 from models.detection.rpn import RegionProposalNetwork
 from models.detection.suppression import Suppress, fixpoint_nms, greedy_nms
@@ -68,7 +73,7 @@ class FasterRCNN(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """(N, H, W, 3) uint8 RGB of the size given to :meth:`prepare` -> fixed slots per frame."""
-        size = self._prepared(frames)
+        size = prepared_for(self.size, frames)
         images = size.fit(self.normalise(frames))
         features = self.backbone(images)
         proposals = self.rpn(features, size.anchors, size.image_hw, self.nms)
@@ -106,30 +111,14 @@ class FasterRCNN(nn.Module):
         """
         if self.training:
             raise ValueError("prepare() runs the backbone; call eval() first")
-        image_hw = frame_hw if self.resize is None else self.resize(frame_hw)
-        padded_hw = (-(-image_hw[0] // 32) * 32, -(-image_hw[1] // 32) * 32)
-        size = FrameSize(frame_hw, image_hw, padded_hw)
-        with torch.no_grad():
-            features = self.backbone(self.normalise.mean.new_zeros(1, 3, *padded_hw))
-        size.set_anchors(self.anchors(features, padded_hw))
-        self.size = size
+        self.size = frame_size(frame_hw, self.resize, self.backbone, self.anchor_grid)
         self.output_form = output_form
         self.nms = NMS_BODIES[nms_body](nms_iterations)
         return self
 
     def anchors(self, features: Sequence[Tensor], padded_hw: SizeHW) -> list[Tensor]:
         """Per level (n_l, 4) float32 in pixels of the padded image, on the features' device."""
-        maps_hw = [(level.shape[2], level.shape[3]) for level in features]
-        return [boxes.to(features[0].device) for boxes in self.anchor_grid(maps_hw, padded_hw)]
-
-    def _prepared(self, frames: Tensor) -> FrameSize:
-        if self.size is None or tuple(frames.shape[1:3]) != self.size.frame_hw:
-            wanted = None if self.size is None else self.size.frame_hw
-            raise ValueError(
-                f"prepared for frames of {wanted}, got {tuple(frames.shape[1:3])}; "
-                "call prepare(frame_hw) first"
-            )
-        return self.size
+        return anchors_on(self.anchor_grid, features, padded_hw)
 
 
 NMS_BODIES: dict[NMSBody, Callable[[int], Suppress]] = {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.anchors import AnchorGrid
 from models.boxes import SizeHW
 
 
@@ -59,3 +61,42 @@ class FrameSize(nn.Module):
             return boxes
         (frame_h, frame_w), (image_h, image_w) = self.frame_hw, self.image_hw
         return boxes * boxes.new_tensor([frame_w / image_w, frame_h / image_h] * 2)
+
+
+def frame_size(
+    frame_hw: SizeHW,
+    resize: Resize | None,
+    backbone: Callable[[Tensor], Sequence[Tensor]],
+    anchor_grid: AnchorGrid,
+) -> FrameSize:
+    """What frames of this size need; runs the backbone once, to see the sizes of its maps."""
+    image_hw = frame_hw if resize is None else resize(frame_hw)
+    padded_hw = (-(-image_hw[0] // 32) * 32, -(-image_hw[1] // 32) * 32)
+    size = FrameSize(frame_hw, image_hw, padded_hw)
+    with torch.no_grad():
+        example = next(backbone.parameters())  # type: ignore[attr-defined]
+        features = backbone(example.new_zeros(1, 3, *padded_hw))
+    size.set_anchors(anchors_on(anchor_grid, features, padded_hw))
+    return size
+
+
+def anchors_on(grid: AnchorGrid, features: Sequence[Tensor], padded_hw: SizeHW) -> list[Tensor]:
+    """Per level (n_l, 4) float32 in pixels of the padded image, on the features' device."""
+    maps_hw = [(level.shape[2], level.shape[3]) for level in features]
+    return [boxes.to(features[0].device) for boxes in grid(maps_hw, padded_hw)]
+
+
+def prepared_for(size: FrameSize | None, frames: Tensor) -> FrameSize:
+    """The size that a network was prepared for.
+
+    Raises:
+        ValueError: it was prepared for none, or for another than that of ``frames``
+            (N, H, W, 3).
+    """
+    if size is None or tuple(frames.shape[1:3]) != size.frame_hw:
+        wanted = None if size is None else size.frame_hw
+        raise ValueError(
+            f"prepared for frames of {wanted}, got {tuple(frames.shape[1:3])}; "
+            "call prepare(frame_hw) first"
+        )
+    return size

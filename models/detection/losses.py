@@ -30,6 +30,8 @@ class Truth:
     """(G,) int64, 0-based, without background."""
     ignored: Tensor
     """(I, 4) float32 regions in which nothing is known."""
+    masks: Tensor | None = None
+    """(G, H, W) uint8, 1 where the object is; None where only boxes are known."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,8 @@ class RoiSample:
     """(N, R) int64: 0 background, class id + 1 an object, -1 filled up."""
     targets: Tensor
     """(N, R, 4) deltas to the matched true box; meaningless where the label is not an object."""
+    matches: Tensor
+    """(N, R) int64 index of the matched true box; meaningless where the label is not an object."""
 
 
 @torch.no_grad()
@@ -172,6 +176,7 @@ def sample_rois(
         torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(count, size, 1),
         torch.full((count, size), NEITHER),
         torch.zeros(count, size, 4),
+        torch.zeros(count, size, dtype=torch.int64),
     )
     for i, (proposed, truth) in enumerate(zip(proposals, truths, strict=True)):
         boxes = torch.cat([proposed, truth.boxes])
@@ -182,6 +187,7 @@ def sample_rois(
         drawn.labels[i, :used] = 0
         if hits:
             drawn.labels[i, :hits] = truth.class_ids[index[objects]] + 1
+            drawn.matches[i, :hits] = index[objects]
             drawn.targets[i, :hits] = encode(truth.boxes[index[objects]], boxes[objects])
     return drawn
 

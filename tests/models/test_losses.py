@@ -118,7 +118,9 @@ def test_rpn_losses_equal_torchvisions():
 def test_roi_losses_equal_torchvisions_and_skip_what_only_fills_up():
     labels = torch.tensor([[2, 1, 0, 0], [3, 0, -1, -1]])
     logits, deltas, targets = torch.randn(8, 4), torch.randn(8, 16), torch.randn(2, 4, 4)
-    ours = roi_losses(logits, deltas, RoiSample(torch.zeros(2, 4, 4), labels, targets))
+    ours = roi_losses(
+        logits, deltas, RoiSample(torch.zeros(2, 4, 4), labels, targets, torch.zeros_like(labels))
+    )
     used = labels.flatten() >= 0
     expected = fastrcnn_loss(
         logits[used], deltas[used], [labels.flatten()[used]], [targets.reshape(-1, 4)[used]]
