@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+RGB = tuple[float, float, float]
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
@@ -15,11 +17,12 @@ class Normalise(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, mean: RGB = IMAGENET_MEAN, deviation: RGB = IMAGENET_DEVIATION) -> None:
+        """mean, deviation: of red, green and blue in [0, 1]."""
         super().__init__()
         # No weights: a state dict of torchvision's fits without them.
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN), persistent=False)
-        self.register_buffer("deviation", torch.tensor(IMAGENET_DEVIATION), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("deviation", torch.tensor(deviation), persistent=False)
 
     def forward(self, frames: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 RGB -> (N, 3, H, W) float of about zero mean and unit deviation."""
