@@ -224,11 +224,15 @@ def spoil(image: np.ndarray, rng: Generator) -> np.ndarray:
     return image
 
 
-def vary(item: Labelled, rng: Generator) -> Labelled:
-    """Light, colour and camera faults; boxes stay."""
-    image = item.image
+def vary_image(image: np.ndarray, rng: Generator) -> np.ndarray:
+    """Light, colour and camera faults of an (H, W, 3) uint8 RGB picture; nothing moves."""
     if rng.random() < 0.8:
         image = vary_light(image, rng)
     if rng.random() < 0.6:
         image = vary_colour(image, rng)
-    return replace(item, image=spoil(image, rng))
+    return spoil(image, rng)
+
+
+def vary(item: Labelled, rng: Generator) -> Labelled:
+    """Light, colour and camera faults; boxes stay."""
+    return replace(item, image=vary_image(item.image, rng))

@@ -1,6 +1,8 @@
 """Labelled pictures in COCO format, and the endless, repeatable stream of training batches drawn
 from them."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -132,6 +134,13 @@ class TrainingBatch:
     regions: list[Tensor] | None = None
     """Per picture (R, 4) float32 proposals in pixels of the frame; None where nobody asked."""
 
+    def to(self, device: torch.device) -> TrainingBatch:
+        """The same on another device."""
+        regions = None if self.regions is None else [r.to(device) for r in self.regions]
+        return TrainingBatch(
+            self.frames.to(device), [truth.to(device) for truth in self.truths], regions
+        )
+
 
 @dataclass(frozen=True)
 class MaskBatch:
@@ -141,6 +150,10 @@ class MaskBatch:
     """(N, H, W, 3) uint8 RGB."""
     labels: Tensor
     """(N, H, W) uint8 class of each pixel; 255 (``models.network.IGNORED``): unknown."""
+
+    def to(self, device: torch.device) -> MaskBatch:
+        """The same on another device."""
+        return MaskBatch(self.frames.to(device), self.labels.to(device))
 
 
 class TrainingBatches(Dataset[TrainingBatch]):

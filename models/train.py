@@ -1,8 +1,11 @@
-"""Train a Faster R-CNN on COCO-format data.
+"""Train any network of the family on labelled pictures.
 
     python -m models.train mobilenet_v2_fpn --out runs/street --size 320x576 --steps 10000 \
         --trunk mobilenet_v2_imagenet.pth \
         --data TRAIN.json:IMAGES[:REPEAT] ... --val VAL.json:IMAGES ...
+
+Data sets of detectors are COCO's or VOC's (:func:`models.data.parse_share`), those of semantic
+networks COCO's, VOC's or folders of masks (:func:`models.masks.read_masks`).
 
 Under ``torchrun --standalone --nproc-per-node N -m models.train`` processes share each batch. The
 same command with ``--resume`` goes on exactly where an interrupted one stopped.
@@ -11,34 +14,40 @@ OUT receives ``last.pt`` (everything needed to go on), ``model_STEP.pt`` (averag
 for ``models.export``), ``losses.csv``, ``losses.png`` and ``validation.csv``.
 """
 
-import argparse
-import csv
-import math
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-import numpy as np
+import argparse
+import math
+from pathlib import Path
+from typing import cast
+
 import torch
 import torch.distributed as dist
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
 
-from models.backbones.mobilenet import load_classifier
+from models.backbones import features, mobilenet
+from models.backbones.pyramid import PyramidBackbone
 from models.class_names import STREET_NAMES
-from models.data import Share, TrainingBatch, TrainingBatches, parse_share
-from models.detection.architectures import ARCHITECTURES, faster_rcnn
-from models.detection.faster_rcnn import FasterRCNN
-from models.detectors import ModelFile
-from models.evaluate import evaluate
-from models.training import LOSSES, Schedule, Training, freeze, train_mode
+from models.data import TrainingBatches, parse_share
+from models.mask_batches import MaskBatches, View
+from models.masks import MaskSet, class_pixels, median_frequency_weights, read_masks
+from models.network import Network, Task
+from models.papers import PAPERS
+from models.schedules import CURVES, Schedule
+from models.training import Norms, Recipe, Training, freeze
+from models.training_loop import Log, fit_model
+from models.validation import validate_detection, validate_semantic
+
+WEIGHT_DECAYS = {"adamw": 0.02, "sgd": 5e-4}
 
 
-def load_fitting(model: FasterRCNN, file: Path) -> list[str]:
-    """Start from a detector's weights; parts of another shape (other classes) stay random.
+class SettingsError(ValueError):
+    """The command line asks for something that this network cannot do."""
+
+
+def load_fitting(model: nn.Module, file: Path) -> list[str]:
+    """Start from weights of the same network; parts of another shape (other classes) stay random.
 
     Returns:
         names of the parts that were not in the file or did not fit.
@@ -52,191 +61,184 @@ def load_fitting(model: FasterRCNN, file: Path) -> list[str]:
     return sorted(own.keys() - fitting.keys())
 
 
-def detector(
-    model: FasterRCNN, class_names: tuple[str, ...], size_hw: tuple[int, int]
-) -> ModelFile:
-    """The model as :mod:`models.evaluate` wants it, run by torch."""
-    model.prepare(size_hw, output_form="candidates")
-    about = {
-        "class_names": class_names,
-        "input_size_hw": size_hw,
-        "fit": "letterbox",
-        "outputs": ["boxes", "scores", "labels", "exact"],
-        "output_form": "candidates",
-        "nms_iou": 0.5,
-    }
-
-    @torch.inference_mode()
-    def run(frames: np.ndarray) -> list[np.ndarray]:
-        return [out.numpy() for out in model(torch.from_numpy(frames))]
-
-    return ModelFile(run, about)
-
-
-@dataclass(frozen=True)
-class Log:
-    """The files that tell how a run goes."""
-
-    folder: Path
-    writes: bool = True
-    """Of several processes only the first writes."""
-
-    def add(self, name: str, row: dict[str, Any]) -> None:
-        """Append a row to a CSV file, with a header if it is new."""
-        file = self.folder / name
-        new = not file.exists()
-        with file.open("a", newline="") as out:
-            writer = csv.DictWriter(out, row.keys())
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-
-    def draw(self) -> None:
-        """Loss curves as a picture."""
-        from matplotlib.figure import Figure
-
-        with (self.folder / "losses.csv").open() as lines:
-            rows = list(csv.DictReader(lines))
-        figure = Figure(figsize=(8, 4.5), layout="constrained")
-        axes = figure.add_subplot(xlabel="step", ylabel="loss", yscale="log")
-        for name in LOSSES:
-            axes.plot([int(r["step"]) for r in rows], [float(r[name]) for r in rows], label=name)
-        axes.legend()
-        figure.savefig(self.folder / "losses.png", dpi=100)
-
-
-def loader(data: TrainingBatches, start: int, workers: int) -> Iterator[TrainingBatch]:
-    """Batches from ``start`` on, made ready by ``workers`` processes."""
-    order = range(start, len(data))
-    return iter(DataLoader(data, batch_size=None, sampler=order, num_workers=workers))
-
-
-def fit_model(
-    training: Training,
-    data: TrainingBatches,
-    log: Log,
-    every: int,
-    workers: int,
-    validate: Callable[[], None],
-) -> None:
-    """The loop: steps, and every so often a row in the log, a checkpoint and a validation."""
-    train_mode(training.model)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, disable=not log.writes) as progress:
-        task = progress.add_task("training", total=len(data), completed=training.step)
-        recent: list[dict[str, float]] = []
-        began = time.monotonic()
-        for batch in loader(data, training.step, workers):
-            recent.append(training.advance(batch))
-            progress.advance(task)
-            if not log.writes:
-                continue
-            if training.step % 50 == 0 or training.step == len(data):
-                mean = {n: round(sum(r[n] for r in recent) / len(recent), 5) for n in LOSSES}
-                seconds = round((time.monotonic() - began) / len(recent), 4)
-                log.add("losses.csv", {"step": training.step, **mean, "seconds_per_step": seconds})
-                progress.update(task, description=f"loss {sum(mean.values()):.3f}")
-                recent, began = [], time.monotonic()
-            if training.step % every == 0 or training.step == len(data):
-                training.save(log.folder / "last.pt")
-                torch.save(
-                    training.average.model.state_dict(),
-                    log.folder / f"model_{training.step:06d}.pt",
-                )
-                log.draw()
-                validate()
-                began = time.monotonic()
+def load_trunk(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Start the trunk from a classifier's state dict. Raises SettingsError without a trunk."""
+    backbone = getattr(model, "backbone", None)
+    if isinstance(backbone, features.FeatureMaps):
+        features.load_classifier(backbone, state)
+    elif isinstance(backbone, PyramidBackbone):
+        mobilenet.load_classifier(backbone, state)
+    else:
+        raise SettingsError("this network has no trunk (backbone) that a classifier's weights fit")
 
 
 def size_of(words: str) -> tuple[int, int]:
-    """``320x576`` -> (320, 576), height first; multiples of 32."""
+    """``320x576`` -> (320, 576), height first."""
     height, _, width = words.partition("x")
-    size = int(height), int(width)
-    if any(side % 32 or side <= 0 for side in size):
-        raise argparse.ArgumentTypeError(f"sides must be multiples of 32, got {words}")
-    return size
+    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"a size is HEIGHTxWIDTH in pixels, got {words!r}")
+    return int(height), int(width)
 
 
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Train a Faster R-CNN on COCO-format data.")
-    parser.add_argument("architecture", choices=sorted(ARCHITECTURES))
-    parser.add_argument("--data", nargs="+", required=True, metavar="JSON:IMAGES[:REPEAT]")
-    parser.add_argument("--val", nargs="*", default=[], metavar="JSON:IMAGES")
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and logs")
-    parser.add_argument("--classes", default=",".join(STREET_NAMES), help="names, comma separated")
-    parser.add_argument(
-        "--trunk", type=Path, help="classifier weights to start a MobileNet trunk from"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--weights", type=Path, help="detector weights to fine-tune")
-    parser.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
-    parser.add_argument("--size", type=size_of, default=(320, 576), help="HxW of evaluation")
-    parser.add_argument("--sizes", type=size_of, nargs="*", help="HxW of training; default: --size")
-    parser.add_argument("--steps", type=int, default=10_000)
-    parser.add_argument("--epochs", type=float, help="instead of --steps: passes over the data")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rate", type=float, default=4e-4, help="learning rate of the heads")
-    parser.add_argument(
-        "--trunk-rate", type=float, default=0.3, help="share of --rate for the trunk"
+    add = parser.add_argument
+    add("network", choices=sorted(PAPERS), metavar="NAME", help=", ".join(sorted(PAPERS)))
+    add("--data", nargs="+", required=True, metavar="SET", help="JSON:IMAGES[:REPEAT] or as above")
+    add("--val", nargs="*", default=[], metavar="SET", help="sets to judge by")
+    add("--out", type=Path, required=True, help="folder for checkpoints and logs")
+    add("--classes", help="names, comma separated; default: the street's, or the masks' own")
+    add("--trunk", type=Path, help="classifier weights to start the trunk from")
+    add("--weights", type=Path, help="weights of the same network to fine-tune")
+    add("--resume", action="store_true", help="go on from OUT/last.pt")
+    add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    add("--precision", choices=("f32", "bf16", "f16"), default="f32", help="f16: on a GPU only")
+    add("--workers", type=int, default=1, help="processes that prepare pictures")
+    add("--threads", type=int, default=2, help="of torch")
+    add("--seed", type=int, default=0)
+    add("--every", type=int, default=500, help="steps between checkpoints")
+    pictures = parser.add_argument_group("pictures").add_argument
+    pictures("--size", type=size_of, default=(320, 576), help="HxW of evaluation")
+    pictures("--sizes", type=size_of, nargs="*", help="HxW of training; default: --size")
+    pictures("--batch", type=int, default=8)
+    pictures(
+        "--balance",
+        type=float,
+        default=0.0,
+        help="detection: see models.data.repeat_factors; masks: share of crops that hold a class "
+        "drawn at random",
     )
-    parser.add_argument("--warm-up", type=int, default=200, help="steps")
-    parser.add_argument(
-        "--frozen", type=int, default=4, help="first parts of the trunk left as they are"
+    pictures("--scales", type=float, nargs=2, default=(0.5, 2.0), help="of crops with masks")
+    pictures("--elastic", type=float, default=0.0, help="pixels of bending, with masks; U-Net: 10")
+    pictures(
+        "--class-weights",
+        choices=("none", "median"),
+        default="none",
+        help="median: median frequency balancing, for networks that have class_weights",
     )
-    parser.add_argument("--every", type=int, default=500, help="steps between checkpoints")
-    parser.add_argument("--balance", type=float, default=0.0, help="see models.data.repeat_factors")
-    parser.add_argument("--workers", type=int, default=1, help="processes that prepare pictures")
-    parser.add_argument("--threads", type=int, default=2, help="of torch")
-    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32")
-    parser.add_argument("--seed", type=int, default=0)
+    learning = parser.add_argument_group("learning").add_argument
+    learning("--steps", type=int, default=10_000)
+    learning("--epochs", type=float, help="instead of --steps: passes over the data")
+    learning("--optimiser", choices=sorted(WEIGHT_DECAYS), default="adamw")
+    learning("--rate", type=float, default=4e-4, help="learning rate of the heads")
+    learning("--trunk-rate", type=float, default=0.3, help="share of --rate for the trunk")
+    learning("--weight-decay", type=float, help="default: 0.02 for adamw, 5e-4 for sgd")
+    learning("--momentum", type=float, default=0.9, help="of sgd")
+    learning("--schedule", choices=sorted(CURVES), default="cosine", help="of the rate")
+    learning("--floor", type=float, default=0.01, help="least share of the rate")
+    learning("--warm-up", type=int, default=200, help="steps")
+    learning("--average", type=float, default=0.999, help="decay of the averaged weights; 0: none")
+    learning("--frozen", type=int, default=4, help="first parts of the trunk left as they are")
+    learning(
+        "--norms",
+        choices=("frozen", "heads", "learning"),
+        help="which batch norms learn; default: frozen, for semantic networks heads",
+    )
     return parser.parse_args(words)
 
 
-def build(arguments: argparse.Namespace, class_names: tuple[str, ...]) -> FasterRCNN:
-    """The model with the weights that the command line names."""
+def build(arguments: argparse.Namespace, task: Task, class_names: tuple[str, ...]) -> nn.Module:
+    """The network with the weights that the command line names, frozen where it says."""
     torch.manual_seed(arguments.seed)
-    model = faster_rcnn(arguments.architecture, len(class_names))
+    model = PAPERS[arguments.network](len(class_names))
     if arguments.trunk:
-        load_classifier(model.backbone, torch.load(arguments.trunk, weights_only=True))
+        load_trunk(model, torch.load(arguments.trunk, weights_only=True))
     if arguments.weights:
         left = load_fitting(model, arguments.weights)
         Console().print(f"left random: {', '.join(left) or 'nothing'}")
-    freeze(model, arguments.frozen)
-    return model
+    norms: Norms = arguments.norms or ("heads" if task == "semantic" else "frozen")
+    freeze(model, arguments.frozen, norms)
+    return model.to(arguments.device).to(memory_format=torch.channels_last)
+
+
+def task_of(name: str) -> Task:
+    """What comes out of the network of that name."""
+    return cast(Network, PAPERS[name](2)).task
+
+
+def steps_of(arguments: argparse.Namespace, pictures: float) -> int:
+    """Optimiser steps of the whole training; pictures: of one pass over the data."""
+    if not arguments.epochs:
+        return int(arguments.steps)
+    return math.ceil(arguments.epochs * pictures / arguments.batch)
+
+
+def detection_data(
+    arguments: argparse.Namespace, class_names: tuple[str, ...], rank: int, processes: int
+) -> TrainingBatches:
+    """The stream of batches of a detector."""
+    sizes = arguments.sizes or [arguments.size]
+    if uneven := [size for size in sizes if size[0] % 32 or size[1] % 32]:
+        raise SettingsError(f"sides must be multiples of 32 to train a detector, got {uneven}")
+    shares = [parse_share(words, class_names) for words in arguments.data]
+    return TrainingBatches(
+        shares,
+        sizes,
+        arguments.batch // processes,
+        steps_of(arguments, sum(len(s.entries) * s.repeat for s in shares)),
+        arguments.seed,
+        balance=arguments.balance,
+        share_of_run=rank,
+    )
+
+
+def semantic_data(
+    arguments: argparse.Namespace, sets: list[MaskSet], rank: int, processes: int
+) -> MaskBatches:
+    """The stream of batches of a semantic network."""
+    return MaskBatches(
+        sets,
+        arguments.sizes or [arguments.size],
+        arguments.batch // processes,
+        steps_of(arguments, sum(len(s.entries) * s.repeat for s in sets)),
+        arguments.seed,
+        View(tuple(arguments.scales), elastic_pixels=arguments.elastic),
+        arguments.balance,
+        rank,
+    )
+
+
+def weigh_classes(model: nn.Module, sets: list[MaskSet]) -> None:
+    """Median frequency weights into the network's ``class_weights`` (classes,)."""
+    if not isinstance(getattr(model, "class_weights", None), Tensor):
+        raise SettingsError("this network has no class_weights")
+    classes = len(sets[0].class_names)
+    counts = class_pixels([e for s in sets for e in s.entries], classes)
+    weights = torch.from_numpy(median_frequency_weights(counts))
+    model.class_weights = weights.to(next(model.parameters()).device)
 
 
 def main(words: list[str] | None = None) -> None:
     """Train as the command line says."""
     arguments = parse_arguments(words)
     torch.set_num_threads(arguments.threads)
-    class_names = tuple(arguments.classes.split(","))
     rank, processes = 0, 1
     if dist.is_torchelastic_launched():
         dist.init_process_group("gloo")
         rank, processes = dist.get_rank(), dist.get_world_size()
-    shares: list[Share] = [parse_share(w, class_names) for w in arguments.data]
-    steps = arguments.steps
-    if arguments.epochs:
-        pictures = sum(len(s.entries) * s.repeat for s in shares)
-        steps = math.ceil(arguments.epochs * pictures / arguments.batch)
-    data = TrainingBatches(
-        shares,
-        arguments.sizes or [arguments.size],
-        arguments.batch // processes,
-        steps,
-        arguments.seed,
-        balance=arguments.balance,
-        share_of_run=rank,
-    )
-    schedule = Schedule(steps, arguments.warm_up)
-    model = build(arguments, class_names).to(memory_format=torch.channels_last)
+    given = tuple(arguments.classes.split(",")) if arguments.classes else None
+    data: TrainingBatches | MaskBatches
+    sets: list[MaskSet] = []
+    task = task_of(arguments.network)
+    if task == "semantic":
+        first = read_masks(arguments.data[0], given)
+        sets = [first, *(read_masks(w, first.class_names) for w in arguments.data[1:])]
+        class_names, judge = first.class_names, validate_semantic
+        data = semantic_data(arguments, sets, rank, processes)
+    else:
+        class_names, judge = given or STREET_NAMES, validate_detection
+        data = detection_data(arguments, class_names, rank, processes)
+    model = build(arguments, task, class_names)
+    if arguments.class_weights == "median":
+        weigh_classes(model, sets)
     training = Training(
-        model, arguments.rate, arguments.trunk_rate, schedule, arguments.precision == "bf16"
+        model,
+        recipe_of(arguments),
+        Schedule(data.steps, arguments.warm_up, arguments.floor, CURVES[arguments.schedule]),
+        arguments.precision,
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     log = Log(arguments.out, writes=rank == 0)
@@ -244,18 +246,25 @@ def main(words: list[str] | None = None) -> None:
         training.load(arguments.out / "last.pt")
 
     def validate() -> None:
-        judge = detector(training.average.model, class_names, arguments.size)
-        for words in arguments.val:
-            annotations, _, images = words.partition(":")
-            figures = evaluate(judge, Path(annotations), Path(images))
-            row = {"step": training.step, "set": annotations}
-            per_class = {n: round(c["AP50"], 4) for n, c in figures["classes"].items()}
-            log.add(
-                "validation.csv", {**row, "AP50": round(figures["AP50"], 4), "classes": per_class}
-            )
-            Console().print(f"step {training.step} {annotations}: {per_class}")
+        averaged = training.average.model
+        for row in judge(averaged, class_names, arguments.size, arguments.val):
+            log.add("validation.csv", {"step": training.step, **row})
+            Console().print(f"step {training.step} {row}")
 
     fit_model(training, data, log, arguments.every, arguments.workers, validate)
+
+
+def recipe_of(arguments: argparse.Namespace) -> Recipe:
+    """The optimiser that the command line describes."""
+    decay = arguments.weight_decay
+    return Recipe(
+        kind=arguments.optimiser,
+        rate=arguments.rate,
+        trunk_share=arguments.trunk_rate,
+        weight_decay=WEIGHT_DECAYS[arguments.optimiser] if decay is None else decay,
+        momentum=arguments.momentum,
+        average_decay=arguments.average,
+    )
 
 
 if __name__ == "__main__":

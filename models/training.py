@@ -1,141 +1,102 @@
-"""One training run of a Faster R-CNN: losses, optimiser, averaged weights, checkpoints.
+"""One training run of any network of the family: optimiser, averaged weights, checkpoints.
 
-Both stages learn at once from one forward pass ("approximate joint training", Ren et al.,
-arXiv:1506.01497, sec. 3.2).
+What there is to learn is the network's own business (:meth:`models.network.Network.losses`); the
+sum of its losses is minimised.
 """
 
-import copy
-import math
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from models.boxes import encode
-from models.data import TrainingBatch
-from models.detection.faster_rcnn import FasterRCNN
-from models.detection.losses import roi_losses, rpn_losses, sample_rois
-from models.detection.roi import PROPOSAL_WEIGHTS
-from models.detection.rpn import ANCHOR_WEIGHTS
+from models.averaging import Average
+from models.data import MaskBatch, TrainingBatch
+from models.network import Network
+from models.schedules import Schedule
 
-LOSSES = ("objectness", "proposal_box", "class", "box")
+Norms = Literal["frozen", "heads", "learning"]
+"""Which batch norms learn: none, those outside the trunk, or all."""
+
+Precision = Literal["f32", "bf16", "f16"]
+HALVES = {"bf16": torch.bfloat16, "f16": torch.float16}
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """Learning rate over the steps: a linear warm-up, then half a cosine down to ``floor``."""
+class Recipe:
+    """The optimiser, as a paper or experience has it."""
 
-    steps: int
-    warm_up: int
-    floor: float = 0.01
+    kind: Literal["adamw", "sgd"] = "adamw"
+    rate: float = 4e-4
+    """Full learning rate of everything outside the trunk."""
+    trunk_share: float = 0.3
+    """The trunk's rate as a share of it: it starts from ImageNet and has less to learn."""
+    weight_decay: float = 0.02
+    momentum: float = 0.9
+    """Of SGD."""
+    largest_gradient: float = 5.0
+    """Longer gradients are shortened to this norm."""
+    average_decay: float = 0.999
+    """See :class:`models.averaging.Average`; 0 for none."""
 
-    def factor(self, step: int) -> float:
-        """Share of the full learning rate at ``step``."""
-        if step < self.warm_up:
-            return (step + 1) / self.warm_up
-        done = (step - self.warm_up) / max(self.steps - self.warm_up, 1)
-        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+def trunk_of(network: nn.Module) -> nn.ModuleDict | None:
+    """The children of a network's trunk: its attribute ``backbone.body``; None if it has none."""
+    body = getattr(getattr(network, "backbone", None), "body", None)
+    return body if isinstance(body, nn.ModuleDict) else None
 
 
-def freeze(model: FasterRCNN, trunk_parts: int) -> None:
-    """Stop the first parts of the trunk and every batch norm from learning.
+def freeze(network: nn.Module, trunk_parts: int, norms: Norms = "frozen") -> None:
+    """Stop the first parts of the trunk, and the batch norms that ``norms`` says, from learning.
 
     Small batches give useless statistics, and edges and colours are the same in every data set
-    (Fast R-CNN, sec. 4.5, freezes the first layers too). Frozen parts need no backward pass.
+    (Fast R-CNN, arXiv:1504.08083, sec. 4.5, freezes the first layers too). Frozen parts need no
+    backward pass. :func:`train_mode` keeps the statistics of what is frozen here.
     """
-    for index, part in enumerate(model.backbone.body.values()):
-        part.requires_grad_(index >= trunk_parts)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
+    body = trunk_of(network) or nn.ModuleDict()
+    for index, child in enumerate(body.values()):
+        child.requires_grad_(index >= trunk_parts)
+    if norms == "learning":
+        return
+    within = network if norms == "frozen" else body
+    for module in within.modules():
+        if isinstance(module, _BatchNorm):
             module.requires_grad_(False)
 
 
-def train_mode(model: FasterRCNN) -> None:
-    """Training mode, but batch norm keeps its statistics."""
-    model.train()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+def train_mode(network: nn.Module) -> None:
+    """Training mode, but a batch norm whose weights are frozen keeps its statistics, too."""
+    network.train()
+    for module in network.modules():
+        if isinstance(module, _BatchNorm) and not any(p.requires_grad for p in module.parameters()):
             module.eval()
 
 
-@dataclass(frozen=True)
-class Proposing:
-    """How many proposals a training step makes and uses, per picture."""
-
-    pre_nms: int = 400
-    """Per pyramid level."""
-    post_nms: int = 250
-    anchors: int = 256
-    rois: int = 96
-    iou: float = 0.7
+def parameter_groups(network: nn.Module) -> list[list[nn.Parameter]]:
+    """What learns: the heads, and the trunk (names under ``backbone.body``)."""
+    learning = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
+    trunk = [p for n, p in learning if n.startswith("backbone.body")]
+    heads = [p for n, p in learning if not n.startswith("backbone.body")]
+    return [heads, trunk]
 
 
-def losses(
-    model: FasterRCNN, batch: TrainingBatch, proposing: Proposing, half: bool
-) -> dict[str, Tensor]:
-    """The four losses of Faster R-CNN, by the names in ``LOSSES``.
-
-    Args:
-        half: run convolutions and matrices in bfloat16; boxes and losses stay float32.
-    """
-    size_hw = (batch.frames.shape[1], batch.frames.shape[2])
-    with torch.autocast("cpu", torch.bfloat16, enabled=half):
-        images = model.normalise(batch.frames).contiguous(memory_format=torch.channels_last)
-        features = model.backbone(images)
-        maps = model.rpn.flatten(*model.rpn.head(features))
-    logits, deltas = ([level.float() for level in kind] for kind in maps)
-    anchors = model.anchors(features, size_hw)
-    objectness, proposal_box = rpn_losses(
-        torch.cat(anchors),
-        torch.cat(logits, 1),
-        torch.cat(deltas, 1),
-        batch.truths,
-        partial(encode, weights=ANCHOR_WEIGHTS),
-        proposing.anchors,
-    )
-    proposals, valid = model.rpn.propose(
-        logits, deltas, anchors, size_hw, proposing.pre_nms, proposing.post_nms, proposing.iou
-    )
-    drawn = sample_rois(
-        [boxes[real] for boxes, real in zip(proposals, valid, strict=True)],
-        batch.truths,
-        partial(encode, weights=PROPOSAL_WEIGHTS),
-        proposing.rois,
-    )
-    with torch.autocast("cpu", torch.bfloat16, enabled=half):
-        bins = model.roi_heads.pool(features, drawn.boxes)
-        class_logits, box_deltas = model.roi_heads.box_predictor(model.roi_heads.box_head(bins))
-    classification, box = roi_losses(class_logits.float(), box_deltas.float(), drawn)
-    return dict(zip(LOSSES, (objectness, proposal_box, classification, box), strict=True))
+def optimiser_of(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The optimiser with a group for the heads and one for the trunk."""
+    groups: list[dict[str, Any]] = [{"params": part} for part in parameter_groups(network)]
+    if recipe.kind == "sgd":
+        return torch.optim.SGD(
+            groups, recipe.rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        )
+    return torch.optim.AdamW(groups, recipe.rate, weight_decay=recipe.weight_decay)
 
 
-class Average:
-    """Exponential moving average of the weights, which scores better than the last weights.
-
-    The horizon grows with the steps, so that the random start is soon forgotten.
-    """
-
-    def __init__(self, model: FasterRCNN, decay: float = 0.999) -> None:
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self.decay, self.updates = decay, 0
-
-    @torch.no_grad()
-    def update(self, model: FasterRCNN) -> None:
-        """Move the average towards ``model``."""
-        self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        own = dict(self.model.named_parameters())
-        learning: dict[str, Tensor] = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        averaged: list[Tensor] = [own[n] for n in learning]
-        torch._foreach_lerp_(averaged, list(learning.values()), 1 - decay)
-
-
-def average_gradients(parameters: list[nn.Parameter]) -> None:
+def average_gradients(parameters: Sequence[Tensor]) -> None:
     """Mean of the gradients over all processes of a run, in one exchange; alone: nothing to do.
 
     The mean of equal shares of a batch is the gradient of the whole batch.
@@ -152,34 +113,48 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
 
 
 class Training:
-    """Model, average, optimiser and step: all that a checkpoint holds."""
+    """Network, average, optimiser and step: all that a checkpoint holds.
+
+    Args:
+        network: a module that keeps the promise of :class:`models.network.Network`, already
+            frozen where it shall be, on the device on which it learns.
+        precision: of convolutions and matrices; weights, coordinates and losses stay float32.
+    """
 
     def __init__(
-        self, model: FasterRCNN, rate: float, trunk_share: float, schedule: Schedule, half: bool
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        schedule: Schedule,
+        precision: Precision = "f32",
     ) -> None:
-        learning = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-        trunk = [p for n, p in learning if n.startswith("backbone.body")]
-        heads = [p for n, p in learning if not n.startswith("backbone.body")]
-        self.rates = [rate, rate * trunk_share]
-        groups: list[dict[str, Any]] = [{"params": heads}, {"params": trunk}]
-        self.optimiser = torch.optim.AdamW(groups, rate, weight_decay=0.02)
-        self.model, self.average = model, Average(model)
-        self.schedule, self.half, self.step = schedule, half, 0
-        self.proposing = Proposing()
+        self.model = network
+        self.average = Average(network, recipe.average_decay)
+        self.optimiser = optimiser_of(network, recipe)
+        self.rates = [recipe.rate, recipe.rate * recipe.trunk_share]
+        self.recipe, self.schedule, self.precision, self.step = recipe, schedule, precision, 0
+        self.device = next(network.parameters()).device
+        # Gradients of float16 vanish unless the loss is enlarged first.
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "f16")
 
-    def advance(self, batch: TrainingBatch) -> dict[str, float]:
+    def advance(self, batch: TrainingBatch | MaskBatch) -> dict[str, float]:
         """One optimiser step; returns the losses."""
         # The step decides every random draw, so a resumed run repeats an unbroken one bit by bit.
         torch.manual_seed(self.step)
         for group, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.schedule.factor(self.step)
-        parts = losses(self.model, batch, self.proposing, self.half)
+        half = HALVES.get(self.precision)
+        with torch.autocast(self.device.type, half, enabled=half is not None):
+            parts = cast(Network, self.model).losses(batch.to(self.device))
         self.optimiser.zero_grad(set_to_none=True)
-        sum(parts.values(), torch.zeros(())).backward()
+        total = sum(parts.values(), torch.zeros((), device=self.device))
+        self.scaler.scale(total).backward()
         learning = [p for g in self.optimiser.param_groups for p in g["params"]]
         average_gradients(learning)
-        nn.utils.clip_grad_norm_(learning, 5.0)
-        self.optimiser.step()
+        self.scaler.unscale_(self.optimiser)
+        nn.utils.clip_grad_norm_(learning, self.recipe.largest_gradient)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         self.average.update(self.model)
         self.step += 1
         return {name: float(part.detach()) for name, part in parts.items()}
@@ -191,6 +166,7 @@ class Training:
             "average": self.average.model.state_dict(),
             "updates": self.average.updates,
             "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "step": self.step,
         }
         fresh = file.with_suffix(".tmp")
@@ -205,8 +181,10 @@ class Training:
         """
         if not file.is_file():
             raise FileNotFoundError(f"nothing to resume: {file} does not exist")
-        state = torch.load(file, weights_only=True)
+        state = torch.load(file, weights_only=True, map_location=self.device)
         self.model.load_state_dict(state["model"])
         self.average.model.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
+        if state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
         self.average.updates, self.step = state["updates"], state["step"]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from models.anchors import AnchorGrid
 from models.backbones.pyramid import PyramidBackbone
 from models.boxes import SizeHW
+from models.data import TrainingBatch
 from models.detection.frame_size import (
     FrameSize,
     Resize,
@@ -25,9 +26,11 @@ from models.detection.frame_size import (
     frame_size,
     prepared_for,
 )
+from models.detection.joint_training import Proposing, joint_losses
 from models.detection.roi import Candidates, RoIHeads
 from models.detection.rpn import RegionProposalNetwork
 from models.detection.suppression import Suppress, fixpoint_nms, greedy_nms
+from models.network import Task
 from models.pixels import Normalise
 
 OutputForm = Literal["candidates", "detections"]
@@ -47,7 +50,15 @@ exact (N,) bool: no bound of the graph was too tight for this frame.
 
 
 class FasterRCNN(nn.Module):
-    """The parts by name, for training; and their static composition, for everything else."""
+    """The parts by name, for training; and their static composition, for everything else.
+
+    Attributes: see :class:`models.network.Network`, and
+        proposing: how many proposals a training step makes.
+    """
+
+    task: Task = "detection"
+    proposer: str | None = None
+    regions = 0
 
     def __init__(
         self,
@@ -68,8 +79,18 @@ class FasterRCNN(nn.Module):
         self.resize = resize
         self.size: FrameSize | None = None
         self.output_form: OutputForm = "detections"
+        self.proposing = Proposing()
         self.nms: Suppress = greedy_nms
         self.normalise = Normalise()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What :meth:`forward` returns, in order."""
+        return OUTPUTS[self.output_form]
+
+    def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """What both stages learn from; frames have sides that are multiples of 32."""
+        return joint_losses(self, batch, self.proposing)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """(N, H, W, 3) uint8 RGB of the size given to :meth:`prepare` -> fixed slots per frame."""

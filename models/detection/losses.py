@@ -9,6 +9,8 @@ two thresholds, and places inside a region that the annotations declare unknown 
 ``iscrowd``).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,6 +34,12 @@ class Truth:
     """(I, 4) float32 regions in which nothing is known."""
     masks: Tensor | None = None
     """(G, H, W) uint8, 1 where the object is; None where only boxes are known."""
+
+    def to(self, device: torch.device) -> Truth:
+        """The same on another device."""
+        masks = None if self.masks is None else self.masks.to(device)
+        boxes, class_ids = self.boxes.to(device), self.class_ids.to(device)
+        return Truth(boxes, class_ids, self.ignored.to(device), masks)
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ def match(boxes: Tensor, truth: Truth, thresholds: Thresholds) -> tuple[Tensor, 
         index (N,) int64 of the best true box (0 where there is none), and
         verdict (N,) int64: 1 object, 0 background, -1 neither.
     """
-    verdict = torch.zeros(len(boxes), dtype=torch.int64)
+    verdict = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
     index = torch.zeros_like(verdict)
     if len(truth.boxes):
         iou = box_iou(truth.boxes, boxes)
@@ -95,8 +103,9 @@ def sample(verdict: Tensor, size: int, object_share: float) -> tuple[Tensor, Ten
     """
     objects, background = (verdict == 1).nonzero()[:, 0], (verdict == 0).nonzero()[:, 0]
     wanted = min(len(objects), int(size * object_share))
-    objects = objects[torch.randperm(len(objects))[:wanted]]
-    background = background[torch.randperm(len(background))[: size - wanted]]
+    # Drawn on the CPU, so that a seed means the same on every device.
+    objects = objects[torch.randperm(len(objects))[:wanted].to(objects.device)]
+    background = background[torch.randperm(len(background))[: size - wanted].to(objects.device)]
     return objects, background
 
 
@@ -132,7 +141,7 @@ def rpn_losses(
         index, verdict = match(anchors, truth, RPN_THRESHOLDS)
         objects, background = sample(verdict, size, 0.5)
         rows += [objects + i * count, background + i * count]
-        labels += [torch.ones(len(objects)), torch.zeros(len(background))]
+        labels += [deltas.new_ones(len(objects)), deltas.new_zeros(len(background))]
         positive.append(objects + i * count)
         if len(objects):
             targets.append(encode(truth.boxes[index[objects]], anchors[objects]))
@@ -171,12 +180,12 @@ def sample_rois(
     Args:
         proposals: per picture (P_i, 4).
     """
-    count = len(truths)
+    count, device = len(truths), proposals[0].device
     drawn = RoiSample(
-        torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(count, size, 1),
-        torch.full((count, size), NEITHER),
-        torch.zeros(count, size, 4),
-        torch.zeros(count, size, dtype=torch.int64),
+        torch.tensor([0.0, 0.0, 1.0, 1.0], device=device).repeat(count, size, 1),
+        torch.full((count, size), NEITHER, device=device),
+        torch.zeros(count, size, 4, device=device),
+        torch.zeros(count, size, dtype=torch.int64, device=device),
     )
     for i, (proposed, truth) in enumerate(zip(proposals, truths, strict=True)):
         boxes = torch.cat([proposed, truth.boxes])

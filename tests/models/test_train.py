@@ -10,11 +10,14 @@ import pytest
 import torch
 
 from models import train
+from models.averaging import Average
 from models.data import TrainingBatch
 from models.detection.architectures import faster_rcnn
+from models.detection.joint_training import LOSSES
 from models.detection.losses import Truth
+from models.schedules import Schedule
 from models.train import load_fitting, main, parse_arguments, size_of
-from models.training import LOSSES, Average, Schedule, Training, freeze, train_mode
+from models.training import Precision, Recipe, Training, freeze, train_mode
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,7 +45,8 @@ def new_training(steps: int = 40, half: bool = False) -> Training:
     model = faster_rcnn("mobilenet_v2_fpn", 2)
     freeze(model, trunk_parts=2)
     train_mode(model)
-    return Training(model, 1e-3, 0.3, Schedule(steps, warm_up=2), half)
+    precision: Precision = "bf16" if half else "f32"
+    return Training(model, Recipe(rate=1e-3), Schedule(steps, warm_up=2), precision)
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -169,9 +173,12 @@ def test_resuming_without_a_checkpoint_is_an_error(tmp_path):
         new_training().load(tmp_path / "last.pt")
 
 
-def test_sizes_are_multiples_of_32():
+def test_sizes_are_read_and_detectors_learn_from_multiples_of_32(tmp_path):
     assert size_of("320x576") == (320, 576)
-    with pytest.raises(train.argparse.ArgumentTypeError, match="multiples of 32"):
-        size_of("321x576")
+    with pytest.raises(train.argparse.ArgumentTypeError, match="HEIGHTxWIDTH"):
+        size_of("321x")
+    words = ["mobilenet_v2_fpn", "--data", "a.json:b", "--out", str(tmp_path), "--size", "321x576"]
+    with pytest.raises(train.SettingsError, match="multiples of 32"):
+        main(words)
     with pytest.raises(SystemExit):
         parse_arguments(["unknown_architecture", "--data", "a:b", "--out", "c"])

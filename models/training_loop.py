@@ -1,0 +1,112 @@
+"""The loop of a training, and the files that tell how it goes."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.data import DataLoader
+
+from models.data import MaskBatch, TrainingBatch, TrainingBatches
+from models.mask_batches import MaskBatches
+from models.training import Training, train_mode
+
+STEPS_PER_ROW = 50
+NOT_LOSSES = ("step", "seconds_per_step")
+
+
+@dataclass(frozen=True)
+class Log:
+    """The files that tell how a run goes."""
+
+    folder: Path
+    writes: bool = True
+    """Of several processes only the first writes."""
+
+    def add(self, name: str, row: dict[str, Any]) -> None:
+        """Append a row to a CSV file, with a header if it is new."""
+        file = self.folder / name
+        new = not file.exists()
+        with file.open("a", newline="") as out:
+            writer = csv.DictWriter(out, row.keys())
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def draw(self) -> None:
+        """Loss curves as a picture."""
+        from matplotlib.figure import Figure
+
+        with (self.folder / "losses.csv").open() as lines:
+            rows = list(csv.DictReader(lines))
+        figure = Figure(figsize=(8, 4.5), layout="constrained")
+        axes = figure.add_subplot(xlabel="step", ylabel="loss", yscale="log")
+        for name in rows[0].keys() - NOT_LOSSES if rows else ():
+            axes.plot([int(r["step"]) for r in rows], [float(r[name]) for r in rows], label=name)
+        axes.legend()
+        figure.savefig(self.folder / "losses.png", dpi=100)
+
+
+def loader(
+    data: TrainingBatches | MaskBatches, start: int, workers: int
+) -> Iterator[TrainingBatch | MaskBatch]:
+    """Batches from ``start`` on, made ready by ``workers`` processes."""
+    order = range(start, len(data))
+    return iter(DataLoader(data, batch_size=None, sampler=order, num_workers=workers))
+
+
+def mean_losses(recent: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Mean of each loss over some steps, by name."""
+    return {name: round(sum(r[name] for r in recent) / len(recent), 5) for name in recent[0]}
+
+
+def fit_model(
+    training: Training,
+    data: TrainingBatches | MaskBatches,
+    log: Log,
+    every: int,
+    workers: int,
+    validate: Callable[[], None],
+) -> None:
+    """The loop: steps, and every so often a row in the log, a checkpoint and a validation."""
+    train_mode(training.model)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, disable=not log.writes) as progress:
+        task = progress.add_task("training", total=len(data), completed=training.step)
+        recent: list[dict[str, float]] = []
+        began = time.monotonic()
+        for batch in loader(data, training.step, workers):
+            recent.append(training.advance(batch))
+            progress.advance(task)
+            if not log.writes:
+                continue
+            if training.step % STEPS_PER_ROW == 0 or training.step == len(data):
+                mean = mean_losses(recent)
+                seconds = round((time.monotonic() - began) / len(recent), 4)
+                log.add("losses.csv", {"step": training.step, **mean, "seconds_per_step": seconds})
+                progress.update(task, description=f"loss {sum(mean.values()):.3f}")
+                recent, began = [], time.monotonic()
+            if training.step % every == 0 or training.step == len(data):
+                checkpoint(training, log)
+                validate()
+                began = time.monotonic()
+
+
+def checkpoint(training: Training, log: Log) -> None:
+    """Everything needed to go on, the averaged weights, and the curves so far."""
+    training.save(log.folder / "last.pt")
+    averaged = training.average.model.state_dict()
+    torch.save(averaged, log.folder / f"model_{training.step:06d}.pt")
+    if (log.folder / "losses.csv").exists():
+        log.draw()
