@@ -10,6 +10,7 @@ All come out as classes of one list of names; what has another name is unknown (
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,7 +95,9 @@ def rasterise(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarray:
         code = coco_masks.frPyObjects(segmentation, height, width)
     else:
         code = segmentation
-    return np.asarray(coco_masks.decode(code)).astype(bool)
+    with warnings.catch_warnings():  # it hands NumPy 2 its array in the way of NumPy 1
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return coco_masks.decode(code).astype(bool)
 
 
 @dataclass(frozen=True)

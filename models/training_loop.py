@@ -47,7 +47,7 @@ class Log:
             rows = list(csv.DictReader(lines))
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         axes = figure.add_subplot(xlabel="step", ylabel="loss", yscale="log")
-        for name in rows[0].keys() - NOT_LOSSES if rows else ():
+        for name in [n for n in rows[0] if n not in NOT_LOSSES]:
             axes.plot([int(r["step"]) for r in rows], [float(r[name]) for r in rows], label=name)
         axes.legend()
         figure.savefig(self.folder / "losses.png", dpi=100)

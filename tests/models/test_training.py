@@ -1,0 +1,236 @@
+"""The trainer with any network: optimisers, schedules, frozen and learning norms, resuming."""
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from models import papers, train
+from models.data import MaskBatch
+from models.network import IGNORED
+from models.schedules import CURVES, Schedule
+from models.train import main, weigh_classes
+from models.training import Norms, Precision, Recipe, Training, freeze, train_mode
+from tests.models.test_masks import write_folder
+from tests.models.tiny import TinySegmenter
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def halves() -> MaskBatch:
+    """Two pictures, red on the left and green on the right, or the other way round."""
+    labels = torch.zeros(2, 17, 22, dtype=torch.uint8)
+    labels[0, :, 11:], labels[1, :, :11] = 1, 1
+    colours = torch.tensor([[220, 40, 40], [40, 220, 40]], dtype=torch.uint8)
+    frames = colours[labels.long()]
+    labels[:, :2] = IGNORED
+    return MaskBatch(frames, labels)
+
+
+def new_training(
+    kind: str = "sgd",
+    norms: Norms = "learning",
+    precision: Precision = "f32",
+    average_decay: float = 0.999,
+    trunk_parts: int = 0,
+) -> Training:
+    torch.manual_seed(0)
+    network = TinySegmenter(2)
+    freeze(network, trunk_parts, norms)
+    train_mode(network)
+    recipe = Recipe(kind, rate=0.05, trunk_share=0.5, average_decay=average_decay)  # type: ignore[arg-type]
+    return Training(network, recipe, Schedule(40, warm_up=2, curve=CURVES["poly"]), precision)
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+def test_any_network_learns_a_batch_by_heart(kind, precision):
+    training, batch = new_training(kind, precision=precision), halves()
+    history = [training.advance(batch)["pixel"] for _ in range(25)]
+    assert history[-1] < 0.2 * history[0]
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+@pytest.mark.parametrize("norms", ["frozen", "heads", "learning"])
+def test_a_resumed_run_repeats_an_unbroken_one_bit_by_bit(kind, norms, tmp_path):
+    batch = halves()
+    unbroken, broken = new_training(kind, norms), new_training(kind, norms)
+    for _ in range(6):
+        unbroken.advance(batch)
+    for _ in range(3):
+        broken.advance(batch)
+    broken.save(tmp_path / "last.pt")
+    resumed = new_training(kind, norms)
+    resumed.load(tmp_path / "last.pt")
+    for _ in range(3):
+        resumed.advance(batch)
+    assert resumed.step == 6
+    for mine, other in (
+        (resumed.model, unbroken.model),
+        (resumed.average.model, unbroken.average.model),
+    ):
+        for a, b in zip(mine.state_dict().values(), other.state_dict().values(), strict=True):
+            assert torch.equal(a, b)
+    first = new_training(kind, norms).model.state_dict()
+    assert not torch.equal(first["head.1.weight"], resumed.model.state_dict()["head.1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("norms", "learn"), [("frozen", set()), ("heads", {"head"}), ("learning", {"head", "backbone"})]
+)
+def test_the_norms_that_learn_are_those_that_were_asked_for(norms, learn):
+    training = new_training(norms=norms)
+    before = {n: v.clone() for n, v in training.model.state_dict().items()}
+    training.advance(halves())
+    after = training.model.state_dict()
+    changed = {n for n in before if not torch.equal(before[n], after[n])}
+    assert {n.split(".")[0] for n in changed if "running_mean" in n} == learn
+    norm_weights = {n for n in changed if n.endswith(("0.1.weight", "1.1.weight"))}
+    assert {n.split(".")[0] for n in norm_weights} == learn
+    assert "backbone.body.0.0.weight" in changed  # the convolutions learn all the same
+
+
+def test_frozen_parts_of_the_trunk_do_not_change():
+    training = new_training(trunk_parts=1)
+    before = training.model.backbone.body["0"][0].weight.clone()
+    second = training.model.backbone.body["1"][0].weight.clone()
+    training.advance(halves())
+    assert torch.equal(before, training.model.backbone.body["0"][0].weight)
+    assert not torch.equal(second, training.model.backbone.body["1"][0].weight)
+
+
+def test_the_trunk_learns_at_its_own_rate_and_all_rates_follow_the_schedule():
+    training = new_training()
+    heads, trunk = training.optimiser.param_groups
+    names = {id(p): n for n, p in training.model.named_parameters()}
+    assert {names[id(p)].split(".")[0] for p in trunk["params"]} == {"backbone"}
+    assert {names[id(p)].split(".")[0] for p in heads["params"]} == {"head"}
+    rates = []
+    for _ in range(3):
+        training.advance(halves())
+        rates.append((heads["lr"], trunk["lr"]))
+    assert rates == [pytest.approx(r) for r in [(0.025, 0.0125), (0.05, 0.025), (0.05, 0.025)]]
+
+
+def test_sgd_with_momentum_takes_the_step_of_its_definition():
+    training = new_training(norms="frozen")
+    weight = training.model.head[1].weight
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for _ in range(2):
+        before = weight.detach().clone()
+        training.advance(halves())
+        assert weight.grad is not None
+        seen.append((before, weight.grad.clone()))
+    # v = m v + (g + w decay), w -= rate v; the gradients were too short to be clipped.
+    velocity = torch.zeros_like(weight)
+    value = seen[0][0]
+    for (_, gradient), rate in zip(seen, (0.025, 0.05), strict=True):
+        velocity = 0.9 * velocity + gradient + 0.02 * value
+        value = value - rate * velocity
+    assert torch.allclose(value, weight, atol=1e-6)
+
+
+def test_the_average_of_learning_norms_carries_their_statistics():
+    training = new_training(average_decay=0.9)
+    norm = training.model.head[0][1]
+    own = training.average.model.head[0][1]
+    expected = norm.running_mean.clone(), norm.running_var.clone()
+    for update in range(1, 5):
+        training.advance(halves())
+        decay = min(0.9, (1 + update) / (10 + update))
+        expected = tuple(
+            decay * e + (1 - decay) * latest
+            for e, latest in zip(expected, (norm.running_mean, norm.running_var), strict=True)
+        )
+    assert torch.allclose(own.running_mean, expected[0])
+    assert torch.allclose(own.running_var, expected[1])
+    assert not torch.allclose(own.running_mean, torch.zeros(8), atol=1e-3)
+
+
+def test_the_averaged_network_gives_what_the_trained_one_gives_once_both_stand_still():
+    training, batch = new_training(average_decay=0.5), halves()
+    for _ in range(30):
+        training.advance(batch)
+    averaged = training.average.model.prepare((17, 22))
+    found = averaged(batch.frames)[0]
+    known = batch.labels != IGNORED
+    assert (found == batch.labels)[known].float().mean() > 0.97
+
+
+def test_without_an_average_the_latest_weights_are_kept():
+    training = new_training(average_decay=0.0)
+    for _ in range(3):
+        training.advance(halves())
+    latest, kept = training.model.state_dict(), training.average.model.state_dict()
+    assert all(torch.equal(latest[n], kept[n]) for n in latest if "tracked" not in n)
+
+
+def test_the_papers_schedules_fall_as_they_should():
+    steps = Schedule(100, warm_up=0, floor=0.0, curve=CURVES["steps"])
+    assert [steps.factor(s) for s in (0, 74, 75, 99)] == pytest.approx([1, 1, 0.1, 0.1])
+    poly = Schedule(100, warm_up=0, floor=0.0, curve=CURVES["poly"])
+    assert poly.factor(0) == 1 and poly.factor(50) == pytest.approx(0.5**0.9)
+    assert poly.factor(100) == 0
+
+
+def write_halves(folder: Path) -> Path:
+    """Four pictures whose colour tells the class, as a folder of masks."""
+    rng = np.random.default_rng(0)
+    labels = [np.where(np.arange(48) < rng.integers(15, 33), 0, 1) for _ in range(4)]
+    labels = [one.astype(np.uint8)[None].repeat(33, 0) for one in labels]
+    part = write_folder(folder, labels, ["left", "right"])
+    for i, one in enumerate(labels):
+        colours = np.array([[40, 40, 220], [40, 220, 40]], np.uint8)[one]
+        cv2.imwrite(str(part / "images" / f"{i}.jpg"), colours)
+    return part
+
+
+def test_the_command_trains_a_semantic_network_by_name_and_resumes(tmp_path, monkeypatch):
+    monkeypatch.setitem(papers.PAPERS, "tiny", TinySegmenter)
+    part = write_halves(tmp_path)
+    words = ["tiny", "--data", str(part), "--val", str(part), "--size", "33x41", "--batch", "2",
+             "--every", "30", "--workers", "0", "--threads", "1", "--warm-up", "1", "--rate", "0.1",
+             "--frozen", "0", "--norms", "learning", "--optimiser", "sgd", "--schedule", "poly",
+             "--balance", "0.5", "--class-weights", "median", "--elastic", "2",
+             "--average", "0.9", "--out", str(tmp_path / "run")]  # fmt: skip
+    main([*words, "--steps", "30"])
+    main([*words, "--epochs", "30", "--resume"])  # 4 pictures, batch 2: 60 steps
+    with (tmp_path / "run" / "losses.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert [row["step"] for row in rows] == ["30", "50", "60"]
+    assert list(rows[0]) == ["step", "pixel", "seconds_per_step"]
+    assert float(rows[-1]["pixel"]) < 0.5 * float(rows[0]["pixel"])
+    with (tmp_path / "run" / "validation.csv").open() as lines:
+        scores = [float(row["mIoU"]) for row in csv.DictReader(lines)]
+    assert len(scores) == 2 and scores[1] > 0.7
+    curves = cv2.imread(str(tmp_path / "run" / "losses.png"))
+    assert curves is not None and curves.shape[0] > 100
+
+
+def test_class_weights_go_to_networks_that_have_them(tmp_path):
+    from models.masks import read_masks
+
+    masks = read_masks(str(write_halves(tmp_path)))
+    network = TinySegmenter(2)
+    weigh_classes(network, [masks])
+    assert network.class_weights.median() > 0 and network.class_weights.unique().numel() == 2
+    with pytest.raises(train.SettingsError, match="no class_weights"):
+        weigh_classes(torch.nn.Linear(1, 1), [masks])
+
+
+def test_a_trunk_for_classifier_weights_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setitem(papers.PAPERS, "tiny", TinySegmenter)
+    torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "trunk.pth")
+    words = ["tiny", "--data", str(write_halves(tmp_path)), "--size", "33x41", "--out",
+             str(tmp_path / "run"), "--trunk", str(tmp_path / "trunk.pth")]  # fmt: skip
+    with pytest.raises(train.SettingsError, match="no trunk"):
+        main(words)
