@@ -6,7 +6,7 @@ without another model file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Literal
@@ -17,8 +17,10 @@ import numpy.typing as npt
 from pipeline.engines import Outputs, Pending
 from pipeline.errors import ConfigError, ModelMismatch
 from pipeline.frame import Batch, Detections, Frame, Placement, Result
+from pipeline.instances import onto_clipped
 from pipeline.model_file import ModelFile
 from pipeline.nms import class_agnostic, class_aware, soft
+from pipeline.segment import SegmentationMaps
 from pipeline.settings import DetectionSettings
 
 Suppress = Callable[[Detections, float, int], Detections]
@@ -37,6 +39,7 @@ def detect(
     model: ModelFile,
     settings: DetectionSettings,
     on_inexact: Callable[[Frame], None] | None = None,
+    maps: SegmentationMaps | None = None,
 ) -> Iterator[Result]:
     """Wait for each batch's answer and yield one result a frame, in order.
 
@@ -46,13 +49,14 @@ def detect(
         settings: What the user wants instead.
         on_inexact: Called with each frame for which the graph could not certify its own
             shortcuts (its output ``exact`` is false); its detections are yielded all the same.
+        maps: Takes the class of every pixel out of the answers, if a model says it.
 
     Raises:
         ConfigError: A threshold is given for a class that the model does not know; raised at
             the call, not with the first frame.
     """
     thresholds = thresholds_by_class(model, settings)
-    return _detect(answers, model, settings, thresholds, on_inexact)
+    return _detect(answers, model, settings, thresholds, on_inexact, maps)
 
 
 def low_threshold(settings: DetectionSettings) -> DetectionSettings:
@@ -110,20 +114,21 @@ class Shown:
 def thresholds_by_class(model: ModelFile, settings: DetectionSettings) -> Thresholds:
     """(C,) lowest score of each class; `ConfigError` for a class the model does not know."""
     common = model.score_threshold if settings.threshold is None else settings.threshold
-    thresholds = np.full(len(model.class_names), common, np.float32)
+    thresholds = np.full(len(model.object_names), common, np.float32)
     for name, threshold in settings.class_thresholds.items():
-        if name not in model.class_names:
+        if name not in model.object_names:
             raise ConfigError(_unknown_class(name, model))
-        thresholds[model.class_names.index(name)] = threshold
+        thresholds[model.object_names.index(name)] = threshold
     return thresholds
 
 
 def _unknown_class(name: str, model: ModelFile) -> str:
-    near = get_close_matches(name, model.class_names, n=1)
+    near = get_close_matches(name, model.object_names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
+    known = ", ".join(model.object_names) or "no objects, only the classes of pixels"
     return (
         f"unknown class {name!r} in detection.class_thresholds; {hint}"
-        f"{model.path.name} knows {', '.join(model.class_names)}"
+        f"{model.path.name} knows {known}"
     )
 
 
@@ -133,20 +138,36 @@ def _detect(
     settings: DetectionSettings,
     thresholds: Thresholds,
     on_inexact: Callable[[Frame], None] | None,
+    maps: SegmentationMaps | None,
 ) -> Iterator[Result]:
-    iou = model.nms_iou if settings.nms_iou is None else settings.nms_iou
-    suppress, limit = SUPPRESS[settings.nms], settings.max_detections
     for batch, pending in answers:
         outputs = pending.result()
-        for row, (frame, placement) in enumerate(zip(batch.frames, batch.placements, strict=True)):
-            if on_inexact and "exact" in outputs and not outputs["exact"][row]:
-                on_inexact(frame)
-            found = _at_home(_above(outputs, row, thresholds, model), placement)
-            if model.output_form == "candidates":
-                found = suppress(found, iou, limit)
-            if settings.nms == "soft":  # it lowers scores
-                found = found[found.scores >= thresholds[found.class_ids]]
-            yield Result(frame, found[:limit])
+        if model.is_semantic:
+            results = (Result(frame, Detections.none()) for frame in batch.frames)
+        else:
+            results = _objects(batch, outputs, model, settings, thresholds, on_inexact)
+        yield from maps.added(results, batch, outputs) if maps else results
+
+
+def _objects(
+    batch: Batch,
+    outputs: Outputs,
+    model: ModelFile,
+    settings: DetectionSettings,
+    thresholds: Thresholds,
+    on_inexact: Callable[[Frame], None] | None,
+) -> Generator[Result, None, None]:
+    iou = model.nms_iou if settings.nms_iou is None else settings.nms_iou
+    suppress, limit = SUPPRESS[settings.nms], settings.max_detections
+    for row, (frame, placement) in enumerate(zip(batch.frames, batch.placements, strict=True)):
+        if on_inexact and "exact" in outputs and not outputs["exact"][row]:
+            on_inexact(frame)
+        found = _at_home(_above(outputs, row, thresholds, model), placement)
+        if model.output_form == "candidates":
+            found = suppress(found, iou, limit)
+        if settings.nms == "soft":  # it lowers scores
+            found = found[found.scores >= thresholds[found.class_ids]]
+        yield Result(frame, found[:limit])
 
 
 def _above(outputs: Outputs, row: int, thresholds: Thresholds, model: ModelFile) -> Detections:
@@ -156,17 +177,19 @@ def _above(outputs: Outputs, row: int, thresholds: Thresholds, model: ModelFile)
     likely = np.flatnonzero((scores >= thresholds.min()) & (scores > 0))  # few of many
     keep = likely[np.isfinite(boxes[likely]).all(axis=1)]
     boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
+    masks = outputs["masks"][row][:count][keep] if model.task == "instance" else None
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(thresholds):
         raise ModelMismatch(
             f"{model.path} says class {labels.max()}, but names {len(thresholds)} classes; "
             "export it again"
         )
     keep = scores >= thresholds[labels]
-    return Detections(boxes, scores, labels.astype(np.int64, copy=False))[keep]
+    return Detections(boxes, scores, labels.astype(np.int64, copy=False), masks)[keep]
 
 
 def _at_home(detections: Detections, placement: Placement) -> Detections:
     """The same boxes in pixels of the frame, clipped to it; what lies outside is left out."""
     boxes = placement.to_frame(detections.boxes)
     inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    return Detections(boxes, detections.scores, detections.class_ids)[inside]
+    home = Detections(boxes, detections.scores, detections.class_ids, detections.masks)[inside]
+    return home if home.masks is None else onto_clipped(home, detections.boxes[inside], placement)

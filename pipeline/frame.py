@@ -12,10 +12,14 @@ from fractions import Fraction
 from functools import cached_property
 
 import av
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 Boxes = npt.NDArray[np.float32]
+RGB = tuple[int, int, int]
+Classes = npt.NDArray[np.uint8]
+"""(h, w) uint8: a class id for each pixel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,11 +140,16 @@ class Batch:
         frames: N frames, in order of arrival.
         images: (N, H, W, 3) uint8 RGB, contiguous, at the model's input size.
         placements: N placements; ``placements[i]`` maps boxes of ``images[i]`` home.
+        regions: (N, R, 4) float32 xyxy in pixels of `images`, for a model that finds objects only
+            where it is told to look; rows without area are empty slots. None for all others.
+        beside: The same frames, made ready for a second model; None without one.
     """
 
     frames: tuple[Frame, ...]
     images: npt.NDArray[np.uint8]
     placements: tuple[Placement, ...]
+    regions: npt.NDArray[np.float32] | None = None
+    beside: Batch | None = None
 
     def __post_init__(self) -> None:
         n = len(self.frames)
@@ -150,6 +159,8 @@ class Batch:
             raise ValueError(f"images must be uint8, got {self.images.dtype}")
         if len(self.placements) != n:
             raise ValueError(f"{n} frames need {n} placements, got {len(self.placements)}")
+        if self.regions is not None and self.regions.shape[::2] != (n, 4):
+            raise ValueError(f"regions must be ({n}, R, 4), got {self.regions.shape}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,11 +171,14 @@ class Detections:
         boxes: (N, 4) float32 xyxy in pixels of the original frame; x1 <= x2, y1 <= y2.
         scores: (N,) float32 in [0, 1].
         class_ids: (N,) int64 index into the model's class names.
+        masks: (N, h, w) float32 in [0, 1], each stretched over its box; None from a model that
+            finds boxes only.
     """
 
     boxes: Boxes
     scores: npt.NDArray[np.float32]
     class_ids: npt.NDArray[np.int64]
+    masks: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -175,6 +189,8 @@ class Detections:
                 f"scores and class_ids must be ({n},), "
                 f"got {self.scores.shape} and {self.class_ids.shape}"
             )
+        if self.masks is not None and (self.masks.ndim != 3 or len(self.masks) != n):
+            raise ValueError(f"masks must be ({n}, h, w), got {self.masks.shape}")
 
     @classmethod
     def none(cls) -> Detections:
@@ -185,7 +201,72 @@ class Detections:
         return len(self.boxes)
 
     def __getitem__(self, keep: npt.NDArray[np.intp] | npt.NDArray[np.bool_] | slice) -> Detections:
-        return Detections(self.boxes[keep], self.scores[keep], self.class_ids[keep])
+        masks = None if self.masks is None else self.masks[keep]
+        return Detections(self.boxes[keep], self.scores[keep], self.class_ids[keep], masks)
+
+
+@dataclass(frozen=True)
+class PixelClasses:
+    """What the numbers of a `SegmentationMap` mean.
+
+    Attributes:
+        names: Of every class that a pixel may have.
+        colours: In which each is drawn; one for each name.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[RGB, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.colours) != len(self.names):
+            raise ValueError(f"{len(self.names)} classes, but {len(self.colours)} colours")
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationMap:
+    """The class of every pixel of one frame, as finely as the model says it.
+
+    Attributes:
+        classes: (H, W) uint8 class ids at the model's input size, bars of the letterbox included.
+        placement: Where the frame lies in it.
+        meaning: The classes' names and colours.
+    """
+
+    classes: Classes
+    placement: Placement
+    meaning: PixelClasses
+
+    def __post_init__(self) -> None:
+        if self.classes.shape != self.placement.input_hw or self.classes.dtype != np.uint8:
+            raise ValueError(
+                f"classes must be uint8 {self.placement.input_hw}, "
+                f"got {self.classes.dtype} {self.classes.shape}"
+            )
+
+    @property
+    def of_frame(self) -> Classes:
+        """(h, w) the part of `classes` that is the frame, without bars; a view."""
+        (top, left), (height, width) = self.placement.top_left, self.placement.scaled_hw
+        return self.classes[top : top + height, left : left + width]
+
+    def at_frame(self) -> Classes:
+        """(H, W) class ids of the frame's own pixels, each that of the nearest pixel here."""
+        height, width = self.placement.frame_hw
+        nearest = cv2.resize(self.of_frame, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        return nearest.astype(np.uint8, copy=False)
+
+    @cached_property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """(C,) pixels of `of_frame` by class id."""
+        histogram = cv2.calcHist([self.of_frame], [0], None, [256], [0, 256])
+        return histogram[: len(self.meaning.names), 0].astype(np.int64)
+
+    @cached_property
+    def shares(self) -> dict[str, float]:
+        """Share of the frame's pixels by class name, for the classes that are there."""
+        total = self.of_frame.size
+        present = np.flatnonzero(self.counts).tolist()
+        return {self.meaning.names[i]: int(self.counts[i]) / total for i in present}
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,6 +281,7 @@ class Result:
             reach over its edges, and are more than those of `detections`. None: nobody asked.
         zones: Objects by zone and class, such as ``{"crossing": {"person": 2}}``; None where no
             zones are configured.
+        segmentation: The class of every pixel; None without a model that says so.
     """
 
     frame: Frame
@@ -207,6 +289,7 @@ class Result:
     annotated: av.VideoFrame | None = None
     private: Boxes | None = None
     zones: Mapping[str, Mapping[str, int]] | None = None
+    segmentation: SegmentationMap | None = None
 
     def with_annotated(self, picture: av.VideoFrame) -> Result:
         """The same result with its drawing."""

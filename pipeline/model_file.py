@@ -15,16 +15,22 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, cast
 
 from pipeline.errors import EngineError, ModelMismatch, ModelNotFound
+from pipeline.frame import RGB
 
 Fit = Literal["letterbox", "stretch"]
-OutputForm = Literal["candidates", "detections"]
+OutputForm = Literal["candidates", "detections", "classes"]
+Task = Literal["detection", "instance", "semantic"]
 
 METADATA_KEY = "boxstream"
 SCHEMA = 1
 OUTPUTS: dict[OutputForm, tuple[str, ...]] = {
     "candidates": ("boxes", "scores", "labels"),
     "detections": ("boxes", "scores", "labels", "count"),
+    "classes": ("classes",),
 }
+TASKS: tuple[Task, ...] = ("detection", "instance", "semantic")
+MOST_PIXEL_CLASSES = 255  # 255 itself is kept free: nothing known
+MOST_REGIONS = 100_000
 
 _METADATA_FIELD = 14  # ModelProto.metadata_props in onnx.proto
 _MOST_FIELDS = 10_000  # a model has dozens; a hostile file may have a hundred million
@@ -38,23 +44,29 @@ class ModelFile:
 
     Attributes:
         path: The ONNX file.
-        task: What it does; only ``"detection"`` so far.
-        output_form: ``"candidates"`` leaves suppression to the line, ``"detections"`` has done it.
-        class_names: Name of each class id, without background.
+        task: ``"detection"`` finds boxes, ``"instance"`` boxes with masks, ``"semantic"`` the
+            class of every pixel.
+        output_form: ``"candidates"`` leaves suppression to the line, ``"detections"`` has done it,
+            ``"classes"`` is that of semantic models.
+        class_names: Name of each class id; of objects without background, of pixels all of them.
         input_size_hw: Height and width in pixels of the uint8 RGB frames it takes.
         fit: How a frame is brought to that size.
         outputs: Names of the outputs.
-        score_threshold: Recommended lowest score of a detection.
+        score_threshold: Recommended lowest score of a detection; this and the three that follow
+            mean nothing to a semantic model.
         nms_iou: Recommended overlap from which a box is a duplicate.
         max_detections: Most detections of a frame.
         nms_body: How suppression is written inside the graph.
         provenance: Architecture, training data, date, score.
         precision_check: Average precision by precision (``{"f32": 0.71, "bf16": 0.71}``), as
             measured when the file was made; None when it was not.
+        palette: RGB in which each class is drawn; None leaves that to the line.
+        proposer: Who tells the model where to look, by name; None when it looks for itself.
+        regions: Most regions of a frame that a proposer may give it; 0 without one.
     """
 
     path: Path
-    task: str
+    task: Task
     output_form: OutputForm
     class_names: tuple[str, ...]
     input_size_hw: tuple[int, int]
@@ -66,9 +78,14 @@ class ModelFile:
     nms_body: str
     provenance: dict[str, Any]
     precision_check: dict[str, float] | None
+    palette: tuple[RGB, ...] | None = None
+    proposer: str | None = None
+    regions: int = 0
 
     def __post_init__(self) -> None:
-        missing = [name for name in OUTPUTS[self.output_form] if name not in self.outputs]
+        masks = ("masks",) if self.task == "instance" else ()
+        needed = (*OUTPUTS[self.output_form], *masks)
+        missing = [name for name in needed if name not in self.outputs]
         if missing:
             raise ModelMismatch(f"{self.path}: the {self.output_form} form needs outputs {missing}")
         if not self.class_names or min(self.input_size_hw) < 1 or self.max_detections < 1:
@@ -78,6 +95,27 @@ class ModelFile:
         for key in ("score_threshold", "nms_iou"):
             if not 0 <= getattr(self, key) <= 1:
                 raise ModelMismatch(f"{self.path}: {key} must lie between 0 and 1")
+        if self.is_semantic and len(self.class_names) > MOST_PIXEL_CLASSES:
+            raise ModelMismatch(f"{self.path}: more than {MOST_PIXEL_CLASSES} classes of pixels")
+        if self.palette is not None and len(self.palette) != len(self.class_names):
+            raise ModelMismatch(
+                f"{self.path}: the palette has {len(self.palette)} colours for "
+                f"{len(self.class_names)} classes; export the model again"
+            )
+        if (self.proposer is None) != (self.regions == 0):
+            raise ModelMismatch(
+                f"{self.path}: proposer and regions belong together; export the model again"
+            )
+
+    @property
+    def is_semantic(self) -> bool:
+        """Whether it says the class of every pixel, and finds no objects."""
+        return self.task == "semantic"
+
+    @property
+    def object_names(self) -> tuple[str, ...]:
+        """What the class ids of its detections mean; none where it finds no objects."""
+        return () if self.is_semantic else self.class_names
 
 
 def read_model_file(path: str | Path) -> ModelFile:
@@ -125,20 +163,18 @@ def _parse(path: Path, text: bytes) -> ModelFile:
             )
         height, width = (int(side) for side in entry["input_size_hw"])
         check = entry.get("precision_check")
+        task = cast(Task, _one_of(entry, "task", TASKS))
         return ModelFile(
             path=path,
-            task=_one_of(entry, "task", ("detection",)),
-            output_form=cast(OutputForm, _one_of(entry, "output_form", tuple(OUTPUTS))),
+            task=task,
             class_names=tuple(str(name) for name in entry["class_names"]),
             input_size_hw=(height, width),
             fit=cast(Fit, _one_of(entry, "fit", ("letterbox", "stretch"))),
             outputs=tuple(str(name) for name in entry["outputs"]),
-            score_threshold=float(entry["score_threshold"]),
-            nms_iou=float(entry["nms_iou"]),
-            max_detections=int(entry["max_detections"]),
-            nms_body=str(entry.get("nms_body", "none")),
+            **(_CLASSES_OF_PIXELS if task == "semantic" else _of_objects(entry)),
             provenance=dict(entry.get("provenance", {})),
             precision_check=check and {str(key): float(ap) for key, ap in check.items()},
+            palette=_palette(entry.get("palette")),
         )
     except KeyError as error:
         raise ModelMismatch(
@@ -151,6 +187,42 @@ def _parse(path: Path, text: bytes) -> ModelFile:
             f"{str(path)!r}: its {METADATA_KEY!r} entry cannot be read ({error}); "
             "export the model again"
         ) from None
+
+
+# What a semantic model's entry says nothing of, because nothing is thresholded or suppressed.
+_CLASSES_OF_PIXELS: dict[str, Any] = {
+    "output_form": "classes",
+    "score_threshold": 0.0,
+    "nms_iou": 1.0,
+    "max_detections": 1,
+    "nms_body": "none",
+}
+
+
+def _of_objects(entry: dict[str, Any]) -> dict[str, Any]:
+    """What only the entry of a model that finds objects says."""
+    proposer, regions = entry.get("proposer"), int(entry.get("regions", 0))
+    if not 0 <= regions <= MOST_REGIONS:
+        raise ValueError(f"regions is {regions}, expected 0 to {MOST_REGIONS}")
+    return {
+        "output_form": _one_of(entry, "output_form", ("candidates", "detections")),
+        "score_threshold": float(entry["score_threshold"]),
+        "nms_iou": float(entry["nms_iou"]),
+        "max_detections": int(entry["max_detections"]),
+        "nms_body": str(entry.get("nms_body", "none")),
+        "proposer": None if proposer is None else str(proposer),
+        "regions": regions,
+    }
+
+
+def _palette(colours: Any) -> tuple[RGB, ...] | None:
+    """Triples of 0 to 255."""
+    if colours is None:
+        return None
+    palette = tuple((int(red), int(green), int(blue)) for red, green, blue in colours)
+    if not all(0 <= part <= 255 for colour in palette for part in colour):
+        raise ValueError("a colour of the palette is not red, green and blue from 0 to 255")
+    return palette
 
 
 def _one_of(entry: dict[str, Any], key: str, known: tuple[str, ...]) -> str:

@@ -7,6 +7,7 @@ exact as long as `limit` boxes survive among them (greedy suppression never look
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -54,7 +55,7 @@ def soft(detections: Detections, iou: float, limit: int) -> Detections:
         rivals = waiting & (best.class_ids == best.class_ids[winner]) & (overlap > iou)
         scores[rivals] *= 1 - overlap[rivals]
     order = np.array(chosen, np.intp)
-    return Detections(best.boxes[order], scores[order].astype(np.float32), best.class_ids[order])
+    return replace(best[order], scores=scores[order].astype(np.float32))
 
 
 def overlaps(box: Boxes, boxes: Boxes) -> npt.NDArray[np.float64]:

@@ -23,7 +23,10 @@ def infer(batches: Iterable[Batch], engine: Submits) -> Iterator[tuple[Batch, Pe
     The capacity of the channel behind this stage bounds how many calls are under way.
     """
     for batch in batches:
-        yield batch, engine.submit(batch.images)
+        if batch.regions is None:
+            yield batch, engine.submit(batch.images)
+        else:
+            yield batch, engine.submit(batch.images, batch.regions)
 
 
 def load_engine(model: ModelFile, settings: EngineSettings, *, latency: bool = False) -> Engine:

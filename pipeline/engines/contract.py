@@ -1,10 +1,12 @@
 """What every engine promises, and the checks that hold it and its model file to it.
 
-Frames go in as (N, H, W, 3) uint8 RGB; arrays named as in the model file come out.
+Frames go in as (N, H, W, 3) uint8 RGB, for a model that is told where to look with regions as
+(N, R, 4) float32; arrays named as in the model file come out.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -14,7 +16,11 @@ import numpy.typing as npt
 from pipeline.errors import ModelMismatch
 from pipeline.model_file import ModelFile
 
+REGIONS = "regions"
+MASK_HW = (28, 28)
+
 Images = npt.NDArray[np.uint8]
+Regions = npt.NDArray[np.float32]
 Outputs = dict[str, npt.NDArray[Any]]
 
 
@@ -26,10 +32,21 @@ class Pending(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """An answer that is there already."""
+
+    outputs: Outputs
+
+    def result(self) -> Outputs:
+        """The arrays, at once."""
+        return self.outputs
+
+
 class Submits(Protocol):
     """As much of an engine as inference needs."""
 
-    def submit(self, images: Images) -> Pending:
+    def submit(self, images: Images, regions: Regions | None = None) -> Pending:
         """Start on (n, H, W, 3) images; they are kept until answered."""
         ...
 
@@ -57,11 +74,14 @@ class Engine(Protocol):
     busy_seconds: float
     calls: int
 
-    def submit(self, images: Images) -> Pending:
-        """Start on (n, H, W, 3) images, n at most `batch`; they are kept until answered."""
+    def submit(self, images: Images, regions: Regions | None = None) -> Pending:
+        """Start on (n, H, W, 3) images, n at most `batch`; they are kept until answered.
+
+        A model with a proposer also takes its (n, R, 4) regions in pixels of the images.
+        """
         ...
 
-    def infer(self, images: Images) -> Outputs:
+    def infer(self, images: Images, regions: Regions | None = None) -> Outputs:
         """Start, wait, and return the answer."""
         ...
 
@@ -77,8 +97,10 @@ class Engine(Protocol):
         ...
 
 
-def check_images(images: Images, model: ModelFile, batch: int) -> None:
-    """`ValueError` unless `images` is what an engine takes."""
+def check_images(
+    images: Images, model: ModelFile, batch: int, regions: Regions | None = None
+) -> None:
+    """`ValueError` unless `images` and `regions` are what an engine takes."""
     expected = (*model.input_size_hw, 3)
     if images.dtype != np.uint8 or images.shape[1:] != expected:
         raise ValueError(
@@ -87,26 +109,53 @@ def check_images(images: Images, model: ModelFile, batch: int) -> None:
         )
     if not 1 <= len(images) <= batch:
         raise ValueError(f"a call takes 1 to {batch} images, got {len(images)}")
+    wanted = (len(images), model.regions, 4) if model.proposer else None
+    found = None if regions is None else regions.shape
+    if found != wanted:
+        raise ValueError(f"{model.path.name} takes regions of shape {wanted}, got {found}")
+
+
+def no_images(model: ModelFile, n: int) -> tuple[Images, Regions | None]:
+    """Black images and empty regions, as many as a first call takes."""
+    regions = np.zeros((n, model.regions, 4), np.float32) if model.proposer else None
+    return np.zeros((n, *model.input_size_hw, 3), np.uint8), regions
 
 
 def check_names(model: ModelFile, inputs: list[str], outputs: list[str]) -> None:
-    """`ModelMismatch` unless the graph has one input and the outputs that its metadata names."""
+    """`ModelMismatch` unless the graph has the inputs and outputs that its metadata promises.
+
+    The images come first; ``regions``, if the model has a proposer, second.
+    """
     missing = [name for name in model.outputs if name not in outputs]
-    if len(inputs) != 1 or missing:
+    if inputs[1:] != ([REGIONS] if model.proposer else []) or not inputs or missing:
+        promised = f"inputs frames and {REGIONS}" if model.proposer else "one input"
         raise ModelMismatch(
-            f"{str(model.path)!r} promises one input and outputs {', '.join(model.outputs)}, but "
+            f"{str(model.path)!r} promises {promised} and outputs {', '.join(model.outputs)}, but "
             f"its graph has {', '.join(inputs)} and {', '.join(outputs)}; export it again"
         )
 
 
 def check_outputs(model: ModelFile, outputs: Outputs, n: int) -> None:
     """`ModelMismatch` unless a first answer for `n` images has the shapes of the contract."""
-    slots = outputs["scores"].shape[1:2]
-    wanted = {"boxes": (n, *slots, 4), "scores": (n, *slots), "labels": (n, *slots)}
-    wanted |= {name: (n,) for name in ("count", "exact") if name in outputs}
-    for name, shape in wanted.items():
-        if outputs[name].shape != shape or len(slots) != 1:
+    for name, shape in _shapes(model, outputs, n).items():
+        if outputs[name].shape != shape:
             raise ModelMismatch(
                 f"{str(model.path)!r}: output {name!r} has shape {outputs[name].shape} for {n} "
                 f"images, expected {shape}; export it again"
             )
+    if model.is_semantic and outputs["classes"].dtype != np.uint8:
+        raise ModelMismatch(
+            f"{str(model.path)!r}: output 'classes' is {outputs['classes'].dtype}, expected uint8; "
+            "export it again"
+        )
+
+
+def _shapes(model: ModelFile, outputs: Outputs, n: int) -> dict[str, tuple[int, ...]]:
+    """What each output must be like; S slots are as many as there are scores, at least none."""
+    if model.is_semantic:
+        return {"classes": (n, *model.input_size_hw)}
+    slots = (outputs["scores"].shape[1:2] or (0,))[0]
+    wanted = {"boxes": (n, slots, 4), "scores": (n, slots), "labels": (n, slots)}
+    if model.task == "instance":
+        wanted["masks"] = (n, slots, *MASK_HW)
+    return wanted | {name: (n,) for name in ("count", "exact") if name in outputs}

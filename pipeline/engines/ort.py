@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -12,7 +11,16 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as raised
 
 from pipeline.cores import usable_cores
-from pipeline.engines.contract import Images, Outputs, check_images, check_names, check_outputs
+from pipeline.engines.contract import (
+    Answered,
+    Images,
+    Outputs,
+    Regions,
+    check_images,
+    check_names,
+    check_outputs,
+    no_images,
+)
 from pipeline.engines.precision import choose_precision
 from pipeline.errors import ConfigError, EngineError, ModelMismatch
 from pipeline.model_file import ModelFile
@@ -60,33 +68,33 @@ class OnnxRuntimeEngine:
         self._model = model
         self.batch = settings.batch or 1
         self._session = _load(model, settings.threads or usable_cores())
-        self._input = self._session.get_inputs()[0].name
+        self._inputs = [port.name for port in self._session.get_inputs()]
         why = choose_precision(model, settings.precision, cpu_has_bf16=False)[1]
         if settings.precision == "auto":
             why = "f32, its only precision on a CPU"
         self.reason = f"{because}; {why}"
-        first = self.infer(np.zeros((self.batch, *model.input_size_hw, 3), np.uint8))
+        first = self.infer(*no_images(model, self.batch))
         check_outputs(model, first, self.batch)
         self.busy_seconds, self.calls = 0.0, 0
         self.load_seconds = time.perf_counter() - started
 
-    def submit(self, images: Images) -> Answer:
+    def submit(self, images: Images, regions: Regions | None = None) -> Answered:
         """Compute now; the answer is ready on return."""
-        check_images(images, self._model, self.batch)
+        check_images(images, self._model, self.batch, regions)
+        given = (images,) if regions is None else (images, regions)
+        feed = dict(zip(self._inputs, map(np.ascontiguousarray, given), strict=True))
         started = time.perf_counter()
         try:
-            found = self._session.run(
-                list(self._model.outputs), {self._input: np.ascontiguousarray(images)}
-            )
+            found = self._session.run(list(self._model.outputs), feed)
         except FAILURES as error:
             raise EngineError(f"ONNX Runtime failed in mid-run ({error})") from error
         self.busy_seconds += time.perf_counter() - started
         self.calls += 1
-        return Answer(dict(zip(self._model.outputs, found, strict=True)))
+        return Answered(dict(zip(self._model.outputs, found, strict=True)))
 
-    def infer(self, images: Images) -> Outputs:
+    def infer(self, images: Images, regions: Regions | None = None) -> Outputs:
         """Return the answer."""
-        return self.submit(images).result()
+        return self.submit(images, regions).result()
 
     def __enter__(self) -> Self:
         return self
@@ -98,17 +106,6 @@ class OnnxRuntimeEngine:
         trace: TracebackType | None,
     ) -> None:
         """Nothing is ever under way between two calls."""
-
-
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """An answer that is there already."""
-
-    outputs: Outputs
-
-    def result(self) -> Outputs:
-        """The arrays, at once."""
-        return self.outputs
 
 
 def _load(model: ModelFile, threads: int) -> onnxruntime.InferenceSession:

@@ -16,10 +16,19 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.channel import idle
 from pipeline.cores import usable_cores
-from pipeline.engines.contract import Images, Outputs, check_images, check_names, check_outputs
+from pipeline.engines.contract import (
+    Images,
+    Outputs,
+    Regions,
+    check_images,
+    check_names,
+    check_outputs,
+    no_images,
+)
 from pipeline.engines.precision import Precision, choose_precision
 from pipeline.errors import EngineError, ModelMismatch
 from pipeline.model_file import ModelFile
@@ -45,6 +54,8 @@ with left_out("openvino.tools.ovc"):
     import openvino
 
 DEVICE = "CPU"
+
+Array = npt.NDArray[Any]
 
 
 class OpenVinoEngine:
@@ -78,7 +89,7 @@ class OpenVinoEngine:
         self._free: deque[openvino.InferRequest] = deque()
         self._under_way: set[_Request] = set()
         self._last_end = 0.0
-        first = self.infer(np.zeros((self.batch, *model.input_size_hw, 3), np.uint8))
+        first = self.infer(*no_images(model, self.batch))
         check_outputs(model, first, self.batch)
         self.busy_seconds, self.calls = 0.0, 0
         self.load_seconds = time.perf_counter() - started
@@ -86,21 +97,22 @@ class OpenVinoEngine:
     busy_seconds = 0.0
     calls = 0
 
-    def submit(self, images: Images) -> _Request:
+    def submit(self, images: Images, regions: Regions | None = None) -> _Request:
         """Start on the images; returns at once."""
-        check_images(images, self._model, self.batch)
+        check_images(images, self._model, self.batch, regions)
         try:
             request = self._free.pop()
         except IndexError:
             request = self._compiled.create_infer_request()
-        pending = _Request(self, request, self._padded(images), len(images))
+        given: tuple[Array, ...] = (images,) if regions is None else (images, regions)
+        pending = _Request(self, request, tuple(map(self._padded, given)), len(images))
         self._under_way.add(pending)
         pending.start()
         return pending
 
-    def infer(self, images: Images) -> Outputs:
+    def infer(self, images: Images, regions: Regions | None = None) -> Outputs:
         """Start, wait, and return the answer."""
-        return self.submit(images).result()
+        return self.submit(images, regions).result()
 
     def __enter__(self) -> Self:
         return self
@@ -132,7 +144,8 @@ class OpenVinoEngine:
             inputs = [port.any_name for port in graph.inputs]
             check_names(model, inputs, [port.any_name for port in graph.outputs])
             if self._pads:
-                graph.reshape({inputs[0]: [self.batch, *model.input_size_hw, 3]})
+                shapes = [[self.batch, *model.input_size_hw, 3], [self.batch, model.regions, 4]]
+                graph.reshape(dict(zip(inputs, shapes, strict=False)))
             return core.compile_model(graph, DEVICE, options)
         except RuntimeError as error:
             if isinstance(error, EngineError):
@@ -142,27 +155,32 @@ class OpenVinoEngine:
                 "export it again or try --engine onnxruntime"
             ) from error
 
-    def _padded(self, images: Images) -> Images:
-        missing = self.batch - len(images) if self._pads else 0
+    def _padded(self, given: Array) -> Array:
+        missing = self.batch - len(given) if self._pads else 0
         if missing:
-            images = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
-        return np.ascontiguousarray(images)
+            given = np.concatenate([given, np.repeat(given[-1:], missing, axis=0)])
+        return np.ascontiguousarray(given)
 
 
 class _Request:
-    """One call under way. Holds its images, because the engine reads them where they are."""
+    """One call under way. Holds its inputs, because the engine reads them where they are."""
 
     def __init__(
-        self, engine: OpenVinoEngine, request: openvino.InferRequest, images: Images, n: int
+        self,
+        engine: OpenVinoEngine,
+        request: openvino.InferRequest,
+        given: tuple[Array, ...],
+        n: int,
     ) -> None:
         self.request = request
-        self._engine, self._images, self._n = engine, images, n
+        self._engine, self._given, self._n = engine, given, n
         self._started = 0.0
         self._outputs: Outputs | None = None
 
     def start(self) -> None:
         """Hand the images over."""
-        self.request.set_input_tensor(openvino.Tensor(self._images, shared_memory=True))
+        for i, array in enumerate(self._given):
+            self.request.set_input_tensor(i, openvino.Tensor(array, shared_memory=True))
         self._started = time.perf_counter()
         self.request.start_async()
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pipeline.engines.contract import Images, Outputs, Pending, Submits
+from pipeline.engines.contract import Images, Outputs, Pending, Regions, Submits
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +40,11 @@ class EngineWatch:
         begins = list(self._waiting_since.values())
         return self._clock() - min(begins) if begins else 0.0
 
-    def submit(self, images: Images) -> Pending:
+    def submit(self, images: Images, regions: Regions | None = None) -> Pending:
         """Start on the images, as the engine does."""
+        given = (images,) if regions is None else (images, regions)
         with self.waiting():  # some engines compute here
-            return _Watched(self._engine.submit(images), self)
+            return _Watched(self._engine.submit(*given), self)
 
     def update(self) -> None:
         """Log, once each time, that the engine hangs, and that it is back; call it now and then."""

@@ -97,7 +97,7 @@ def test_an_onnx_file_of_somebody_else_is_not_ours(tmp_path: Path) -> None:
     ("entry", "says"),
     [
         ({"schema": 2}, "schema 2, this program reads 1"),
-        ({"task": "semantic"}, "task is 'semantic', known are detection"),
+        ({"task": "poses"}, "task is 'poses', known are detection, instance, semantic"),
         ({"output_form": "raw"}, "output_form is 'raw'"),
         ({"fit": "crop"}, "fit is 'crop', known are letterbox, stretch"),
         ({"outputs": ["boxes", "scores"]}, "needs outputs ['labels']"),
