@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,8 +14,9 @@ from pipeline.model_file import ModelFile
 from pipeline.report import Reporting
 from pipeline.settings import Settings
 from pipeline.sinks import Sink, open_sinks, target_of
-from pipeline.sinks.protocol import SinkTarget
+from pipeline.sinks.protocol import Claiming, SinkTarget
 from pipeline.sinks.push import SCHEMES as PUSH_SCHEMES
+from pipeline.sinks.territory import Territory
 from pipeline.sources import Source
 from pipeline.tally import DEPARTED_KEPT
 
@@ -64,6 +66,27 @@ class Finished:
         return self.entry
 
 
+@dataclass(frozen=True)
+class _Claim:
+    """A place on the disk, the output that it belongs to, and the source of that."""
+
+    source: str
+    out: str
+    place: Territory
+
+    def against(self, other: _Claim) -> str:
+        """Why both cannot be."""
+        if self.source == other.source:
+            return f"out: {other.out!r} and {self.out!r} could write the same file; change one"
+        what = repr(self.out)
+        if self.out != other.out:
+            what = f"one file, by {other.out!r} and {self.out!r}"
+        return (
+            f"out: the sources {other.source!r} and {self.source!r} would both write {what}; "
+            "give one of them another name"
+        )
+
+
 class Outputs:
     """Opens the sinks of each source.
 
@@ -83,7 +106,7 @@ class Outputs:
     ) -> None:
         self.sinks: dict[str, list[Sink]] = {}
         self._of_departed: deque[Finished] = deque(maxlen=DEPARTED_KEPT)
-        self._taken: dict[str, str] = {}  # files by their paths, and the sources they are of
+        self._taken: list[_Claim] = []
         self._settings, self._model, self._page = settings, model, page
         self._several = len(sources) > 1 or (
             page is not None and any(source.live for source in sources)
@@ -117,7 +140,7 @@ class Outputs:
                 self._inputs,
                 self._settings.recording,
             )
-            self._claim([sink.name for sink in sinks if is_file(sink.name)], source.name)
+            self._claim(sinks, source.name)
             if self._page:
                 sinks.append(self._page.sink(target_of(source, self._model.class_names)))
             self.sinks[source.name] = sinks
@@ -127,15 +150,19 @@ class Outputs:
         """The source has left for good, and its sinks are closed."""
         self._of_departed += map(Finished.of, self.sinks.pop(name))
 
-    def _claim(self, paths: Sequence[str], source: str) -> None:
+    def _claim(self, sinks: Sequence[Sink], source: str) -> None:
         """Have files belong to a source for good: what it wrote stays when it has left."""
-        for path in paths:
-            if (owner := self._taken.get(path, source)) != source:
-                raise ConfigError(
-                    f"out: the sources {owner!r} and {source!r} would both write {path!r}; "
-                    "give one of them another name"
-                )
-        self._taken |= dict.fromkeys(paths, source)
+        wanted = [
+            _Claim(source, sink.name, place) for sink in sinks for place in territory_of(sink)
+        ]
+        for claim in wanted:
+            for other in self._taken:
+                if other.source != source and claim.place.meets(other.place):
+                    raise ConfigError(claim.against(other))
+        for claim, other in combinations(wanted, 2):
+            if claim.out != other.out and claim.place.meets(other.place):
+                raise ConfigError(claim.against(other))
+        self._taken += wanted
 
     def _outs(self, source: Source) -> list[str]:
         wanted = [out for out in self._settings.out if not is_page(out)]
@@ -155,6 +182,13 @@ def is_page(out: str) -> bool:
 def is_file(out: str) -> bool:
     """Tell whether an output is a file or a folder, which no two sources can share."""
     return "://" not in out and not out.startswith("null:")
+
+
+def territory_of(sink: Sink) -> Sequence[Territory]:
+    """What of the disk a sink wants for itself."""
+    if isinstance(sink, Claiming):
+        return sink.territory
+    return [Territory.of(Path(sink.name))] if is_file(sink.name) else []
 
 
 def one_for_each(out: str) -> str:

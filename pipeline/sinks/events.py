@@ -21,6 +21,7 @@ from pipeline.sinks.footage import Calendar, Footage, FootageEncoder, Moment, ca
 from pipeline.sinks.pattern import FilePattern
 from pipeline.sinks.protocol import SinkTarget, finishing, writing
 from pipeline.sinks.recordings import FootageFile, Recordings
+from pipeline.sinks.territory import Territory
 
 _MOST_HELD = 64 << 20  # bytes of footage before an event, however long its keyframes are apart
 
@@ -173,6 +174,7 @@ class EventsSink:
         self.frames = 0
         self._source, self._settings = target.name, recording
         self._log = pattern.folder / "events.jsonl"
+        self.territory = [pattern.territory, Territory.of(self._log, shared=True)]
         self._sightings = Sightings(
             target.class_names, recording.event_classes, recording.event_score
         )

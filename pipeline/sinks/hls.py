@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from io import BytesIO, FileIO, RawIOBase
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +18,7 @@ from pipeline.settings import RecordingSettings, VideoSettings
 from pipeline.sinks.encoder import Encoder, choose_encoder
 from pipeline.sinks.footage import Footage, FootageEncoder, mux
 from pipeline.sinks.protocol import SinkTarget, finishing, writing
+from pipeline.sinks.territory import NUMBER, Names, Territory, literal, optional
 
 _END = "#EXT-X-ENDLIST\n"
 _WRITE = 2  # of FFmpeg's AVIO_FLAG_*
@@ -47,11 +47,19 @@ class HlsSink:
         self.path, self.name = path, str(path)
         self.frames = 0
         self._recording = recording
+        # Of our pieces, also of half-written ones.
+        self._names = Names([literal(f"{path.stem}-"), NUMBER, literal(".ts"), optional(".tmp")])
         self._encoder = FootageEncoder(target, video, recording.hls_seconds)
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
         self._of: Encoder | None = None
         self._failed = False
+
+    @property
+    def territory(self) -> list[Territory]:
+        """The list, and its pieces."""
+        folder = self.path.parent
+        return [Territory.of(folder, name) for name in (self.path.name, self._names)]
 
     def __enter__(self) -> HlsSink:
         with writing(self.path):
@@ -138,9 +146,8 @@ class HlsSink:
 
     def _pieces(self) -> list[Path]:
         """The pieces on the disk, also half-written ones; nothing else."""
-        name = re.compile(rf"{re.escape(self.path.stem)}-\d+\.ts(\.tmp)?")
         entries = os.scandir(self.path.parent) if self.path.parent.is_dir() else ()
-        return [Path(entry.path) for entry in entries if name.fullmatch(entry.name)]
+        return [Path(entry.path) for entry in entries if self._names.match(entry.name)]
 
     def _check(self) -> None:
         """`OSError` when there is something at our place that is no playlist."""

@@ -32,6 +32,7 @@ class JournalSink:
         dates: Calendar = calendar,
     ) -> None:
         self.name, self.frames = pattern.text, 0
+        self.territory = [pattern.territory]
         self._pattern, self._dates = pattern, dates
         self._class_names = target.class_names
         self._retention = Retention(pattern, recording.keep_seconds, recording.keep_bytes)

@@ -11,20 +11,25 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError
 from pipeline.sinks.protocol import writing
+from pipeline.sinks.territory import ANYTHING, DIGITS, Names, Piece, Territory, literal, optional
 
+_TO_59 = (("012345", DIGITS),)
 _CONVERSIONS = {
-    "Y": r"\d{4}",
-    "y": r"\d{2}",
-    "m": r"(?:0[1-9]|1[0-2])",
-    "d": r"(?:0[1-9]|[12]\d|3[01])",
-    "j": r"[0-3]\d{2}",
-    "H": r"(?:[01]\d|2[0-3])",
-    "M": r"[0-5]\d",
-    "S": r"(?:[0-5]\d|60)",
-    "f": r"\d{6}",
-    "z": r"[+-]\d{4}",
-    "%": "%",
+    "Y": Piece(((DIGITS,) * 4,)),
+    "y": Piece(((DIGITS,) * 2,)),
+    "m": Piece((("0", "123456789"), ("1", "012"))),
+    "d": Piece((("0", "123456789"), ("12", DIGITS), ("3", "01"))),
+    "j": Piece((("0123", DIGITS, DIGITS),)),
+    "H": Piece((("01", DIGITS), ("2", "0123"))),
+    "M": Piece(_TO_59),
+    "S": Piece((*_TO_59, "60")),
+    "f": Piece(((DIGITS,) * 6,)),
+    "z": Piece((("+-", *(DIGITS,) * 4),)),
+    "%": literal("%"),
 }
+# No name of a source or a class holds this sign, so one source's second file of a name cannot be
+# another source's first: a bare number could (``door-2``).
+_SECOND = "~"
 _PIECE = re.compile(r"%(.?)|(\{event\})|([^%{]+|\{)", re.DOTALL)
 
 
@@ -54,10 +59,19 @@ class FilePattern:
         fixed = next((i for i, part in enumerate(parts) if re.search(r"%|{event}", part)), -1)
         self.folder = Path(*parts[:fixed])
         """The folder that everything is below of."""
-        names = "|".join(sorted({re.escape(fit_for_a_name(event)) for event in events})) or "[^/]+"
-        self._parts = [self._expression(part, names) for part in parts[fixed:]]
-        stem = self._expression(parts[-1].removesuffix(self.suffix), names)
-        self._parts[-1] = rf"{stem}(?:-[1-9]\d*)?{re.escape(self.suffix)}"
+        names = sorted({fit_for_a_name(event) for event in events})
+        event = Piece(tuple(names)) if names else ANYTHING
+        stem = self._pieces(parts[-1].removesuffix(self.suffix), event)
+        second = optional((_SECOND, "123456789"), more=DIGITS)
+        self._parts = [
+            *(Names(self._pieces(part, event)) for part in parts[fixed:-1]),
+            Names([*stem, second, literal(self.suffix)]),
+        ]
+
+    @property
+    def territory(self) -> Territory:
+        """All paths that match."""
+        return Territory.of(self.folder, *self._parts)
 
     def prepare(self) -> None:
         """Make the folder; `SinkError` when nothing can be written there."""
@@ -85,7 +99,7 @@ class FilePattern:
         """Make a new, empty file whose name tells `date` (seconds since 1970).
 
         Nothing is ever written over: a name that is taken (a clock was set back, an hour came
-        twice) gets ``-1``, ``-2``...
+        twice) gets ``~1``, ``~2``...
 
         Raises:
             SinkError: It cannot be made.
@@ -96,7 +110,7 @@ class FilePattern:
             wanted.parent.mkdir(parents=True, exist_ok=True)
             while not _is_new(path):
                 count += 1
-                path = wanted.with_name(f"{wanted.stem}-{count}{self.suffix}")
+                path = wanted.with_name(f"{wanted.stem}{_SECOND}{count}{self.suffix}")
         return path
 
     def matches(self, path: Path) -> bool:
@@ -106,7 +120,7 @@ class FilePattern:
         except ValueError:
             return False
         return len(names) == len(self._parts) and all(
-            re.fullmatch(part, name) for part, name in zip(self._parts, names, strict=True)
+            part.match(name) for part, name in zip(self._parts, names, strict=True)
         )
 
     def files(self) -> Iterator[Path]:
@@ -124,38 +138,36 @@ class FilePattern:
             except OSError:  # not empty, or being filled just now
                 return
 
-    def _below(self, folder: Path, parts: list[str]) -> Iterator[Path]:
+    def _below(self, folder: Path, parts: list[Names]) -> Iterator[Path]:
         try:
             entries = list(os.scandir(folder))
         except FileNotFoundError:
             return
         for entry in entries:
-            if not re.fullmatch(parts[0], entry.name):
+            if not parts[0].match(entry.name):
                 continue
             if len(parts) > 1 and entry.is_dir(follow_symlinks=False):
                 yield from self._below(folder / entry.name, parts[1:])
             elif len(parts) == 1 and entry.is_file(follow_symlinks=False):
                 yield folder / entry.name
 
-    def _expression(self, part: str, events: str) -> str:
-        """The regular expression of one folder or file."""
-        expression = ""
-        for conversion, is_event, literal in _PIECE.findall(part):
+    def _pieces(self, part: str, event: Piece) -> Iterator[Piece]:
+        """What the name of one folder or file is made of."""
+        for conversion, is_event, text in _PIECE.findall(part):
             if is_event:
-                expression += f"(?:{events})"
-            elif literal:
-                expression += re.escape(literal)
+                yield event
+            elif text:
+                yield literal(text)
             elif conversion in _CONVERSIONS:
-                expression += _CONVERSIONS[conversion]
+                yield _CONVERSIONS[conversion]
             else:
                 known = " ".join(f"%{letter}" for letter in _CONVERSIONS)
                 raise ConfigError(f"out: unknown %{conversion} in {self.text!r}; known are {known}")
-        return expression
 
 
 def fit_for_a_name(text: str) -> str:
-    """`text` without what would make folders of it or hide it."""
-    return re.sub(r"[/\\:\0]+", "_", text).lstrip(".")
+    """`text` without what would make folders of it, hide it, or mark it as another's second."""
+    return re.sub(r"[/\\:\0~]+", "_", text).lstrip(".")
 
 
 def _is_new(path: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,6 +16,7 @@ import av
 
 from pipeline.errors import SinkError, reason
 from pipeline.frame import Result
+from pipeline.sinks.territory import Territory
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,16 @@ class Tidying(Protocol):
 
     def tidy(self) -> None:
         """Delete it; called now and then between two results, on the thread that writes."""
+        ...
+
+
+@runtime_checkable
+class Claiming(Protocol):
+    """A sink that writes, and perhaps deletes, more than the one file or folder of its name."""
+
+    @property
+    def territory(self) -> Sequence[Territory]:
+        """All that it ever writes or deletes."""
         ...
 
 

@@ -40,6 +40,7 @@ class SegmentsSink:
         """`ConfigError` if the encoder asked for does not exist here."""
         choose_encoder(video.encoder)
         self.name = pattern.text
+        self.territory = [pattern.territory]
         self.frames = 0
         self._length = recording.segment_seconds
         self._encoder = FootageEncoder(target, video, video.keyframe_seconds, dates=dates)

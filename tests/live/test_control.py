@@ -136,6 +136,20 @@ def test_a_name_that_was_used_is_not_used_again(
     assert (tmp_path / "street.jsonl").read_text().startswith(lines)
 
 
+def test_a_camera_whose_files_could_be_anothers_is_refused_and_another_name_helps(
+    start: Callable[..., Program], tmp_path: Path
+) -> None:
+    outs = [str(tmp_path / f"{{source}}{times}.jsonl") for times in ("%H%M", "%H")]
+    program = start(STREET.format(1), "--out", *outs)
+    program.wait_frames("street", 1)
+    wish = {"url": STREET.format(2), "name": "street12"}
+    status, answer = program.ask("POST", "/api/sources", wish)
+    assert status == 422 and "give one of them another name" in json.dumps(answer)
+    assert program.ask("POST", "/api/sources", wish | {"name": "street-2"})[0] == 201
+    program.wait_frames("street-2", 1)
+    assert list(program.sources()) == ["street", "street-2"]
+
+
 class Eavesdropper(OddServer):
     """Asks whoever comes for user and password, and keeps what it is sent."""
 

@@ -38,7 +38,7 @@ def test_old_files_go_and_young_ones_stay(tmp_path: Path) -> None:
     pattern = FilePattern(f"{tmp_path}/%Y%m%d-%H.mp4")
     aged(tmp_path / "20260101-01.mp4", 30)
     aged(tmp_path / "20260101-02.mp4", 25)
-    aged(tmp_path / "20260101-02-1.mp4", 25)
+    aged(tmp_path / "20260101-02~1.mp4", 25)
     aged(tmp_path / "20260101-03.mp4", 23)
     retention = Retention(pattern, 24 * HOUR, None)
     retention.tidy()
@@ -49,8 +49,14 @@ def test_old_files_go_and_young_ones_stay(tmp_path: Path) -> None:
     "name",
     [
         *("20260101-01.mkv", "20260101-01.mp4.part", "x20260101-01.mp4", "20261301-01.mp4"),
-        *("20260132-01.mp4", "20260101-24.mp4", "2026010-01.mp4", "20260101-01-0.mp4"),
-        *("20260101-01-x.mp4", "20260101-01", "deep/20260101-01.mp4", "events.jsonl"),
+        *("20260132-01.mp4", "20260101-24.mp4", "2026010-01.mp4", "20260101-01~0.mp4"),
+        *(
+            "20260101-01-x.mp4",
+            "20260101-01-1.mp4",
+            "20260101-01",
+            "deep/20260101-01.mp4",
+            "events.jsonl",
+        ),
     ],
 )
 def test_what_does_not_fit_the_pattern_is_never_touched(tmp_path: Path, name: str) -> None:
@@ -197,7 +203,7 @@ def test_tidying_leaves_the_file_that_is_being_written(tmp_path: Path, out: str)
         for number in range(60):
             sink.write(shot(number, "car"))
         (written,) = (path for path in tmp_path.iterdir() if path.suffix == ".mp4")
-        old = aged(written.with_stem(f"{written.stem}-1"), 2)
+        old = aged(written.with_stem(f"{written.stem}~1"), 2)
         os.utime(written, (time.time() - 2 * HOUR,) * 2)
         sink.tidy()  # type: ignore[attr-defined]
         assert written.exists() and not old.exists()

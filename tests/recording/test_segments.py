@@ -91,11 +91,11 @@ def test_another_size_begins_another_file(tmp_path: Path) -> None:
 def test_files_that_are_there_are_never_written_over(tmp_path: Path) -> None:
     for taken in (name(0), name(2)):
         (tmp_path / taken).write_text("precious")
-    (tmp_path / name(2).replace(".mp4", "-1.mp4")).write_text("precious, too")
+    (tmp_path / name(2).replace(".mp4", "~1.mp4")).write_text("precious, too")
     record(f"{tmp_path}/{PATTERN}.mp4", map(shot, range(75)))
     assert (tmp_path / name(0)).read_text() == (tmp_path / name(2)).read_text() == "precious"
-    assert look(tmp_path / name(0).replace(".mp4", "-1.mp4"))[0] == [*range(50)]
-    assert look(tmp_path / name(2).replace(".mp4", "-2.mp4"))[0] == [*range(50, 75)]
+    assert look(tmp_path / name(0).replace(".mp4", "~1.mp4"))[0] == [*range(50)]
+    assert look(tmp_path / name(2).replace(".mp4", "~2.mp4"))[0] == [*range(50, 75)]
 
 
 def test_a_clock_that_is_set_back_only_changes_names(tmp_path: Path) -> None:
