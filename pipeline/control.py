@@ -19,6 +19,7 @@ from pipeline.roster import Roster
 from pipeline.serve.control import LineNotRunning, NameTaken, UnknownSource
 from pipeline.settings import Settings
 from pipeline.sources import is_live, open_sources
+from pipeline.sources.live import ABANDONED
 from pipeline.tally import Tally
 
 MOST_SOURCES = 1024
@@ -143,6 +144,10 @@ class LineControl:
     def latency_budget(self) -> Mapping[str, Any] | None:
         """What the report will say of the latency budget; None without one."""
         return self._line.governor.report() if self._line else None
+
+    def readers_hanging(self) -> int:
+        """Connections of cameras, also of removed ones, that hang where nobody can end them."""
+        return ABANDONED.count
 
     def queues(self) -> Mapping[str, float]:
         """Items that wait behind each stage, by the stage's name."""

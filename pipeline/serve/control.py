@@ -87,6 +87,12 @@ class Control(Protocol):
         """
         ...
 
+    def readers_hanging(self) -> int:
+        """How many connections were given up and do not end; at most
+        `pipeline.sources.live.abandoned.MOST_ABANDONED` before no camera is added any more.
+        """
+        ...
+
     def queues(self) -> Mapping[str, float]:
         """Items that wait in each queue of the line, by the queue's name."""
         ...

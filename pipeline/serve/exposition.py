@@ -68,6 +68,8 @@ class _Line(Collector):
             labels = ["engine", "precision", "model"]
             yield _gauge("engine_info", "Which engine runs; always 1.", labels, [(facts, 1)])
         yield from _budget(self._control.latency_budget())
+        hanging = [((), self._control.readers_hanging())]
+        yield _gauge("readers_hanging", "Connections given up that do not end.", [], hanging)
         waiting = [([name], depth) for name, depth in self._control.queues().items()]
         yield _gauge("queue_depth", "Items that wait.", ["queue"], waiting)
         viewers = [((), self._board.viewers)]

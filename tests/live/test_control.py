@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -58,6 +59,11 @@ class Program:
             return answer.status, json.loads(text) if text else None
         finally:
             connection.close()
+
+    def text(self, path: str) -> str:
+        """What is served there."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=20) as answer:
+            return str(answer.read().decode())
 
     def sources(self) -> dict[str, dict[str, Any]]:
         """All sources by name."""

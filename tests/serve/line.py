@@ -101,6 +101,9 @@ class FakeControl:
     def latency_budget(self) -> dict[str, Any] | None:
         return self.budget
 
+    def readers_hanging(self) -> int:
+        return 3
+
     def queues(self) -> dict[str, float]:
         return {"preprocess": 1.0, "infer": 2.0}
 

@@ -91,6 +91,7 @@ def test_the_metrics_are_the_counters(serve):
     assert found["boxstream_engine_calls_total",] == 10
     assert found["boxstream_engine_busy_seconds_total",] == 1.5
     assert found["boxstream_queue_depth", "infer"] == 2
+    assert found["boxstream_readers_hanging",] == 3
     assert found["boxstream_source_fps", "front"] == pytest.approx(25, rel=0.5)
     assert any(key[0] == "process_resident_memory_bytes" for key in found)
 

@@ -15,6 +15,7 @@ from pipeline.graph import Background, background
 from pipeline.metrics import SourceStats, State
 from pipeline.settings import LiveSettings
 from pipeline.sources.delivery import Limits, Thinning
+from pipeline.sources.live.abandoned import ABANDONED, Abandoned
 from pipeline.sources.live.backoff import Backoff
 from pipeline.sources.live.causes import PERMANENT, Cause, Trouble
 from pipeline.sources.live.clock import TIME_BASE, LiveClock
@@ -37,7 +38,8 @@ class CameraSource:
     watches them, waits between them, and never touches the network itself. What may block lives
     in a `Reader` on a thread of its own. A reader that does not come back from where it hangs is
     left alone: it finds its mailbox closed when it wakes, and goes. There are never more than
-    three of these; then the source waits for one before it tries again.
+    three of these; then the source waits for one before it tries again. Those of all sources,
+    also of such as have left, are bounded by `Abandoned`.
 
     *Time.* `Frame.pts` is on one clock for all connections, see `LiveClock`; a reconnect moves
     it by the time that passed. `Frame.generation` is the number of the connection.
@@ -66,6 +68,7 @@ class CameraSource:
         effort: Effort,
         ends: bool = False,
         backoff: Backoff | None = None,
+        abandoned: Abandoned = ABANDONED,
     ) -> None:
         """Get ready; nothing is opened before `frames` is read.
 
@@ -78,6 +81,7 @@ class CameraSource:
             effort: Shared with the connections.
             ends: Whether the end of the stream is the end of the source, as for a recording.
             backoff: Default: as `live` says.
+            abandoned: Where readers that hang are counted.
         """
         self.name, self.url = name, url
         self.size_hw: tuple[int, int] | None = None
@@ -96,6 +100,7 @@ class CameraSource:
         self._first_pts = 0
         self._delivered = 0
         self._orphans: list[tuple[Background, Mailbox]] = []
+        self._abandoned = abandoned
 
     def frames(self) -> Iterator[Frame]:
         """Deliver the latest picture whenever there is one, until `end` or the limits.
@@ -155,6 +160,8 @@ class CameraSource:
                 self._wait(lambda: not self._is_paused)
             elif self._too_many_hang():
                 self._wait_for_orphans()
+            elif self._must_wait_for_others():
+                self._wait_for_others()
             else:
                 trouble = yield from self._connected()
                 if trouble is not None:
@@ -179,6 +186,7 @@ class CameraSource:
                 self._good_seconds = max(box.last_good - box.first_good, 0.001)
             if not thread.join(_PATIENCE_WITH_READERS):
                 self._orphans.append((thread, box))
+                self._abandoned.add(thread)
 
     def _watched(self, box: Mailbox, watchdog: Watchdog) -> Generator[Frame, None, Trouble | None]:
         """What one connection delivers; returns why it broke, raises `Trouble` to give it up."""
@@ -257,6 +265,21 @@ class CameraSource:
             self._change("CONNECTING", detail="earlier connections have to go first")
         self._wait(lambda: self._is_paused or any(box.end for _, box in self._orphans))
         self._join_orphans(_PATIENCE_WITH_READERS)
+
+    def _must_wait_for_others(self) -> bool:
+        """Whether too many readers hang in the whole process; see `Abandoned`."""
+        is_sound = self.stats.connections > 0 and not self._orphans
+        return not is_sound and self._abandoned.too_many
+
+    def _wait_for_others(self) -> None:
+        """Wait until fewer readers hang, or for a pause."""
+        self.stats.failures[Cause.READERS_HANG.value] += 1
+        detail = (
+            f"{self._abandoned.most} connections of this program hang and cannot be ended; it goes "
+            "on when one of them has gone (look for cameras, or a name server, that never answer)"
+        )
+        self._change("BACKOFF", Cause.READERS_HANG, detail)
+        self._wait(lambda: self._is_paused or not self._abandoned.too_many)
 
     def _join_orphans(self, patience: float) -> None:
         """Forget those that have gone, after waiting that many seconds for them."""

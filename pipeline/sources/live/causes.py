@@ -40,6 +40,7 @@ class Cause(StrEnum):
     STALLED = "stalled"
     CORRUPT = "corrupt"
     ENDED = "ended"
+    READERS_HANG = "readers_hang"
     OTHER = "other"
 
 
@@ -59,6 +60,7 @@ _ERRORS: dict[Cause, type[SourceError]] = {
     Cause.STALLED: StreamStalled,
     Cause.CORRUPT: StreamBroken,
     Cause.ENDED: StreamBroken,
+    Cause.READERS_HANG: StreamStalled,
     Cause.OTHER: StreamBroken,
 }
 
