@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +18,18 @@ from pipeline.errors import ConfigError, ModelMismatch
 from pipeline.frame import Batch, Detections, Frame, Placement, Result
 from pipeline.instances import onto_clipped
 from pipeline.model_file import ModelFile
-from pipeline.nms import class_agnostic, class_aware, soft
+from pipeline.nms import class_agnostic, class_aware, greedy_merge, soft
 from pipeline.segment import SegmentationMaps
-from pipeline.settings import DetectionSettings
+from pipeline.settings import DetectionSettings, Suppression
 
 Suppress = Callable[[Detections, float, int], Detections]
 Thresholds = npt.NDArray[np.float32]
 
-SUPPRESS: dict[Literal["class_aware", "class_agnostic", "soft"], Suppress] = {
+SUPPRESS: dict[Suppression, Suppress] = {
     "class_aware": class_aware,
     "class_agnostic": class_agnostic,
     "soft": soft,
+    "merge": greedy_merge,
 }
 LOW = 0.01  # detections below this score change no average precision worth reporting
 
@@ -62,8 +62,9 @@ def detect(
 def low_threshold(settings: DetectionSettings) -> DetectionSettings:
     """The same settings with a score threshold so low that an average precision can be taken.
 
-    `Shown` then gives what `detect` would have given with the settings themselves, but for one
-    case: a class-agnostic suppression by a box that its own class's threshold hides.
+    `Shown` then gives what `detect` would have given with the settings themselves, but for two
+    cases: a class-agnostic suppression by a box that its own class's threshold hides, and merging,
+    in which boxes below the threshold then have a say.
     """
     wanted = [*settings.class_thresholds.values(), settings.threshold or LOW, LOW]
     return replace(settings, threshold=min(wanted), class_thresholds={})

@@ -1,4 +1,4 @@
-"""Keep one box for each object: non-maximum suppression in three flavours.
+"""Keep one box for each object: non-maximum suppression in three flavours, and merging.
 
 All take `Detections` in any order and return them by falling score. Of two equal scores the
 earlier box wins. The cost is bounded: only the `MOST_BOXES` best boxes are looked at, which is
@@ -17,8 +17,10 @@ import numpy.typing as npt
 from pipeline.frame import Boxes, Detections
 
 MOST_BOXES = 2000  # 10 ms of work in the worst case
+MOST_MERGED = 500  # 100 ms of work in the worst case
 
 Indices = npt.NDArray[np.intp]
+Numbers = npt.NDArray[np.float64]
 
 
 def class_aware(detections: Detections, iou: float, limit: int) -> Detections:
@@ -58,7 +60,76 @@ def soft(detections: Detections, iou: float, limit: int) -> Detections:
     return replace(best[order], scores=scores[order].astype(np.float32))
 
 
-def overlaps(box: Boxes, boxes: Boxes) -> npt.NDArray[np.float64]:
+def greedy_merge(detections: Detections, iou: float, limit: int) -> Detections:
+    """Merge overlapping boxes of a class, the best matching pair first, until none match well.
+
+    OverFeat (Sermanet et al., ICLR 2014, arXiv:1312.6229, sec. 4.3). Two boxes about the same
+    centre are merged when they overlap by `iou`; the farther apart their centres are, the more
+    they must. A merged box is the mean of those that went in, weighted by their scores; its score
+    is the best of theirs, raised towards 1 by what the others add to it. Every merger changes
+    what is left, so that fewer boxes can be looked at: the best `MOST_MERGED`.
+    """
+    best = _best(detections)[:MOST_MERGED]
+    if not len(best):
+        return best
+    numbers = np.unique(best.class_ids)
+    parts = [_merged(best[best.class_ids == number], 1 - iou) for number in numbers]
+    class_ids = np.repeat(numbers, [len(boxes) for boxes, _, _ in parts])
+    boxes, highest, total = (np.concatenate(part) for part in zip(*parts, strict=True))
+    scores = 1 - (1 - highest) / (1 + total - highest)
+    order = np.lexsort((-total, -scores))[:limit]
+    return Detections(
+        boxes[order].astype(np.float32), scores[order].astype(np.float32), class_ids[order]
+    )
+
+
+def _merged(one_class: Detections, most: float) -> tuple[Numbers, Numbers, Numbers]:
+    """Boxes (K, 4), the best score (K,) and the sum of the scores (K,) that went into each.
+
+    Each row of `match` knows its least value, so that a merger costs one row and not all pairs.
+    """
+    boxes, highest = one_class.boxes.astype(np.float64), one_class.scores.astype(np.float64)
+    total, left, rows = highest.copy(), np.ones(len(boxes), bool), np.arange(len(boxes))
+    match = np.stack([_mismatch(box, boxes) for box in boxes])
+    match[np.tril_indices(len(boxes))] = np.inf  # each pair once
+    nearest = match.argmin(axis=1)
+    least = match[rows, nearest]
+    while least.min() <= most:
+        first = int(least.argmin())
+        second = int(nearest[first])
+        share = total[second] / (total[first] + total[second])
+        boxes[first] += share * (boxes[second] - boxes[first])
+        highest[first] = max(highest[first], highest[second])
+        total[first] += total[second]
+        left[second], least[second] = False, np.inf
+        match[second], match[:, second] = np.inf, np.inf
+        again = np.where(left, _mismatch(boxes[first], boxes), np.inf)
+        match[first, first + 1 :], match[:first, first] = again[first + 1 :], again[:first]
+        closer = (again < least) | ((again == least) & (nearest > first))
+        closer[first:] = False
+        nearest[closer], least[closer] = first, again[closer]
+        stale = left & ~closer & ((nearest == first) | (nearest == second))
+        stale[first] = True
+        nearest[stale] = match[stale].argmin(axis=1)
+        least[stale] = match[rows[stale], nearest[stale]]
+    return boxes[left], highest[left], total[left]
+
+
+def _mismatch(box: Numbers, boxes: Numbers) -> Numbers:
+    """How badly one (4,) box matches each of (N, 4): 0 for the same box, below 2 for any.
+
+    The distance of the centres, in diagonals of the smallest box around both, and what is missing
+    from an overlap of 1.
+    """
+    apart = np.hypot(*(box[:2] + box[2:] - boxes[:, :2] - boxes[:, 2:]).T) / 2
+    around = np.maximum(box[2:], boxes[:, 2:]) - np.minimum(box[:2], boxes[:, :2])
+    mismatch: Numbers = apart / np.hypot(*around.T) + 1 - overlaps(box, boxes)
+    return mismatch
+
+
+def overlaps(
+    box: npt.NDArray[np.floating], boxes: npt.NDArray[np.floating]
+) -> npt.NDArray[np.float64]:
     """Intersection over union of one (4,) box with each of (N, 4); 0 for boxes without area."""
     one, many = box.astype(np.float64), boxes.astype(np.float64)
     sides = np.minimum(one[2:], many[:, 2:]) - np.maximum(one[:2], many[:, :2])

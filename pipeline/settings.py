@@ -26,6 +26,7 @@ Share = Annotated[float, Within(0, 1)]
 OfSide = Annotated[float, Within(0, 1, "a share of the picture's width or height, not pixels")]
 Cores = Annotated[int, Within(0, 1024)]
 Milliseconds = Annotated[float, Within(1, 3_600_000)]
+Suppression = Literal["class_aware", "class_agnostic", "soft", "merge"]
 Preset = Literal[
     "auto",
     "ultrafast",
@@ -57,7 +58,7 @@ class DetectionSettings:
 
     threshold: Share | None = None  # lowest score shown; null: what the model file recommends
     class_thresholds: dict[str, Share] = field(default_factory=dict)  # such as {person: 0.6}
-    nms: Literal["class_aware", "class_agnostic", "soft"] = "class_aware"  # removes duplicates
+    nms: Suppression = "class_aware"  # removes duplicates
     nms_iou: Share | None = None  # overlap from which a box is a duplicate; null: the file's
     max_detections: Annotated[int, Within(1, 10_000)] = 100  # per frame
 

@@ -269,7 +269,7 @@ any_settings = st.builds(
         DetectionSettings,
         threshold=st.none() | share,
         class_thresholds=st.dictionaries(word, share, max_size=3),
-        nms=st.sampled_from(["class_aware", "class_agnostic", "soft"]),
+        nms=st.sampled_from(["class_aware", "class_agnostic", "soft", "merge"]),
     ),
     render=st.builds(RenderSettings, hud=st.booleans(), line_width=st.integers(0, 100)),
     zones=st.dictionaries(

@@ -134,6 +134,13 @@ def test_soft_suppression_drops_what_falls_below_the_threshold() -> None:
     np.testing.assert_allclose(found.scores, [0.9, 0.32], atol=1e-6)
 
 
+def test_merged_boxes_lie_between_those_that_went_in() -> None:
+    rows = [((0, 0, 20, 20), 0.8, 1), ((2, 0, 22, 20), 0.8, 1)]
+    found = one(rows, nms="merge").detections
+    np.testing.assert_allclose(found.boxes, [[1, 0, 21, 20]], atol=1e-5)
+    np.testing.assert_allclose(found.scores, [1 - 0.2 / 1.8], atol=1e-6)
+
+
 def test_no_more_than_the_most_wanted_come_through_and_those_are_the_best() -> None:
     rows = [((20 * k, 0, 20 * k + 10, 10), 0.6 + 0.04 * k, 1) for k in range(8)]
     found = one(rows, max_detections=3).detections

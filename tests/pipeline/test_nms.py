@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from pipeline.frame import Detections
-from pipeline.nms import MOST_BOXES, class_agnostic, class_aware, overlaps, soft
+from pipeline.nms import (
+    MOST_BOXES,
+    class_agnostic,
+    class_aware,
+    greedy_merge,
+    overlaps,
+    soft,
+)
 
-FLAVOURS = [class_aware, class_agnostic, soft]
+FLAVOURS = [class_aware, class_agnostic, soft, greedy_merge]
 Flavour = Callable[[Detections, float, int], Detections]
 
 
@@ -67,6 +75,64 @@ def slow_soft(found: Detections, iou: float) -> list[tuple[int, float]]:
             if found.class_ids[i] == found.class_ids[best] and overlap > iou:
                 scores[i] *= 1 - overlap
     return chosen
+
+
+def mismatch_of(a: np.ndarray, b: np.ndarray) -> float:
+    """Distance of the centres in diagonals of the box around both, and 1 - overlap."""
+    ax1, ay1, ax2, ay2 = map(float, a)
+    bx1, by1, bx2, by2 = map(float, b)
+    apart = math.dist(((ax1 + ax2) / 2, (ay1 + ay2) / 2), ((bx1 + bx2) / 2, (by1 + by2) / 2))
+    width, height = max(ax2, bx2) - min(ax1, bx1), max(ay2, by2) - min(ay1, by1)
+    return apart / math.hypot(width, height) + 1 - iou_of(a, b)
+
+
+def slow_merge(found: Detections, iou: float) -> list[tuple[list[float], float, int]]:
+    """The loop (d) to (g) of OverFeat's section 4.3, over sets of original boxes.
+
+    Returns boxes, scores and classes, best first.
+    """
+
+    def box_of(group: list[int]) -> np.ndarray:
+        weights = found.scores[group].astype(np.float64)
+        return (found.boxes[group].astype(np.float64) * weights[:, None]).sum(0) / weights.sum()
+
+    def score_of(group: list[int]) -> float:
+        scores = sorted(found.scores[group].astype(np.float64))
+        return float(1 - (1 - scores[-1]) / (1 + sum(scores[:-1])))
+
+    groups = [[i] for i in range(len(found))]
+    while True:
+        pairs = [
+            (mismatch_of(box_of(a), box_of(b)), i, j)
+            for i, a in enumerate(groups)
+            for j, b in enumerate(groups)
+            if i < j and found.class_ids[a[0]] == found.class_ids[b[0]]
+        ]
+        best, i, j = min(pairs, default=(math.inf, 0, 0))
+        if best > 1 - iou:
+            break
+        groups[i] += groups.pop(j)
+    merged = [(box_of(g).tolist(), score_of(g), int(found.class_ids[g[0]])) for g in groups]
+    return sorted(merged, key=lambda row: -row[1])
+
+
+@pytest.mark.parametrize("iou", [0.2, 0.5])
+@pytest.mark.parametrize("n", [1, 2, 7, 24])
+def test_greedy_merge_agrees_with_the_slow_twin(n: int, iou: float) -> None:
+    found = crowd(n, seed=n + 5)
+    boxes, scores, class_ids = zip(*slow_merge(found, iou), strict=True)
+    merged = greedy_merge(found, iou, 1000)
+    np.testing.assert_allclose(merged.boxes, boxes, rtol=1e-5)
+    np.testing.assert_allclose(merged.scores, scores, rtol=1e-5)
+    np.testing.assert_array_equal(merged.class_ids, class_ids)
+
+
+def test_windows_that_agree_are_surer_together_and_a_lone_box_stays_as_it_was() -> None:
+    boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60]], np.float32)
+    found = Detections(boxes, np.array([0.6, 0.6, 0.7], np.float32), np.zeros(3, np.int64))
+    merged = greedy_merge(found, 0.5, 10)
+    np.testing.assert_allclose(merged.boxes, [[0.5, 0, 10.5, 10], boxes[2]], atol=1e-6)
+    np.testing.assert_allclose(merged.scores, [1 - 0.4 / 1.6, 0.7], atol=1e-6)
 
 
 @pytest.mark.parametrize("tied", [False, True])
