@@ -89,7 +89,8 @@ def stream(
         slots = graph.slots(engine.in_flight + (len(sources) > 1)) if live else None
         pace = Pace(tally, settings, slots)
         groups = batches(inlet.channel, engine.batch, pace)
-        images = graph.stage(preprocess(groups, model.input_size_hw, model.fit), name="preprocess")
+        ready = preprocess(groups, model.input_size_hw, model.fit, governor.input_hw)
+        images = graph.stage(ready, name="preprocess")
         calls = max(1, engine.in_flight - 1)  # one more is being made, another waited for
         watch = EngineWatch(engine)
         asked = graph.stage(infer(images, watch), name="infer", capacity=calls, in_bursts=False)
@@ -175,10 +176,17 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
         page = stack.enter_context(page_of(settings, control, console))
         outputs = Outputs(settings, model, sources, page)
         latency = len(sources) == 1 and sources[0].live
-        engine = stack.enter_context(load_engine(model, settings.engine, latency=latency))
+        may_shrink = settings.latency.budget_ms is not None and any_live(sources)
+        engine = stack.enter_context(
+            load_engine(model, settings.engine, latency=latency, all_sizes=may_shrink)
+        )
         complaints = partial(complain, console)
         tally = Tally([source.stats for source in sources], model.class_names, complaints)
-        governor = Governor(settings.latency.budget_ms, lambda: list(tally.sources.values()))
+        governor = Governor(
+            settings.latency.budget_ms,
+            lambda: list(tally.sources.values()),
+            smaller_hw=engine.sizes_hw[1:],
+        )
         stop, stages, started = StopRequest(), list[StageStats](), time.perf_counter()
         for group in in_groups(sources, settings.concurrent):
             if stop.signal is None:

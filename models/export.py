@@ -3,8 +3,10 @@
     python -m models.export mobilenet_v3_large_320_fpn --weights DEFAULT --size 360x640 --out m.onnx
 
 The file takes ``frames`` (N, H, W, 3) uint8 RGB with a free N, and returns the tensors named in
-``models.detection.faster_rcnn.OUTPUTS``. Everything else a user of it must know stands in one
-metadata entry, a JSON text under the key "boxstream" (see :func:`description`).
+``models.detection.faster_rcnn.OUTPUTS``. It may be run at several sizes (``--size`` more than
+once): then a line that is too slow can make do with a smaller one. Everything else a user of it
+must know stands in one metadata entry, a JSON text under the key "boxstream" (see
+:func:`description`).
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +38,7 @@ from models.boxes import SizeHW
 from models.class_names import STREET_NAMES
 from models.detection.architectures import ARCHITECTURES, COCO_CLASSES, faster_rcnn
 from models.detection.faster_rcnn import OUTPUTS, FasterRCNN, NMSBody, OutputForm
+from models.input_sizes import combine
 
 METADATA_KEY = "boxstream"
 SCHEMA = 1
@@ -65,6 +70,7 @@ def export(
     score_threshold: float = 0.5,
     provenance: Mapping[str, Any] | None = None,
     half_weights: bool = False,
+    smaller_hw: Sequence[SizeHW] = (),
 ) -> None:
     """Write ``model`` for frames of one size to ``path``, which appears whole or not at all.
 
@@ -77,18 +83,28 @@ def export(
     provenance: architecture, training_data, date, score.
     half_weights: store the weights of convolutions and layers as float16, half the file; engines
         turn them back to float32 when they load it.
+    smaller_hw: other sizes at which the file can be run, ever fewer pixels.
     """
     if len(class_names) != model.num_classes:
         raise ValueError(f"{model.num_classes} classes need names, got {len(class_names)}")
-    model.eval().prepare(
-        frame_hw, output_form=output_form, nms_body=nms_body, nms_iterations=nms_iterations
-    )
-    proto = _to_onnx(model, frame_hw, output_form)
-    if half_weights:
-        halve_weights(proto)
+    sizes = [frame_hw, *smaller_hw]
+    if any(prod(more) <= prod(fewer) for more, fewer in pairwise(sizes)):
+        raise ValueError(f"each size must have fewer pixels than the one before, got {sizes}")
+    protos = list[tuple[SizeHW, onnx.ModelProto]]()
+    for size_hw in reversed(sizes):
+        model.eval().prepare(
+            size_hw, output_form=output_form, nms_body=nms_body, nms_iterations=nms_iterations
+        )
+        proto = _to_onnx(model, size_hw, output_form)
+        if half_weights:
+            halve_weights(proto)
+        protos.insert(0, (size_hw, proto))
+    proto = combine(protos)
     about = description(
         model, frame_hw, class_names, output_form, nms_body, fit, score_threshold, provenance or {}
     )
+    if smaller_hw:
+        about["input_sizes_hw"] = [list(size_hw) for size_hw in sizes]
     onnx.helper.set_model_props(proto, {METADATA_KEY: json.dumps(about)})
     onnx.checker.check_model(proto)
     unfinished = path.with_name(path.name + ".part")
@@ -269,7 +285,14 @@ def parser() -> argparse.ArgumentParser:
     )
     words.add_argument("architecture", choices=list(ARCHITECTURES))
     words.add_argument("--weights", required=True, metavar="FILE|DEFAULT")
-    words.add_argument("--size", required=True, type=size_hw, metavar="HxW", help="of the frames")
+    words.add_argument(
+        "--size",
+        required=True,
+        type=size_hw,
+        action="append",
+        metavar="HxW",
+        help="of the frames; give more for a file that can also be run at smaller ones",
+    )
     words.add_argument("--out", required=True, type=Path, metavar="FILE")
     words.add_argument("--form", choices=list(OUTPUTS), default="candidates")
     words.add_argument("--nms", choices=["fixpoint", "nonmaxsuppression"], default="fixpoint")
@@ -307,11 +330,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.min_score is not None:
         heads = model.roi_heads
         heads.settings = replace(heads.settings, min_score=options.min_score)
+    sizes = sorted(set(options.size), key=prod, reverse=True)
     provenance |= {"date": date.today().isoformat(), **dict(options.provenance)}
     export(
         model,
         options.out,
-        frame_hw=options.size,
+        frame_hw=sizes[0],
+        smaller_hw=sizes[1:],
         class_names=names,
         output_form=options.form,
         nms_body=options.nms,

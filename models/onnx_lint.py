@@ -20,6 +20,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, TypeProto, numpy_helper
 
+from models.input_sizes import at_size, sizes_of
+
 OPSETS = range(9, 25)
 LARGEST_TOP_K = 3839
 
@@ -62,9 +64,14 @@ Rule = Callable[[_Graph], Iterator[str]]
 
 
 def lint(path: str | Path) -> list[str]:
-    """Return one sentence for each thing that TensorRT would refuse or slow down on."""
-    graph = _read(Path(path))
-    return [fault for rule in RULES for fault in rule(graph)]
+    """Return one sentence for each thing that TensorRT would refuse or slow down on.
+
+    Of a file for several sizes each graph is judged by itself, as it is run.
+    """
+    model = onnx.load(path)
+    graphs = {f"{h}x{w}: ": at_size(model, (h, w)) for h, w in sizes_of(model)} or {"": model}
+    found = ((place, _read(graph)) for place, graph in graphs.items())
+    return [place + fault for place, graph in found for rule in RULES for fault in rule(graph)]
 
 
 def opset_is_known(graph: _Graph) -> Iterator[str]:
@@ -164,8 +171,8 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def _read(path: Path) -> _Graph:
-    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+def _read(loaded: onnx.ModelProto) -> _Graph:
+    model = onnx.shape_inference.infer_shapes(loaded)
     graph = model.graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:

@@ -15,6 +15,8 @@ import torch
 from onnx import ModelProto, numpy_helper
 from torch import Tensor, nn
 
+from models.input_sizes import at_size, sizes_of
+
 HALF = "_half"  # the exporter's mark on weights that it stored as float16
 
 
@@ -25,6 +27,8 @@ def load_from_model_file(model: nn.Module, path: Path) -> None:
         ValueError: A weight of the model is not in the file, or has another shape there.
     """
     proto = onnx.load(path)
+    for size_hw in sizes_of(proto)[:1]:
+        proto = at_size(proto, size_hw)
     state = model.state_dict()
     stored = _stored(proto)
     biases = _biases(proto)

@@ -1,14 +1,16 @@
 """Keep a latency budget by giving things up, and take them back when there is room again.
 
 First frame rate, because a camera's next frame says nearly the same; then what decoding costs,
-because that shows in the picture. What was given up, and for how long, is in the report.
+because that shows in the picture; at last a smaller input of the network, where the model file
+has one, because then small things are not found any more. What was given up, and for how long, is
+in the report.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.metrics import LatencyHistogram, SourceStats
@@ -31,11 +33,13 @@ class Concession:
         words: What it is, for people.
         rate: Share of the frame rate that the line had before the first step.
         effort: How well the cameras' pictures are decoded.
+        input_hw: Height and width in pixels at which the network looks at them; None: the usual.
     """
 
     words: str
     rate: float
     effort: DecodeEffort = DecodeEffort.FULL
+    input_hw: tuple[int, int] | None = None
 
 
 _UNFILTERED, _REFERENCES = DecodeEffort.NO_LOOP_FILTER, DecodeEffort.REFERENCES
@@ -56,6 +60,16 @@ LADDER = (
 )
 
 
+def ladder(smaller_hw: Sequence[tuple[int, int]]) -> tuple[Concession, ...]:
+    """All steps, with one more for each smaller input that the model file has."""
+    last = LADDER[-1]
+    smaller = [
+        replace(last, words=f"{last.words}, and an input larger than {h}x{w}", input_hw=(h, w))
+        for h, w in smaller_hw
+    ]
+    return *LADDER, *smaller
+
+
 class Governor:
     """Watches the live sources' latency; call `update` a few times a second.
 
@@ -63,6 +77,7 @@ class Governor:
         budget_ms: What 95 of 100 frames may take from arrival to sink; None: whatever it takes.
         sources: All that are in the line; may change.
         clock: Monotonic seconds.
+        smaller_hw: Other sizes of the network's input that there are, ever smaller.
     """
 
     def __init__(
@@ -70,7 +85,9 @@ class Governor:
         budget_ms: float | None,
         sources: Callable[[], Iterable[SourceStats]],
         clock: Callable[[], float] = time.monotonic,
+        smaller_hw: Sequence[tuple[int, int]] = (),
     ) -> None:
+        self._ladder = ladder(smaller_hw)
         self._budget_ms, self._sources, self._clock = budget_ms, sources, clock
         self._limit_fps: Callable[[float | None], None] = lambda _fps: None
         self._set_effort: Callable[[DecodeEffort], None] = lambda _effort: None
@@ -81,12 +98,16 @@ class Governor:
         self._calm_seconds, self._calm_since = CALM_SECONDS[0], clock()
         self._took_back = -CALM_SECONDS[1]
         self._windows, self._windows_kept = 0, 0
-        self._seconds = dict.fromkeys(LADDER, 0.0)
+        self._seconds = dict.fromkeys(self._ladder, 0.0)
 
     @property
     def given_up(self) -> Concession:
-        """The concession in force."""
-        return LADDER[self._level]
+        """The concession in force. May be asked for at any time, from any thread."""
+        return self._ladder[self._level]
+
+    def input_hw(self) -> tuple[int, int] | None:
+        """Height and width at which the network shall look at frames; None: the usual."""
+        return self.given_up.input_hw
 
     def steer(
         self, limit_fps: Callable[[float | None], None], set_effort: Callable[[DecodeEffort], None]
@@ -162,7 +183,7 @@ class Governor:
             self._calm_seconds = min(2 * self._calm_seconds, CALM_SECONDS[1])
         self._took_back = -CALM_SECONDS[1]
         self._calm_since = now
-        self._enter(min(self._level + 1, len(LADDER) - 1))
+        self._enter(min(self._level + 1, len(self._ladder) - 1))
 
     def _take_back(self, now: float) -> None:
         if self._level == 0:

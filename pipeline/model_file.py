@@ -9,13 +9,14 @@ a wrong file is refused before an engine is even imported.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, cast
+from typing import Any, BinaryIO, Literal, cast
 
 from pipeline.errors import EngineError, ModelMismatch, ModelNotFound
 from pipeline.frame import RGB
+from pipeline.protobuf import LENGTH, Malformed, fields
 
 Fit = Literal["letterbox", "stretch"]
 OutputForm = Literal["candidates", "detections", "classes"]
@@ -33,9 +34,7 @@ MOST_PIXEL_CLASSES = 255  # 255 itself is kept free: nothing known
 MOST_REGIONS = 100_000
 
 _METADATA_FIELD = 14  # ModelProto.metadata_props in onnx.proto
-_MOST_FIELDS = 10_000  # a model has dozens; a hostile file may have a hundred million
 _MOST_METADATA_BYTES = 1 << 20
-_VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5  # protobuf wire types
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,8 @@ class ModelFile:
         provenance: Architecture, training data, date, score.
         precision_check: Average precision by precision (``{"f32": 0.71, "bf16": 0.71}``), as
             measured when the file was made; None when it was not.
+        smaller_hw: Other sizes at which the file can be run, ever fewer pixels; see
+            `pipeline.model_sizes`.
         palette: RGB in which each class is drawn; None leaves that to the line.
         proposer: Who tells the model where to look, by name; None when it looks for itself.
         regions: Most regions of a frame that a proposer may give it; 0 without one.
@@ -78,9 +79,15 @@ class ModelFile:
     nms_body: str
     provenance: dict[str, Any]
     precision_check: dict[str, float] | None
+    smaller_hw: tuple[tuple[int, int], ...] = ()
     palette: tuple[RGB, ...] | None = None
     proposer: str | None = None
     regions: int = 0
+
+    @property
+    def input_sizes_hw(self) -> tuple[tuple[int, int], ...]:
+        """Every size at which it can be run, the usual one first."""
+        return self.input_size_hw, *self.smaller_hw
 
     def __post_init__(self) -> None:
         masks = ("masks",) if self.task == "instance" else ()
@@ -92,6 +99,9 @@ class ModelFile:
             raise ModelMismatch(
                 f"{self.path}: class names, input size and max_detections cannot be empty or zero"
             )
+        pixels = [height * max(width, 0) for height, width in self.input_sizes_hw]
+        if not all(more > fewer > 0 for more, fewer in pairwise(pixels)):
+            raise ModelMismatch(f"{self.path}: each input size must be smaller than the one before")
         for key in ("score_threshold", "nms_iou"):
             if not 0 <= getattr(self, key) <= 1:
                 raise ModelMismatch(f"{self.path}: {key} must lie between 0 and 1")
@@ -141,7 +151,7 @@ def read_model_file(path: str | Path) -> ModelFile:
         raise EngineError(
             f"cannot read the model file {str(path)!r}: {error.strerror or error}"
         ) from error
-    except _Malformed as error:
+    except Malformed as error:
         raise ModelMismatch(
             f"{str(path)!r} is not a complete ONNX file ({error}); copy or export it again"
         ) from None
@@ -162,6 +172,9 @@ def _parse(path: Path, text: bytes) -> ModelFile:
                 "export the model again with the same version"
             )
         height, width = (int(side) for side in entry["input_size_hw"])
+        sizes = [(int(h), int(w)) for h, w in entry.get("input_sizes_hw", [[height, width]])]
+        if sizes[0] != (height, width):
+            raise ValueError("input_sizes_hw does not begin with input_size_hw")
         check = entry.get("precision_check")
         task = cast(Task, _one_of(entry, "task", TASKS))
         return ModelFile(
@@ -174,6 +187,7 @@ def _parse(path: Path, text: bytes) -> ModelFile:
             **(_CLASSES_OF_PIXELS if task == "semantic" else _of_objects(entry)),
             provenance=dict(entry.get("provenance", {})),
             precision_check=check and {str(key): float(ap) for key, ap in check.items()},
+            smaller_hw=tuple(sizes[1:]),
             palette=_palette(entry.get("palette")),
         )
     except KeyError as error:
@@ -231,23 +245,13 @@ def _one_of(entry: dict[str, Any], key: str, known: tuple[str, ...]) -> str:
     return cast(str, entry[key])
 
 
-class _Malformed(Exception):
-    """These bytes are no protobuf message."""
-
-
-class _Field(NamedTuple):
-    number: int
-    wire_type: int
-    length: int  # bytes of the payload, which starts at the file's position
-
-
 def _find_metadata(file: BinaryIO, size: int) -> bytes | None:
     """Value of our metadata entry in an ONNX file; None if it has no such entry."""
     if size == 0:
-        raise _Malformed("it is empty")
+        raise Malformed("it is empty")
     found = None
-    for field in _fields(file, size):
-        if field.number == _METADATA_FIELD and field.wire_type == _LENGTH:
+    for field in fields(file, size):
+        if field.number == _METADATA_FIELD and field.wire_type == LENGTH:
             if field.length > _MOST_METADATA_BYTES:
                 continue
             key, value = _key_and_value(file, file.tell() + field.length)
@@ -259,48 +263,7 @@ def _find_metadata(file: BinaryIO, size: int) -> bytes | None:
 def _key_and_value(file: BinaryIO, end: int) -> tuple[bytes, bytes]:
     """A StringStringEntryProto: key is its field 1, value its field 2."""
     parts = {1: b"", 2: b""}
-    for field in _fields(file, end):
-        if field.wire_type == _LENGTH:
+    for field in fields(file, end):
+        if field.wire_type == LENGTH:
             parts[field.number] = file.read(field.length)
     return parts[1], parts[2]
-
-
-def _fields(file: BinaryIO, end: int) -> Iterator[_Field]:
-    """Walk over one protobuf message; the file stands at each field's payload in turn."""
-    for _ in range(_MOST_FIELDS):
-        if file.tell() == end:
-            return
-        key = _varint(file)
-        number, wire_type = key >> 3, key & 7
-        start = file.tell()
-        if wire_type == _VARINT:
-            _varint(file)
-            length = file.tell() - start
-        elif wire_type == _LENGTH:
-            length = _varint(file)
-            start = file.tell()
-        elif wire_type in (_EIGHT_BYTES, _FOUR_BYTES):
-            length = 8 if wire_type == _EIGHT_BYTES else 4
-        else:
-            raise _Malformed("it does not look like ONNX at all")
-        if number == 0:
-            raise _Malformed("it does not look like ONNX at all")
-        if start + length > end:
-            raise _Malformed("it is cut short, or no ONNX")
-        file.seek(start)
-        yield _Field(number, wire_type, length)
-        file.seek(start + length)
-    raise _Malformed("it does not look like ONNX at all")
-
-
-def _varint(file: BinaryIO) -> int:
-    """Base-128 number, least significant group first, at most 64 bits."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = file.read(1)
-        if not byte:
-            raise _Malformed("it is cut short, or no ONNX")
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
-    raise _Malformed("it does not look like ONNX at all")

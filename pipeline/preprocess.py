@@ -8,7 +8,7 @@ colour by some percent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 import av
@@ -46,11 +46,20 @@ _MATRICES = {  # ISO/IEC 23091-2 number of the matrix -> swscale's
 
 
 def preprocess(
-    groups: Iterable[list[Frame]], input_hw: tuple[int, int], fit: Fit
+    groups: Iterable[list[Frame]],
+    usual_hw: tuple[int, int],
+    fit: Fit,
+    other_hw: Callable[[], tuple[int, int] | None] = lambda: None,
 ) -> Iterator[Batch]:
-    """Turn groups of frames into batches of (N, H, W, 3) uint8 RGB at `input_hw`.
+    """Turn groups of frames into batches of (N, H, W, 3) uint8 RGB at the network's input size.
 
     Every batch has an array of its own: the engine may still read the one before.
+
+    Args:
+        groups: Frames for one call of the engine each.
+        usual_hw: The size of the input.
+        fit: How a frame is brought to it.
+        other_hw: Asked before each batch: the size to use instead, if any.
 
     Raises:
         SourceError: A picture is in a pixel format that cannot be converted.
@@ -61,6 +70,7 @@ def preprocess(
     # of sources that have left would cost 140 kB each.
     reformatter = lru_cache(_MOST_REFORMATTERS)(lambda _source: VideoReformatter())
     for group in groups:
+        input_hw = other_hw() or usual_hw
         images = np.full((len(group), *input_hw, 3), PADDING, np.uint8)
         placements = tuple(place(frame.size_hw, input_hw) for frame in group)
         for image, frame, placement in zip(images, group, placements, strict=True):

@@ -24,6 +24,7 @@ from models.data import TrainingBatch
 from models.detection.default_boxes import DefaultBoxes, linear_scales
 from models.detection.losses import NEITHER, Truth, share_inside
 from models.detection.roi import Candidates, keep_best
+from models.detection.slots import best_pairs
 from models.detection.ssd_maps import LiteMaps, VGGMaps, lite_layer
 from models.network import DETECTION_OUTPUTS
 from models.pixels import Normalise
@@ -114,17 +115,15 @@ class SSD(nn.Module):
 
         logits (N, A, C + 1), background first; deltas (N, A, 4).
         """
-        scores = F.softmax(at_least_float32(logits), -1)[..., 1:].flatten(1)
-        above = (scores > self.settings.min_score).sum(1)
-        slots = min(self.settings.candidates, scores.shape[1])
-        scores, pair = scores.topk(slots, 1)
-        row = torch.div(pair, self.num_classes, rounding_mode="floor")
-        label = pair - row * self.num_classes
-        chosen = deltas.gather(1, row[..., None].expand(-1, -1, 4))
-        start = F.embedding(row, self.default_boxes)
+        scores = F.softmax(at_least_float32(logits), -1)[..., 1:]
+        settings = self.settings
+        best = best_pairs(scores, settings.min_score, settings.candidates)
+        chosen = deltas.gather(1, best.places[..., None].expand(-1, -1, 4))
+        start = F.embedding(best.places, self.default_boxes)
         boxes = clip(decode(chosen, start, VARIANCES), (self.side, self.side))
-        good = (scores > self.settings.min_score) & both_sides_at_least(boxes, 1e-2)
-        return keep_best(Candidates(boxes, scores, label), good, slots), above <= slots
+        good = (best.scores > settings.min_score) & both_sides_at_least(boxes, 1e-2)
+        found = Candidates(boxes, best.scores, best.labels)
+        return keep_best(found, good, good.shape[1]), best.exact
 
     def prepare(self, frame_hw: SizeHW) -> SSD:
         """Fixes the frame size; returns the model itself. Raises ValueError in training mode."""

@@ -29,13 +29,21 @@ def infer(batches: Iterable[Batch], engine: Submits) -> Iterator[tuple[Batch, Pe
             yield batch, engine.submit(batch.images, batch.regions)
 
 
-def load_engine(model: ModelFile, settings: EngineSettings, *, latency: bool = False) -> Engine:
+def load_engine(
+    model: ModelFile,
+    settings: EngineSettings,
+    *,
+    latency: bool = False,
+    all_sizes: bool = False,
+) -> Engine:
     """Load the model into the engine asked for; ``auto`` takes the fastest that works here.
 
     Args:
         model: What to run.
         settings: Engine, precision, batch and threads.
         latency: Answer each frame soon (cameras) rather than many frames a second (recordings).
+        all_sizes: Take images of every size that the file has, not only of the usual one. Each
+            is made ready now: under the load for which one changes it there is no time for that.
 
     Raises:
         EngineUnavailable: The engine is not installed, or the CPU lacks the precision.
@@ -43,35 +51,39 @@ def load_engine(model: ModelFile, settings: EngineSettings, *, latency: bool = F
         ConfigError: The engine does not have the precision asked for.
     """
     if settings.name == "openvino":
-        return _openvino(model, settings, latency, "OpenVINO as asked")
+        return _openvino(model, settings, latency, all_sizes, "OpenVINO as asked")
     if settings.name == "onnxruntime":
-        return _onnxruntime(model, settings, "ONNX Runtime as asked")
+        return _onnxruntime(model, settings, all_sizes, "ONNX Runtime as asked")
     try:
         because = "OpenVINO, the faster engine on a CPU"
-        return _openvino(model, settings, latency, because)
+        return _openvino(model, settings, latency, all_sizes, because)
     except EngineError as refused:
         if settings.precision == "bf16":
             raise
         try:
-            return _onnxruntime(model, settings, f"ONNX Runtime because {refused}")
+            return _onnxruntime(model, settings, all_sizes, f"ONNX Runtime because {refused}")
         except EngineUnavailable as absent:
             raise EngineUnavailable(f"no engine can be used: {refused}; {absent}") from refused
 
 
-def _openvino(model: ModelFile, settings: EngineSettings, latency: bool, because: str) -> Engine:
+def _openvino(
+    model: ModelFile, settings: EngineSettings, latency: bool, all_sizes: bool, because: str
+) -> Engine:
     try:
         from pipeline.engines.ov import OpenVinoEngine
     except ImportError as error:
         raise EngineUnavailable(_missing("OpenVINO", "openvino", error)) from error
-    return OpenVinoEngine(model, settings, latency=latency, because=because)
+    return OpenVinoEngine(model, settings, latency=latency, all_sizes=all_sizes, because=because)
 
 
-def _onnxruntime(model: ModelFile, settings: EngineSettings, because: str) -> Engine:
+def _onnxruntime(
+    model: ModelFile, settings: EngineSettings, all_sizes: bool, because: str
+) -> Engine:
     try:
         from pipeline.engines.ort import OnnxRuntimeEngine
     except ImportError as error:
         raise EngineUnavailable(_missing("ONNX Runtime", "onnxruntime", error)) from error
-    return OnnxRuntimeEngine(model, settings, because=because)
+    return OnnxRuntimeEngine(model, settings, all_sizes=all_sizes, because=because)
 
 
 def _missing(name: str, package: str, error: ImportError) -> str:

@@ -6,6 +6,7 @@ Frames go in as (N, H, W, 3) uint8 RGB, for a model that is told where to look w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -21,6 +22,7 @@ MASK_HW = (28, 28)
 
 Images = npt.NDArray[np.uint8]
 Regions = npt.NDArray[np.float32]
+Size = tuple[int, int]  # height and width in pixels
 Outputs = dict[str, npt.NDArray[Any]]
 
 
@@ -58,6 +60,7 @@ class Engine(Protocol):
         name: ``"openvino"`` or ``"onnxruntime"``.
         precision: In which it computes, ``"f32"`` or ``"bf16"``.
         reason: A sentence that says why this engine and this precision.
+        sizes_hw: Sizes of the images that it takes, the model file's usual one first.
         batch: Images per call that suit it; a call may bring fewer, never more.
         in_flight: Calls that keep all its cores busy when they are under way at once.
         load_seconds: Time from opening the file to the first answer.
@@ -68,6 +71,7 @@ class Engine(Protocol):
     name: str
     precision: str
     reason: str
+    sizes_hw: tuple[Size, ...]
     batch: int
     in_flight: int
     load_seconds: float
@@ -75,9 +79,10 @@ class Engine(Protocol):
     calls: int
 
     def submit(self, images: Images, regions: Regions | None = None) -> Pending:
-        """Start on (n, H, W, 3) images, n at most `batch`; they are kept until answered.
+        """Start on (n, H, W, 3) images of one of its sizes, n at most `batch`.
 
-        A model with a proposer also takes its (n, R, 4) regions in pixels of the images.
+        They are kept until answered. A model with a proposer also takes its (n, R, 4) regions in
+        pixels of the images.
         """
         ...
 
@@ -98,14 +103,19 @@ class Engine(Protocol):
 
 
 def check_images(
-    images: Images, model: ModelFile, batch: int, regions: Regions | None = None
+    images: Images,
+    model: ModelFile,
+    sizes_hw: Sequence[Size],
+    batch: int,
+    regions: Regions | None = None,
 ) -> None:
     """`ValueError` unless `images` and `regions` are what an engine takes."""
-    expected = (*model.input_size_hw, 3)
-    if images.dtype != np.uint8 or images.shape[1:] != expected:
+    shape = images.shape
+    if images.dtype != np.uint8 or images.ndim != 4 or shape[1:] not in [(*s, 3) for s in sizes_hw]:
+        sizes = " or ".join("{}x{}".format(*size) for size in sizes_hw)
         raise ValueError(
-            f"an engine for {model.path.name} takes uint8 (N, {expected[0]}, {expected[1]}, 3), "
-            f"got {images.dtype} {images.shape}"
+            f"an engine for {model.path.name} takes uint8 (N, H, W, 3) of {sizes}, "
+            f"got {images.dtype} {shape}"
         )
     if not 1 <= len(images) <= batch:
         raise ValueError(f"a call takes 1 to {batch} images, got {len(images)}")
@@ -115,10 +125,10 @@ def check_images(
         raise ValueError(f"{model.path.name} takes regions of shape {wanted}, got {found}")
 
 
-def no_images(model: ModelFile, n: int) -> tuple[Images, Regions | None]:
+def no_images(model: ModelFile, size_hw: Size, n: int) -> tuple[Images, Regions | None]:
     """Black images and empty regions, as many as a first call takes."""
     regions = np.zeros((n, model.regions, 4), np.float32) if model.proposer else None
-    return np.zeros((n, *model.input_size_hw, 3), np.uint8), regions
+    return np.zeros((n, *size_hw, 3), np.uint8), regions
 
 
 def check_names(model: ModelFile, inputs: list[str], outputs: list[str]) -> None:

@@ -16,6 +16,7 @@ from pipeline.engines.contract import (
     Images,
     Outputs,
     Regions,
+    Size,
     check_images,
     check_names,
     check_outputs,
@@ -24,6 +25,7 @@ from pipeline.engines.contract import (
 from pipeline.engines.precision import choose_precision
 from pipeline.errors import ConfigError, EngineError, ModelMismatch
 from pipeline.model_file import ModelFile
+from pipeline.model_sizes import at_size
 from pipeline.settings import EngineSettings
 
 # They have no common base but Exception.
@@ -49,6 +51,7 @@ class OnnxRuntimeEngine:
     Args:
         model: The model file.
         settings: Precision, batch and threads; 0 and ``"auto"`` are resolved here.
+        all_sizes: Take images of every size that the file has.
         because: Why this engine was chosen.
     """
 
@@ -58,7 +61,9 @@ class OnnxRuntimeEngine:
     busy_seconds = 0.0
     calls = 0
 
-    def __init__(self, model: ModelFile, settings: EngineSettings, *, because: str) -> None:
+    def __init__(
+        self, model: ModelFile, settings: EngineSettings, *, all_sizes: bool, because: str
+    ) -> None:
         if settings.precision == "bf16":
             raise ConfigError(
                 "ONNX Runtime computes in f32 only on a CPU; use precision f32 or auto, "
@@ -67,25 +72,29 @@ class OnnxRuntimeEngine:
         started = time.perf_counter()
         self._model = model
         self.batch = settings.batch or 1
-        self._session = _load(model, settings.threads or usable_cores())
-        self._inputs = [port.name for port in self._session.get_inputs()]
+        self.sizes_hw = model.input_sizes_hw if all_sizes else (model.input_size_hw,)
+        threads = settings.threads or usable_cores()
+        self._sessions = {size: _load(model, size, threads) for size in self.sizes_hw}
         why = choose_precision(model, settings.precision, cpu_has_bf16=False)[1]
         if settings.precision == "auto":
             why = "f32, its only precision on a CPU"
         self.reason = f"{because}; {why}"
-        first = self.infer(*no_images(model, self.batch))
-        check_outputs(model, first, self.batch)
+        for size in self.sizes_hw:
+            first = self.infer(*no_images(model, size, self.batch))
+            check_outputs(model, first, self.batch)
         self.busy_seconds, self.calls = 0.0, 0
         self.load_seconds = time.perf_counter() - started
 
     def submit(self, images: Images, regions: Regions | None = None) -> Answered:
         """Compute now; the answer is ready on return."""
-        check_images(images, self._model, self.batch, regions)
+        check_images(images, self._model, self.sizes_hw, self.batch, regions)
+        session = self._sessions[images.shape[1], images.shape[2]]
         given = (images,) if regions is None else (images, regions)
-        feed = dict(zip(self._inputs, map(np.ascontiguousarray, given), strict=True))
+        names = [port.name for port in session.get_inputs()]
+        feed = dict(zip(names, map(np.ascontiguousarray, given), strict=True))
         started = time.perf_counter()
         try:
-            found = self._session.run(list(self._model.outputs), feed)
+            found = session.run(list(self._model.outputs), feed)
         except FAILURES as error:
             raise EngineError(f"ONNX Runtime failed in mid-run ({error})") from error
         self.busy_seconds += time.perf_counter() - started
@@ -108,17 +117,19 @@ class OnnxRuntimeEngine:
         """Nothing is ever under way between two calls."""
 
 
-def _load(model: ModelFile, threads: int) -> onnxruntime.InferenceSession:
+def _load(model: ModelFile, size_hw: Size, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors; they are raised as well
+    for side, pixels in zip("HW", size_hw, strict=True):  # free in a file of several sizes
+        options.add_free_dimension_override_by_name(side, pixels)
     # Waiting threads would otherwise burn the cores that decoding and encoding need
     # (65 instead of 42 ms of CPU a frame).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(
-            str(model.path), options, providers=["CPUExecutionProvider"]
+            at_size(model, size_hw), options, providers=["CPUExecutionProvider"]
         )
     except FAILURES as error:
         reason = " ".join(str(error).split())  # older versions break their lines

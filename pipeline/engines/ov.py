@@ -24,6 +24,7 @@ from pipeline.engines.contract import (
     Images,
     Outputs,
     Regions,
+    Size,
     check_images,
     check_names,
     check_outputs,
@@ -32,6 +33,7 @@ from pipeline.engines.contract import (
 from pipeline.engines.precision import Precision, choose_precision
 from pipeline.errors import EngineError, ModelMismatch
 from pipeline.model_file import ModelFile
+from pipeline.model_sizes import at_size
 from pipeline.settings import EngineSettings
 
 
@@ -65,13 +67,20 @@ class OpenVinoEngine:
         model: The model file.
         settings: Precision, batch and threads; 0 and ``"auto"`` are resolved here.
         latency: All cores on one image (a camera) instead of one core for each (a recording).
+        all_sizes: Take images of every size that the file has.
         because: Why this engine was chosen.
     """
 
     name = "openvino"
 
     def __init__(
-        self, model: ModelFile, settings: EngineSettings, *, latency: bool, because: str
+        self,
+        model: ModelFile,
+        settings: EngineSettings,
+        *,
+        latency: bool,
+        all_sizes: bool,
+        because: str,
     ) -> None:
         started = time.perf_counter()
         self._model = model
@@ -82,15 +91,19 @@ class OpenVinoEngine:
         # A fixed batch is 5 to 15 % faster than a free one; worth the padding of a recording's
         # last batch, but not of a camera's many partial ones.
         self._pads = self.batch == 1 or not latency
-        self._compiled = self._compile(core, _options(precision, settings.threads, latency))
-        self.precision = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        options = _options(precision, settings.threads, latency)
+        self.sizes_hw = model.input_sizes_hw if all_sizes else (model.input_size_hw,)
+        self._compiled = {size: self._compile(core, options, size) for size in self.sizes_hw}
+        usual = self._compiled[model.input_size_hw]
+        self.precision = usual.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         self.reason = f"{because}; {why}"
-        self.in_flight = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        self._free: deque[openvino.InferRequest] = deque()
+        self.in_flight = int(usual.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self._free = {size: deque[openvino.InferRequest]() for size in self.sizes_hw}
         self._under_way: set[_Request] = set()
         self._last_end = 0.0
-        first = self.infer(*no_images(model, self.batch))
-        check_outputs(model, first, self.batch)
+        for size in self.sizes_hw:
+            first = self.infer(*no_images(model, size, self.batch))
+            check_outputs(model, first, self.batch)
         self.busy_seconds, self.calls = 0.0, 0
         self.load_seconds = time.perf_counter() - started
 
@@ -99,11 +112,12 @@ class OpenVinoEngine:
 
     def submit(self, images: Images, regions: Regions | None = None) -> _Request:
         """Start on the images; returns at once."""
-        check_images(images, self._model, self.batch, regions)
+        check_images(images, self._model, self.sizes_hw, self.batch, regions)
+        size_hw = images.shape[1], images.shape[2]
         try:
-            request = self._free.pop()
+            request = self._free[size_hw].pop()
         except IndexError:
-            request = self._compiled.create_infer_request()
+            request = self._compiled[size_hw].create_infer_request()
         given: tuple[Array, ...] = (images,) if regions is None else (images, regions)
         pending = _Request(self, request, tuple(map(self._padded, given)), len(images))
         self._under_way.add(pending)
@@ -126,7 +140,8 @@ class OpenVinoEngine:
         for pending in list(self._under_way):  # they read memory that Python may free
             pending.abandon()
         self._under_way.clear()
-        self._free.clear()
+        for requests in self._free.values():
+            requests.clear()
 
     def answered(self, pending: _Request, started: float, seconds: float) -> None:
         """Count a request that has ended and take it back; called once by the request."""
@@ -135,16 +150,17 @@ class OpenVinoEngine:
         self._last_end = max(self._last_end, end)
         self.calls += 1
         self._under_way.discard(pending)
-        self._free.append(pending.request)
+        self._free[pending.size_hw].append(pending.request)
 
-    def _compile(self, core: Any, options: dict[str, Any]) -> Any:
+    def _compile(self, core: Any, options: dict[str, Any], size_hw: Size) -> Any:
         model = self._model
         try:
-            graph = core.read_model(model.path)
+            graph = core.read_model(at_size(model, size_hw))
             inputs = [port.any_name for port in graph.inputs]
             check_names(model, inputs, [port.any_name for port in graph.outputs])
-            if self._pads:
-                shapes = [[self.batch, *model.input_size_hw, 3], [self.batch, model.regions, 4]]
+            if self._pads or model.smaller_hw:
+                n = self.batch if self._pads else -1
+                shapes = [[n, *size_hw, 3], [n, model.regions, 4]]
                 graph.reshape(dict(zip(inputs, shapes, strict=False)))
             return core.compile_model(graph, DEVICE, options)
         except RuntimeError as error:
@@ -173,6 +189,7 @@ class _Request:
         n: int,
     ) -> None:
         self.request = request
+        self.size_hw = given[0].shape[1], given[0].shape[2]
         self._engine, self._given, self._n = engine, given, n
         self._started = 0.0
         self._outputs: Outputs | None = None

@@ -83,7 +83,7 @@ class Control(Protocol):
 
     def latency_budget(self) -> Mapping[str, Any] | None:
         """``budget_ms``, ``kept`` (share of the time), ``given_up`` now (one of
-        `pipeline.governor.LADDER`'s words) and ``seconds_given_up`` by what; None without one.
+        `pipeline.governor.ladder`'s words) and ``seconds_given_up`` by what; None without one.
         """
         ...
 

@@ -126,7 +126,9 @@ def _budget(budget: Mapping[str, Any] | None) -> Iterator[Metric]:
     yield _gauge("latency_budget_seconds", "What 95 of 100 frames may take.", [], most)
     kept = [((), budget["kept"])]
     yield _gauge("latency_budget_kept_ratio", "Share of the time since the start.", [], kept)
-    now = [([step.words], float(step.words == budget["given_up"])) for step in LADDER]
+    # What depends on the model file is told from the first time on that it is given up.
+    steps = dict.fromkeys([*(step.words for step in LADDER), *budget["seconds_given_up"]])
+    now = [([words], float(words == budget["given_up"])) for words in steps]
     yield _gauge("latency_budget_given_up", "1 for what is given up to keep it.", ["what"], now)
 
 

@@ -43,8 +43,9 @@ def write_model(path: Path, entry: dict[str, Any] | None = None, key: str = "box
     return path
 
 
-def graph() -> onnx.GraphProto:
+def graph(height: int = HEIGHT, width: int = WIDTH) -> onnx.GraphProto:
     """Frames -> convolutions of stride 4 and 2 -> boxes, best class and its score, per cell."""
+    slots = (height // 8) * (width // 8)
     rng = np.random.default_rng(5)
     weights = {
         "first": rng.normal(0, 0.005, (8, 3, 4, 4)),
@@ -76,11 +77,11 @@ def graph() -> onnx.GraphProto:
     return helper.make_graph(
         nodes,
         "cells",
-        [value("frames", TensorProto.UINT8, ["n", HEIGHT, WIDTH, 3])],
+        [value("frames", TensorProto.UINT8, ["n", height, width, 3])],
         [
-            value("boxes", TensorProto.FLOAT, ["n", SLOTS, 4]),
-            value("scores", TensorProto.FLOAT, ["n", SLOTS]),
-            value("labels", TensorProto.INT64, ["n", SLOTS]),
+            value("boxes", TensorProto.FLOAT, ["n", slots, 4]),
+            value("scores", TensorProto.FLOAT, ["n", slots]),
+            value("labels", TensorProto.INT64, ["n", slots]),
             value("exact", TensorProto.BOOL, ["n"]),
         ],
         constants,
