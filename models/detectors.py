@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 import onnx
 
+from models.boxes import SizeHW
 from models.found import Found, suppress
+from models.input_sizes import at_size, sizes_of
 from models.runners import Runner, onnxruntime_runner, openvino_runner
 from models.yolox import YoloX
 
@@ -118,19 +120,29 @@ def load_detector(
     engine: str = "onnxruntime",
     precision: str = "f32",
     iou_threshold: float | None = None,
+    input_hw: SizeHW | None = None,
 ) -> Detector:
     """A bundled model by name, or a file: ours by its metadata, YOLOX by its (1, M, 85) output.
+
+    Args:
+        input_hw: which of the sizes that a file of ours has; None: the usual one.
 
     Raises:
         FileNotFoundError: neither a bundled name nor a file.
         ValueError: an ONNX file of another kind.
+        LookupError: a file without that size.
     """
     file = model_path(name_or_file)
     content = onnx.load(str(file), load_external_data=False)
-    run = openvino_runner(file, precision) if engine == "openvino" else onnxruntime_runner(file)
     entries = {p.key: p.value for p in content.metadata_props}
+    about = json.loads(entries.get("boxstream", "{}"))
+    source: Path | bytes = file
+    if input_hw or sizes_of(content):
+        about["input_size_hw"] = input_hw = input_hw or sizes_of(content)[0]
+        source = at_size(content, input_hw).SerializeToString()
+    run = openvino_runner(source, precision) if engine == "openvino" else onnxruntime_runner(source)
     if "boxstream" in entries:
-        return ModelFile(run, json.loads(entries["boxstream"]), iou_threshold)
+        return ModelFile(run, about, iou_threshold)
     shape = [d.dim_value for d in content.graph.output[0].type.tensor_type.shape.dim]
     if shape[-1:] == [85]:
         side = content.graph.input[0].type.tensor_type.shape.dim[-1].dim_value

@@ -32,6 +32,7 @@ from models.class_names import class_of
 from models.data import DataError, read_picture
 from models.detectors import Detector, load_detector
 from models.found import Found, suppress
+from models.input_sizes import parse_size
 
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """The 12 figures of ``COCOeval.summarize``, in its order."""
@@ -199,6 +200,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, help="folder of the pictures")
     parser.add_argument("--engine", choices=("onnxruntime", "openvino"), default="onnxruntime")
     parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="OpenVINO only")
+    parser.add_argument(
+        "--size", type=parse_size, metavar="HxW", help="of several that the model file has"
+    )
     parser.add_argument("--nms-iou", type=float, help="instead of the model's own")
     parser.add_argument("--merge", nargs="*", default=[], metavar="NAME=CLASS,CLASS")
     parser.add_argument("--json", type=Path, help="write the figures here")
@@ -225,7 +229,11 @@ def main() -> None:
         figures = score(truth, json.loads(arguments.detections.read_text()))
     else:
         detector = load_detector(
-            arguments.model, arguments.engine, arguments.precision, arguments.nms_iou
+            arguments.model,
+            arguments.engine,
+            arguments.precision,
+            arguments.nms_iou,
+            arguments.size,
         )
         merge = parse_merge(arguments.merge)
         figures = evaluate(detector, arguments.annotations, arguments.images, merge, progress=True)

@@ -38,7 +38,7 @@ from models.boxes import SizeHW
 from models.class_names import STREET_NAMES
 from models.detection.architectures import ARCHITECTURES, COCO_CLASSES, faster_rcnn
 from models.detection.faster_rcnn import OUTPUTS, FasterRCNN, NMSBody, OutputForm
-from models.input_sizes import combine
+from models.input_sizes import combine, parse_size
 
 METADATA_KEY = "boxstream"
 SCHEMA = 1
@@ -248,14 +248,6 @@ def class_names_of(num_classes: int) -> list[str]:
     return [f"class {i}" for i in range(num_classes)]
 
 
-def size_hw(text: str) -> SizeHW:
-    """ "360x640" -> (360, 640), height first."""
-    height, _, width = text.lower().partition("x")
-    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"a size is HEIGHTxWIDTH in pixels, got {text!r}")
-    return int(height), int(width)
-
-
 def score(text: str) -> float:
     """A number from 0 to 1."""
     try:
@@ -288,7 +280,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument(
         "--size",
         required=True,
-        type=size_hw,
+        type=parse_size,
         action="append",
         metavar="HxW",
         help="of the frames; give more for a file that can also be run at smaller ones",

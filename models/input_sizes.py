@@ -9,6 +9,7 @@ that, without ONNX's library.
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from math import prod
 
@@ -49,12 +50,14 @@ def combine(models: Sequence[tuple[SizeHW, ModelProto]]) -> ModelProto:
 def at_size(model: ModelProto, size_hw: SizeHW) -> ModelProto:
     """The model for frames of one size, as it was before :func:`combine`.
 
-    A model of one size is returned as it is. Raises LookupError where there is no such size.
+    A model of that size only is returned as it is. Raises LookupError where it has no such size.
     """
-    graphs = _branches(model.graph)
+    name, graphs = _name(size_hw), _branches(model.graph)
     if not graphs:
+        sides = model.graph.input[0].type.tensor_type.shape.dim
+        if tuple(side.dim_value for side in sides[1:3]) != size_hw:
+            raise LookupError(f"the model is not for frames of {name}")
         return model
-    name = _name(size_hw)
     if name not in graphs:
         raise LookupError(f"no graph for {name}, only for {', '.join(graphs)}")
     single = ModelProto()
@@ -70,6 +73,14 @@ def sizes_of(model: ModelProto) -> list[SizeHW]:
     """The sizes among which it chooses, the largest first; none where it does not choose."""
     parts = [name.split("x") for name in _branches(model.graph)]
     return [(int(height), int(width)) for height, width in parts]
+
+
+def parse_size(text: str) -> SizeHW:
+    """ "360x640" -> (360, 640), height first; for a command line."""
+    height, _, width = text.lower().partition("x")
+    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise ArgumentTypeError(f"a size is HEIGHTxWIDTH in pixels, got {text!r}")
+    return int(height), int(width)
 
 
 def _name(size_hw: SizeHW) -> str:

@@ -10,8 +10,8 @@ Runner = Callable[[np.ndarray], list[np.ndarray]]
 """A loaded network: its one input in, its outputs in the file's order out."""
 
 
-def onnxruntime_runner(file: Path, threads: int = 2) -> Runner:
-    """Load an ONNX file into ONNX Runtime on the CPU."""
+def onnxruntime_runner(file: Path | bytes, threads: int = 2) -> Runner:
+    """Load an ONNX file, or what would stand in it, into ONNX Runtime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -21,8 +21,8 @@ def onnxruntime_runner(file: Path, threads: int = 2) -> Runner:
     return lambda blob: list(session.run(None, {name: blob}))
 
 
-def openvino_runner(file: Path, precision: str = "f32", threads: int = 2) -> Runner:
-    """Load an ONNX file into OpenVINO on the CPU; ``precision`` is ``f32`` or ``bf16``."""
+def openvino_runner(file: Path | bytes, precision: str = "f32", threads: int = 2) -> Runner:
+    """The same with OpenVINO; ``precision`` is ``f32`` or ``bf16``."""
     import openvino
 
     settings: dict[str, Any] = {
@@ -30,5 +30,6 @@ def openvino_runner(file: Path, precision: str = "f32", threads: int = 2) -> Run
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
     }
-    compiled = openvino.Core().compile_model(file, "CPU", settings)
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(file), "CPU", settings)
     return lambda blob: [np.array(out) for out in compiled(blob).values()]

@@ -99,7 +99,7 @@ class ModelFile:
             raise ModelMismatch(
                 f"{self.path}: class names, input size and max_detections cannot be empty or zero"
             )
-        pixels = [height * max(width, 0) for height, width in self.input_sizes_hw]
+        pixels = [max(height, 0) * max(width, 0) for height, width in self.input_sizes_hw]
         if not all(more > fewer > 0 for more, fewer in pairwise(pixels)):
             raise ModelMismatch(f"{self.path}: each input size must be smaller than the one before")
         for key in ("score_threshold", "nms_iou"):
@@ -173,7 +173,7 @@ def _parse(path: Path, text: bytes) -> ModelFile:
             )
         height, width = (int(side) for side in entry["input_size_hw"])
         sizes = [(int(h), int(w)) for h, w in entry.get("input_sizes_hw", [[height, width]])]
-        if sizes[0] != (height, width):
+        if sizes[:1] != [(height, width)]:
             raise ValueError("input_sizes_hw does not begin with input_size_hw")
         check = entry.get("precision_check")
         task = cast(Task, _one_of(entry, "task", TASKS))

@@ -102,7 +102,7 @@ def start_line(tmp_path: Path, small_model: Path) -> Iterator[Callable[..., Line
     with ExitStack() as stack:
 
         def start(urls: list[str], **options: Any) -> Line:
-            return stack.enter_context(Line(urls, tmp_path, small_model, **options))
+            return stack.enter_context(Line(urls, tmp_path, **{"model": small_model} | options))
 
         yield start
 

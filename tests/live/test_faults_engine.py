@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.live.kit.line import Line, adds_up
 from tests.live.kit.page import PageOfLine
+from tests.models.sized import write_sized
 from tests.waiting import until
 
 pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
@@ -57,6 +59,43 @@ def test_a_line_that_is_too_slow_for_its_budget_gives_up_frame_rate_and_takes_it
     assert told["seconds_given_up"]["a quarter of the frame rate"] > 2
     assert "latency budget of 280 ms: kept " in line.words
     assert "given up: a quarter of the frame rate for " in line.words
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_line_whose_calls_alone_take_longer_than_its_budget_makes_do_with_a_smaller_input(
+    cameras: Any, start_slow_line: Callable[..., Line], tmp_path: Path
+) -> None:
+    """Calls of 260 ms at the usual size and of 65 at the smaller one: only these keep 240 ms."""
+    model = write_sized(tmp_path / "sized.onnx", [(64, 96), (32, 48)])
+    camera = cameras.add(size=(160, 120), fps=12)
+    page = PageOfLine()
+    line = start_slow_line(
+        [camera.url],
+        call_ms=260,
+        model=model,
+        out=[page.url],
+        settings=["--latency-budget", "240"],
+        environment={"FEWEST_FRAMES": "2"},
+    )
+
+    def budget() -> dict[str, Any]:
+        return page.state()["latency_budget"] or {"given_up": "nothing", "kept": None}
+
+    until(page.is_ready, 60, "the page")
+    until(lambda: "input larger than 32x48" in budget()["given_up"], 60, "a smaller input")
+    before = budget()["kept"]
+    until(lambda: budget()["kept"] > before, 60, "a window that is kept")
+    line.slow_down(call_ms=5)
+    until(lambda: budget()["given_up"] == "nothing", 150, "everything taken back")
+    line.wait_records(5)
+    line.stop()
+    (source,) = line.report["sources"].values()
+    assert adds_up(source)
+    costs = line.report["latency_budget"]["seconds_given_up"]
+    assert list(costs)[-1].endswith("and an input larger than 32x48")
+    assert costs[list(costs)[-1]] > 2
+    assert "and an input larger than 32x48 for " in line.words
 
 
 @pytest.mark.slow

@@ -88,10 +88,12 @@ def graph(height: int = HEIGHT, width: int = WIDTH) -> onnx.GraphProto:
     )
 
 
-def load(model: ModelFile, name: str, latency: bool = False, **settings: Any) -> Engine:
+def load(
+    model: ModelFile, name: str, latency: bool = False, all_sizes: bool = False, **settings: Any
+) -> Engine:
     """Load into an engine, f32 on two threads unless told otherwise."""
-    settings = {"precision": "f32", "threads": 2} | settings
-    return load_engine(model, EngineSettings(name=name, **settings), latency=latency)  # type: ignore[arg-type]
+    asked = EngineSettings(name=name, **{"precision": "f32", "threads": 2} | settings)  # type: ignore[arg-type]
+    return load_engine(model, asked, latency=latency, all_sizes=all_sizes)
 
 
 def images(n: int, seed: int = 0) -> np.ndarray:

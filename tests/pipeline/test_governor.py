@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -10,6 +11,8 @@ from pipeline.governor import CALM_SECONDS, LADDER, Governor
 from pipeline.metrics import SourceStats
 from pipeline.sources.live.decoder import DecodeEffort
 
+SMALLER = ("224x416", "192x352")
+
 
 class Line:
     """A line whose latency is known: a source of so many fps, and so much work for each frame.
@@ -17,11 +20,16 @@ class Line:
     What it is given to do beyond one second's work a second piles up as latency.
     """
 
-    def __init__(self, budget_ms: float | None, fps: float = 25.0) -> None:
+    def __init__(
+        self,
+        budget_ms: float | None,
+        fps: float = 25.0,
+        smaller_hw: Sequence[tuple[int, int]] = (),
+    ) -> None:
         self.now, self.fps, self.efforts = 0.0, fps, list[DecodeEffort]()
         self.offered, self._due = fps, 0.0
         self.stats = SourceStats("camera", live=True)
-        self.governor = Governor(budget_ms, lambda: [self.stats], clock=lambda: self.now)
+        self.governor = Governor(budget_ms, lambda: [self.stats], lambda: self.now, smaller_hw)
         self.governor.steer(self.limit, self.efforts.append)
 
     def limit(self, fps: float | None) -> None:
@@ -78,6 +86,42 @@ def test_everything_is_taken_back_step_by_step_when_the_load_falls():
     assert line.fps == 25.0
     assert line.efforts[-1] == DecodeEffort.FULL
     assert sum(line.governor.report()["seconds_given_up"].values()) > 20
+
+
+class LineOfSizes(Line):
+    """Its latency is what the engine takes for an image of the size that is asked for."""
+
+    def run_engine(self, seconds: float, ms_at: dict[tuple[int, int] | None, float]) -> list[str]:
+        """What is given up meanwhile, in order."""
+        given_up = list[str]()
+        end = self.now + seconds
+        while self.now < end:
+            self.run(0.2, {0: ms_at[self.governor.input_hw()]})
+            if given_up[-1:] != [self.governor.given_up.words]:
+                given_up.append(self.governor.given_up.words)
+        return given_up
+
+
+def test_a_smaller_input_is_given_up_last_and_taken_back_first():
+    line = LineOfSizes(200, smaller_hw=[(224, 416), (192, 352)])
+    down = line.run_engine(120, {None: 500, (224, 416): 300, (192, 352): 150})
+    small, smallest = (f"{LADDER[-1].words}, and an input larger than {s}" for s in SMALLER)
+    assert down == [*(step.words for step in LADDER), small, smallest]
+    assert line.governor.input_hw() == (192, 352)
+    assert line.efforts[-1] == DecodeEffort.REFERENCES
+    assert line.fps == pytest.approx(25 / 8, abs=0.5)
+    back = line.run_engine(400, {None: 50, (224, 416): 30, (192, 352): 20})
+    assert back == list(reversed(down))
+    assert line.governor.input_hw() is None
+    told = line.governor.report()["seconds_given_up"]
+    assert told[small] > 2 and told[smallest] > 10
+
+
+def test_no_smaller_input_is_chosen_than_is_needed():
+    line = LineOfSizes(200, smaller_hw=[(224, 416), (192, 352)])
+    line.run_engine(200, {None: 500, (224, 416): 150, (192, 352): 90})
+    assert line.governor.input_hw() == (224, 416)
+    assert line.governor.given_up.words.endswith("larger than 224x416")
 
 
 @pytest.mark.parametrize("fps", [10, 5, 2])

@@ -28,6 +28,12 @@ def test_a_model_file_gives_back_what_onnx_wrote_into_it(tmp_path: Path) -> None
     assert model.precision_check == check
 
 
+def test_a_model_file_may_have_several_input_sizes(tmp_path: Path) -> None:
+    assert read_model_file(write_model(tmp_path / "m.onnx")).input_sizes_hw == ((32, 48),)
+    path = write_model(tmp_path / "m.onnx", {"input_sizes_hw": [[32, 48], [16, 24]]})
+    assert read_model_file(path).input_sizes_hw == ((32, 48), (16, 24))
+
+
 def test_a_model_file_without_a_precision_check_has_none(tmp_path: Path) -> None:
     assert read_model_file(write_model(tmp_path / "m.onnx")).precision_check is None
 
@@ -105,6 +111,10 @@ def test_an_onnx_file_of_somebody_else_is_not_ours(tmp_path: Path) -> None:
         ({"class_names": []}, "class names"),
         ({"input_size_hw": [320]}, "cannot be read"),
         ({"input_size_hw": [0, 576]}, "input size"),
+        ({"input_sizes_hw": [[16, 24]]}, "does not begin with input_size_hw"),
+        ({"input_sizes_hw": [[32, 48], [48, 32]]}, "smaller than the one before"),
+        ({"input_sizes_hw": [[32, 48], [-16, -24]]}, "smaller than the one before"),
+        ({"input_sizes_hw": []}, "cannot be read"),
         ({"score_threshold": 50}, "between 0 and 1"),
         ({"class_names": 6}, "cannot be read"),
         ({"precision_check": [1]}, "cannot be read"),

@@ -212,3 +212,18 @@ def test_preprocessing_takes_one_group_at_a_time() -> None:
     batches = preprocess(groups(), (24, 32), "letterbox")
     next(batches)
     assert taken == [0]
+
+
+def test_another_size_applies_from_the_next_batch_on_and_boxes_find_home_all_the_same() -> None:
+    usual, small = (320, 576), (224, 416)
+    asked: list[tuple[int, int] | None] = [None, small, small, None]
+    frame = plain("yuv420p", (81, 100, 190), (360, 640), matrix=5, colour_range=LIMITED)
+    found = list(preprocess([[frame]] * 4, usual, "letterbox", lambda: asked.pop(0)))
+    assert [batch.images.shape[1:3] for batch in found] == [usual, small, small, usual]
+    box = np.array([[100, 50, 300, 200]], np.float32)
+    for batch in found:
+        (where,) = batch.placements
+        assert where == Placement.letterbox((360, 640), (batch.images.shape[1:3]))
+        inside = where.to_input(box)
+        assert (inside[:, 2:] <= batch.images.shape[2:0:-1]).all()
+        np.testing.assert_allclose(where.to_frame(inside), box, atol=1e-3)

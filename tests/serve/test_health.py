@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pipeline.governor import ladder
 from pipeline.metrics import SinkStats, SourceStats
 from tests.serve.line import running
 
@@ -161,6 +162,10 @@ def test_the_latency_budget_and_what_is_given_up_for_it_are_told(serve):
     given_up = {key[1]: n for key, n in found.items() if key[0].endswith("_given_up")}
     assert given_up["nothing"] == 0
     assert [what for what, n in given_up.items() if n] == ["half of the frame rate"]
+    smaller = ladder([(224, 416)])[-1].words
+    served.control.budget = half | {"given_up": smaller, "seconds_given_up": {smaller: 1.0}}
+    given_up = {key[1]: n for key, n in samples(served).items() if key[0].endswith("_given_up")}
+    assert [what for what, n in given_up.items() if n] == [smaller]
     assert served.client.get("/api/state").json["latency_budget"] == served.control.budget
 
 

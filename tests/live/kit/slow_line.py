@@ -1,23 +1,29 @@
 """``python -m tests.live.kit.slow_line MS ARGUMENTS...``: run_stream.py on a slow engine.
 
-MS may also be a file that holds the milliseconds; it is read at each call.
+MS may also be a file that holds the milliseconds; it is read at each call. With $FEWEST_FRAMES the
+governor judges by fewer frames than usual, which slow calls are long in giving.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import run_stream
+from pipeline import governor
 from pipeline.engines import Pending, load_engine
 
 
 class SlowEngine:
     """An engine whose calls take a given time at least, one after the other.
+
+    Images of a smaller size than the usual take less, by as much as they have fewer pixels.
 
     Args:
         engine: Does the work.
@@ -42,7 +48,8 @@ class SlowEngine:
 
     def submit(self, images: Any) -> SlowAnswer:
         """Start; the answer is held back until its time has come."""
-        self._free_at = max(self._free_at, time.monotonic()) + self._seconds()
+        share = prod(images.shape[1:3]) / prod(self._engine.sizes_hw[0])
+        self._free_at = max(self._free_at, time.monotonic()) + self._seconds() * share
         return SlowAnswer(self._engine.submit(images), self._free_at)
 
     def infer(self, images: Any) -> Any:
@@ -73,6 +80,7 @@ def main() -> int:
     def load_slow(*arguments: Any, **options: Any) -> Any:
         return SlowEngine(load_engine(*arguments, **options), seconds)
 
+    governor.FEWEST_FRAMES = int(os.environ.get("FEWEST_FRAMES", governor.FEWEST_FRAMES))
     run_stream.load_engine = load_slow  # type: ignore[assignment]
     return run_stream.main(sys.argv[2:])
 
