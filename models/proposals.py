@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -73,12 +74,12 @@ def read_cache(file: Path) -> Cache:
         DataError: it is missing, or no such file.
     """
     try:
-        with np.load(file) as stored:
+        with file.open("rb") as stream, np.load(stream) as stored:
             about = json.loads(str(stored["about"]))
             boxes = {n[9:]: stored[n] for n in stored.files if n.startswith("pictures/")}
     except FileNotFoundError:
         raise DataError(f"no proposals {file}; make them with python -m models.proposals") from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise DataError(f"{file} holds no proposals: {error!r}") from error
     seconds = about.pop("seconds")
     return Cache(Settings(**about), boxes, seconds)
