@@ -109,17 +109,17 @@ class Grouping:
         count, the regions' own sizes cancel.
         """
         size, fill = S in self.similarity, F in self.similarity
-        total = np.float32(size + fill)
+        total = np.full(len(a), size + fill, np.float32)
         if fill:
             around = np.maximum(self.edges[a], self.edges[b])
             box = (around[:, 0] + around[:, 2]) * (around[:, 1] + around[:, 3])
-            total = total - box * np.float32(1 / self.area)
+            total -= box * np.float32(1 / self.area)
         if size != fill:
             joint = (self.sizes[a] + self.sizes[b]) * np.float32(1 / self.area)
-            total = total + joint if fill else total - joint
+            total += joint if fill else -joint
         if self.looks.shape[1]:
-            total = total + np.minimum(self.looks[a], self.looks[b]).sum(1)
-        return np.broadcast_to(total, len(a))
+            total += np.minimum(self.looks[a], self.looks[b]).sum(1)
+        return total
 
     def join(self, a: int, b: int, joined: int) -> list[int]:
         """Make region `joined` out of two; returns its neighbours."""
