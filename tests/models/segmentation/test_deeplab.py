@@ -21,8 +21,8 @@ from tests.models.segmentation.scenes import CLASSES, learned_by_heart, scenes
 from tests.models.segmentation.small_trunk import small_trunk
 
 SMALL = {
-    "v1": lambda: deeplab_v1(small_trunk(), CLASSES, output_stride=2, width=32, rate=2),
-    "v2": lambda: deeplab_v2(small_trunk(), CLASSES, width=32, rates=(1, 2), output_stride=2),
+    "v1": lambda: deeplab_v1(small_trunk(), CLASSES, output_stride=4, width=32, rate=2),
+    "v2": lambda: deeplab_v2(small_trunk(), CLASSES, output_stride=4, width=32, rates=(1, 2)),
     "v3": lambda: deeplab_v3(
         small_trunk(), CLASSES, output_stride=4, width=32, rates=(1, 2), multi_grid=()
     ),
@@ -33,7 +33,9 @@ SMALL = {
 @pytest.mark.parametrize("version", SMALL)
 def test_four_pictures_are_learned_by_heart(version):
     torch.manual_seed(0)
-    assert learned_by_heart(SMALL[version](), steps=100, rate=1e-2) > 0.95
+    network = SMALL[version]()
+    network.subsample_labels = False  # every fourth label shows edges to two pixels only
+    assert learned_by_heart(network, steps=60, rate=3e-2) > 0.95
 
 
 @pytest.mark.parametrize(
