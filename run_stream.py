@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -30,9 +31,10 @@ from pipeline.blur import conceal, detect_also_blurred
 from pipeline.command_line import overrides, parse
 from pipeline.config import dump_settings, load_settings
 from pipeline.control import LineControl, RunningLine
+from pipeline.crew import Crew, Named, in_order, pixels_of
 from pipeline.detect import Shown, detect, low_threshold
-from pipeline.engines import Engine, EngineWatch, infer, load_engine
-from pipeline.errors import ConfigError, PipelineError
+from pipeline.engines import EngineWatch, infer, load_engine
+from pipeline.errors import ConfigError, EngineUnavailable, ModelMismatch, PipelineError
 from pipeline.garbage import Garbage, keep_memory_together
 from pipeline.governor import Governor
 from pipeline.graph import Graph, any_in_background
@@ -40,12 +42,12 @@ from pipeline.metrics import StageStats
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.outputs import Outputs, Page, SinksOfSources, is_page
 from pipeline.pace import Pace
-from pipeline.preprocess import preprocess
 from pipeline.progress import ProgressView
+from pipeline.propose import Propose, propose
 from pipeline.render import render
 from pipeline.report import (
     build_report,
-    engine_report,
+    engine_reports,
     infer_report,
     print_summary,
     sink_reports,
@@ -59,13 +61,12 @@ from pipeline.tally import Tally
 from pipeline.title import hide_secrets
 from pipeline.zones import count_in_zones, zones_of
 
-MODELS = {"street": Path(__file__).parent / "models" / "zoo" / "street.onnx"}
+MODELS = {path.stem: path for path in sorted((Path(__file__).parent / "models/zoo").glob("*.onnx"))}
 
 
 def stream(
     sources: Sequence[Source],
-    model: ModelFile,
-    engine: Engine,
+    crew: Crew,
     outputs: SinksOfSources,
     settings: Settings,
     tally: Tally,
@@ -75,38 +76,41 @@ def stream(
     control: LineControl | None = None,
 ) -> list[StageStats]:
     """Lead every frame from its source to its sinks; return what each station did."""
-    live = any_live(sources)
+    live, model = any_live(sources), crew.model
     shown = Shown(model, settings.detection)
-    zones = zones_of(settings.zones, model.class_names, None if control else tally.sources)
+    zones = zones_of(settings.zones, model.object_names, None if control else tally.sources)
     with (
         Graph(in_bursts=not live) as graph,
         stop.ends(graph),
         Garbage() as garbage,
         ExitStack() as end,
     ):
-        inlet = graph.inlet(capacity=max(4, engine.batch), on_error=tally.source_failed)
+        inlet = graph.inlet(capacity=max(4, crew.batch), on_error=tally.source_failed)
         # One camera's frame is taken when the engine is free; with several, one more is at hand.
-        slots = graph.slots(engine.in_flight + (len(sources) > 1)) if live else None
+        slots = graph.slots(crew.in_flight + (len(sources) > 1)) if live else None
         pace = Pace(tally, settings, slots)
-        groups = batches(inlet.channel, engine.batch, pace)
-        ready = preprocess(groups, model.input_size_hw, model.fit, governor.input_hw)
-        images = graph.stage(ready, name="preprocess")
-        calls = max(1, engine.in_flight - 1)  # one more is being made, another waited for
-        watch = EngineWatch(engine)
-        asked = graph.stage(infer(images, watch), name="infer", capacity=calls, in_bursts=False)
+        groups = batches(inlet.channel, crew.batch, pace)
+        images = graph.stage(crew.prepare(groups, governor.input_hw), name="preprocess")
+        if crew.proposer:
+            images = graph.stage(propose(images, crew.proposer, model.regions), name="propose")
+        calls = max(1, crew.in_flight - 1)  # one more is being made, another waited for
+        watch = EngineWatch(crew.engine)
+        beside = watch.beside(crew.beside_engine) if crew.beside_engine else None
+        answers = infer(images, watch, beside)
+        asked = graph.stage(answers, name="infer", capacity=calls, in_bursts=False)
         low = lowered(sources, model, settings, can_change=control is not None)
-        found = tally.found(detect(pace.answered(asked), model, low))
+        found = tally.found(detect(pace.answered(asked), model, low, maps=crew.maps))
         private = conceal(found, model, shown, settings.render)
-        counted = count_in_zones(shown.filter(private), zones, model.class_names)
+        counted = count_in_zones(shown.filter(private), zones, model.object_names)
         results = graph.stage(counted, name="detect")
-        drawn = render(results, model.class_names, settings.render, tally.hud, zones)
+        drawn = render(results, model.object_names, settings.render, tally.hud, zones)
         outlet = graph.outlet(drawn if outputs.want_pictures else results, name="draw")
         roster = Roster(graph, inlet, outlet, outputs, tally)
         for source in sources:
             roster.join(source)
         governor.steer(pace.limit_fps, roster.set_effort)
         if control:
-            control.attach(RunningLine(graph, roster, shown, engine, watch, governor, tally))
+            control.attach(RunningLine(graph, roster, shown, crew.engine, watch, governor, tally))
             end.callback(control.detach)
         roster.open(stays=live and control is not None)
         while not graph.wait(0.2):
@@ -160,7 +164,8 @@ class StopRequest:
 
 def run(settings: Settings, console: Console, quiet: bool) -> int:
     """Do what the settings say, print the summary, and return the exit code."""
-    model = read_model_file(MODELS.get(settings.model, settings.model))
+    names, models = zip(*in_order(list(model_files(settings))), strict=True)
+    model, proposer = models[0], proposer_of(models[0])
     with ExitStack() as stack:
         sources = open_sources(
             settings.sources,
@@ -174,18 +179,22 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
             keep_memory_together()
         control = LineControl(settings, model)
         page = stack.enter_context(page_of(settings, control, console))
-        outputs = Outputs(settings, model, sources, page)
+        outputs = Outputs(settings, model, sources, page, pixels_of(models))
         latency = len(sources) == 1 and sources[0].live
         may_shrink = settings.latency.budget_ms is not None and any_live(sources)
-        engine = stack.enter_context(
-            load_engine(model, settings.engine, latency=latency, all_sizes=may_shrink)
-        )
+        engines = [
+            stack.enter_context(
+                load_engine(each, settings.engine, latency=latency, all_sizes=may_shrink)
+            )
+            for each in models
+        ]
+        crew = Crew.of(models, engines, proposer)
         complaints = partial(complain, console)
-        tally = Tally([source.stats for source in sources], model.class_names, complaints)
+        tally = Tally([source.stats for source in sources], model.object_names, complaints)
         governor = Governor(
             settings.latency.budget_ms,
             lambda: list(tally.sources.values()),
-            smaller_hw=engine.sizes_hw[1:],
+            smaller_hw=crew.engine.sizes_hw[1:],
         )
         stop, stages, started = StopRequest(), list[StageStats](), time.perf_counter()
         for group in in_groups(sources, settings.concurrent):
@@ -193,8 +202,7 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
                 with ProgressView(console, quiet) as view:
                     stages += stream(
                         group,
-                        model,
-                        engine,
+                        crew,
                         outputs,
                         settings,
                         tally,
@@ -207,10 +215,10 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
         tally.close()
     report = build_report(
         wall_seconds=wall_seconds,
-        engine=engine_report(engine, model, settings.model),
+        engine=engine_reports(engines, models, names),
         sources=tally.all_sources,
         sinks=sink_reports(outputs.opened, tally),
-        stages=stage_reports(stages) | infer_report(engine, stages),
+        stages=stage_reports(stages) | infer_report(engines, stages),
         truth=tally.score.report() if tally.score else None,
         latency_budget=governor.report(),
         interrupted=stop.signal.name if stop.signal else None,
@@ -220,6 +228,31 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
     if settings.report:
         write_report(report, settings.report)
     return exit_code(tally, stop)
+
+
+def model_files(settings: Settings) -> Iterator[Named]:
+    """What each of the models asked for says about itself."""
+    for name in settings.model:
+        yield Named(name, read_model_file(MODELS.get(name, name)))
+
+
+def proposer_of(model: ModelFile) -> Propose | None:
+    """Who tells the model where to look, from `models/`; None where it looks for itself."""
+    if model.proposer is None:
+        return None
+    try:
+        proposers: dict[str, Propose] = import_module("models.detection.proposers").PROPOSERS
+    except ImportError as error:
+        raise EngineUnavailable(
+            f"{model.path} needs the proposer {model.proposer!r}, which cannot be loaded "
+            f"({error}); run `pip install -e '.[models]'`"
+        ) from error
+    if model.proposer not in proposers:
+        raise ModelMismatch(
+            f"{model.path} needs the proposer {model.proposer!r}; known are "
+            f"{', '.join(proposers)}; export it again"
+        )
+    return proposers[model.proposer]
 
 
 @contextmanager

@@ -43,20 +43,26 @@ def detect_also_blurred(
     """
     blurred = blurred_classes(render, model)
     lowest = np.minimum(thresholds_by_class(model, detection), render.blur_threshold)
-    lowered = {model.class_names[i]: float(lowest[i]) for i in np.flatnonzero(blurred).tolist()}
+    lowered = {model.object_names[i]: float(lowest[i]) for i in np.flatnonzero(blurred).tolist()}
     thresholds = {**detection.class_thresholds, **lowered}
     return replace(detection, class_thresholds=thresholds) if lowered else detection
 
 
 def blurred_classes(render: RenderSettings, model: ModelFile) -> npt.NDArray[np.bool_]:
     """(C,) which classes are blurred; `ConfigError` for one that the model does not know."""
+    if render.blur and not model.object_names:
+        raise ConfigError(
+            f"render.blur: {model.path.name} finds no objects that could be blurred; "
+            "run a detector beside it (--model street --model ...)"
+        )
     for name in render.blur:
-        if name != EVERYTHING and name not in model.class_names:
-            near = get_close_matches(name, model.class_names, n=1)
+        if name != EVERYTHING and name not in model.object_names:
+            near = get_close_matches(name, model.object_names, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            known = ", ".join((EVERYTHING, *model.class_names))
+            known = ", ".join((EVERYTHING, *model.object_names))
             raise ConfigError(f"render.blur: unknown class {name!r}; {hint}known are {known}")
-    return np.array([bool({name, EVERYTHING} & {*render.blur}) for name in model.class_names])
+    wanted = [bool({name, EVERYTHING} & {*render.blur}) for name in model.object_names]
+    return np.array(wanted, np.bool_)
 
 
 def conceal(

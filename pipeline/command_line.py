@@ -33,7 +33,12 @@ def parse(argv: Sequence[str] | None, models: Iterable[str]) -> argparse.Namespa
     add = parser.add_argument
     add("sources", nargs="*", metavar="SOURCE", help=SOURCES)
     add("--config", metavar="FILE", help="YAML file; see configs/")
-    add("--model", metavar="NAME_OR_FILE", help=f"{', '.join(models)} or a model file (.onnx)")
+    add(
+        "--model",
+        action="append",
+        metavar="NAME_OR_FILE",
+        help=f"{', '.join(models)} or a model file (.onnx); twice for objects and pixels together",
+    )
     add("--engine", help="auto, openvino or onnxruntime")
     add(
         "--out",

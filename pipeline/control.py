@@ -132,11 +132,11 @@ class LineControl:
         line = self._line
         if line is None:
             return {}
-        return engine_report(line.engine, self._model, self._settings.model) | {
+        return engine_report(line.engine, self._model, ", ".join(self._settings.model)) | {
             "calls": line.engine.calls,
             "busy_seconds": line.engine.busy_seconds,
             "silent_seconds": round(line.watch.silent_seconds, 1),
-            "class_names": list(self._model.class_names),
+            "class_names": list(self._model.object_names),
             "threshold": line.shown.threshold,
             "class_thresholds": dict(line.shown.class_thresholds),
         }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -142,6 +142,25 @@ class LatencyHistogram:
         return math.log(max(ms, self._FIRST_MS) / self._FIRST_MS) / math.log(self._STEP)
 
 
+class PixelShares:
+    """Mean shares of the picture by class, over the frames of a source."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._sums: dict[str, float] = {}
+
+    def add(self, shares: Mapping[str, float]) -> None:
+        """Count one frame; `shares` of the classes that are in it."""
+        self.frames += 1
+        for name, share in shares.items():
+            self._sums[name] = self._sums.get(name, 0.0) + share
+
+    def mean(self) -> dict[str, float]:
+        """By class, the largest first; classes that were never seen are left out."""
+        sums = sorted(self._sums.copy().items(), key=lambda entry: -entry[1])
+        return {name: total / self.frames for name, total in sums}
+
+
 @dataclass(frozen=True)
 class SinkStats:
     """What has become of one source's results in one of its sinks.
@@ -186,6 +205,7 @@ class SourceStats:
         latency: Arrival (decoder) to sink.
         transit: Camera to arrival, where the camera tells its time of day (RTCP); as wrong as
             its clock is against ours.
+        pixels: Shares of the pictures by class; empty without a model that knows every pixel.
     """
 
     name: str
@@ -207,6 +227,7 @@ class SourceStats:
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
     transit: LatencyHistogram = field(default_factory=LatencyHistogram)
     inferred_rate: RecentRate = field(default_factory=RecentRate)
+    pixels: PixelShares = field(default_factory=PixelShares)
 
     def changed(self, state: State, cause: str | None = None, detail: str = "") -> None:
         """Enter a state and remember when and why.

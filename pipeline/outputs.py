@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.errors import ConfigError
+from pipeline.frame import PixelClasses
 from pipeline.model_file import ModelFile
 from pipeline.report import Reporting
 from pipeline.settings import Settings
@@ -96,18 +97,25 @@ class Outputs:
         sources: Those that are known from the start; if there are several, or more may come
             (cameras, and a page to add others on), each has outputs of its own.
         page: Shows all of them; None without one.
+        pixels: The classes of pixels, where a model knows them.
 
     Attributes:
         sinks: Of the sources that are there, by their names.
     """
 
     def __init__(
-        self, settings: Settings, model: ModelFile, sources: Sequence[Source], page: Page | None
+        self,
+        settings: Settings,
+        model: ModelFile,
+        sources: Sequence[Source],
+        page: Page | None,
+        pixels: PixelClasses | None = None,
     ) -> None:
         self.sinks: dict[str, list[Sink]] = {}
         self._of_departed: deque[Finished] = deque(maxlen=DEPARTED_KEPT)
         self._taken: list[_Claim] = []
         self._settings, self._model, self._page = settings, model, page
+        self._pixels = pixels
         self._several = len(sources) > 1 or (
             page is not None and any(source.live for source in sources)
         )
@@ -135,14 +143,15 @@ class Outputs:
             sinks = open_sinks(
                 self._outs(source),
                 source,
-                self._model.class_names,
+                self._model.object_names,
                 self._settings.video,
                 self._inputs,
                 self._settings.recording,
+                self._pixels,
             )
             self._claim(sinks, source.name)
             if self._page:
-                sinks.append(self._page.sink(target_of(source, self._model.class_names)))
+                sinks.append(self._page.sink(target_of(source, self._model.object_names)))
             self.sinks[source.name] = sinks
         return self.sinks[source.name]
 

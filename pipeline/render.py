@@ -7,19 +7,18 @@ written at full size, chroma at half. Everything starts on even pixels, where th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import av
 import numpy as np
 
 from pipeline.blur import pixelate
-from pipeline.frame import Boxes, Detections, Result
-from pipeline.outline import outline
+from pipeline.canvas import Canvas, Label, Rect
+from pipeline.frame import Boxes, Detections, Result, SegmentationMap
 from pipeline.polygon import Point
 from pipeline.settings import RenderSettings
-from pipeline.text import plate, rasterise
-from pipeline.yuv import Colours, own_yuv420p, planes, stamped
+from pipeline.text import rasterise
+from pipeline.yuv import own_yuv420p, planes, stamped
 from pipeline.zones import Zone
 
 # Told apart by every common kind of colour vision (after Okabe and Ito, "Color Universal
@@ -34,30 +33,8 @@ PALETTE = (
     (154, 150, 255),  # violet
     (235, 235, 235),  # near white
 )
-INK = (18, 18, 20)
+LEGEND_SHARE = 0.005  # of the picture, from which on a class is named
 ZONE = (250, 250, 250)
-
-
-class Rect(NamedTuple):
-    """Whole pixels of a picture; `x2` and `y2` are the first ones outside."""
-
-    x1: int
-    y1: int
-    x2: int
-    y2: int
-
-    def overlaps(self, other: Rect) -> bool:
-        """Tell whether the two share a pixel."""
-        return (
-            self.x1 < other.x2 and other.x1 < self.x2 and self.y1 < other.y2 and other.y1 < self.y2
-        )
-
-
-class Label(NamedTuple):
-    """A line of text on a plate, and where it goes."""
-
-    text: str
-    place: Rect
 
 
 class Sign(NamedTuple):
@@ -91,7 +68,10 @@ def render(
         if settings.enabled:
             lines = hud(result) if hud and settings.hud else ()
             signs = signs_of(result, zones)
-            picture = draw(frame.picture, found, class_names, settings, lines, signs, private)
+            map_of = result.segmentation
+            picture = draw(
+                frame.picture, found, class_names, settings, lines, signs, private, map_of
+            )
         elif private is not None and len(private):
             picture = own_yuv420p(frame.picture)
             pixelate(planes(picture), private)
@@ -109,19 +89,28 @@ def draw(
     hud_lines: Sequence[str] = (),
     signs: Sequence[Sign] = (),
     private: Boxes | None = None,
+    segmentation: SegmentationMap | None = None,
 ) -> av.VideoFrame:
     """Return a copy of `picture` (yuv420p, even size) with boxes, labels and figures on it.
 
-    Boxes with higher scores lie above the others, and all of them above the zones. What lies in
-    `private` boxes is not to be recognised. `picture` itself is not written to.
+    Boxes with higher scores lie above the others, and all of them above the zones, which lie
+    above masks and classes of pixels. What lies in `private` boxes is not to be recognised.
+    `picture` itself is not written to.
     """
     copy = own_yuv420p(picture)
     if private is not None:
         pixelate(planes(copy), private)
     canvas = Canvas(copy)
     style = Style.of(canvas, settings)
-    taken = _draw_zones(canvas, style, signs)
     order = np.argsort(detections.scores, kind="stable")  # the best comes last, and on top
+    if segmentation is not None:
+        canvas.classes(segmentation, settings.segmentation)
+    if detections.masks is not None:
+        tints = {int(i): _rgb(detections.class_ids[i]) for i in order}
+        canvas.masks(detections, tints, settings.segmentation)
+    taken = _draw_zones(canvas, style, signs)
+    if segmentation is not None and settings.segmentation.legend:
+        taken += _draw_legend(canvas, style, segmentation)
     outlines = ((int(i), style.outline(detections.boxes[i])) for i in order)
     boxes = {i: box for i, box in outlines if box is not None}
     labels = _labels(detections, boxes, class_names, style, settings, taken)
@@ -201,92 +190,6 @@ class Style:
         return next(free, candidates[0])
 
 
-class Canvas:
-    """A picture of our own, to draw on.
-
-    Args:
-        picture: yuv420p of even size.
-    """
-
-    def __init__(self, picture: av.VideoFrame) -> None:
-        self._planes = planes(picture)
-        self._colours = Colours.of(picture)
-        self.width, self.height = picture.width, picture.height
-
-    def colour(self, rgb: tuple[int, int, int]) -> tuple[int, int, int]:
-        """The colour as Y, U, V of this picture."""
-        return _yuv(self._colours, rgb)
-
-    def fill(self, area: Rect, colour: tuple[int, int, int]) -> None:
-        """Fill the rectangle; an edge on an odd pixel colours its whole neighbour."""
-        x1, y1, x2, y2 = area
-        luma, u, v = self._planes
-        luma[y1:y2, x1:x2] = colour[0]
-        half = slice(y1 // 2, (y2 + 1) // 2), slice(x1 // 2, (x2 + 1) // 2)
-        u[half] = colour[1]
-        v[half] = colour[2]
-
-    def frame(self, box: Rect, line: int, colour: tuple[int, int, int]) -> None:
-        """Outline a box, with a soft dark edge on both sides that parts it from any ground."""
-        x1, y1, x2, y2 = box
-        across, down = min(line, x2 - x1), min(line, y2 - y1)
-        self._shade_around(box)
-        self._shade_around(Rect(x1 + across + 1, y1 + down + 1, x2 - across - 1, y2 - down - 1))
-        self.fill(Rect(x1, y1, x2, y1 + down), colour)
-        self.fill(Rect(x1, y2 - down, x2, y2), colour)
-        self.fill(Rect(x1, y1, x1 + across, y2), colour)
-        self.fill(Rect(x2 - across, y1, x2, y2), colour)
-
-    def polygon(self, corners: tuple[Point, ...], line: int, colour: tuple[int, int, int]) -> None:
-        """Outline an area whose corners are shares of width and height, with soft dark edges."""
-        pixels, (luma, u, v) = outline(corners, (self.height, self.width), line), self._planes
-        luma[pixels.halo] >>= 1
-        ground = luma[pixels.line] * (255 - pixels.cover)
-        luma[pixels.line] = (ground + colour[0] * pixels.cover + 127) // 255
-        u[pixels.chroma], v[pixels.chroma] = colour[1], colour[2]
-
-    def label(self, label: Label, letters: int, colour: tuple[int, int, int]) -> None:
-        """Put dark letters on a plate in the colour of the box."""
-        x1, y1, x2, y2 = label.place
-        self.fill(label.place, colour)
-        text = plate(label.text, letters, colour[0], self.colour(INK)[0])
-        self._planes[0][y1:y2, x1:x2] = text[: y2 - y1, : x2 - x1]
-
-    def hud(self, lines: Sequence[str], letters: int) -> None:
-        """Put light letters in the top left corner, on a ground that lets the picture through."""
-        masks = [rasterise(line, letters) for line in lines]
-        edge = 2 * (letters // 4)
-        bottom = min(self.height, edge + sum(mask.shape[0] for mask in masks))
-        right = min(self.width, edge + max(mask.shape[1] for mask in masks))
-        self._dim(Rect(min(edge, right), min(edge, bottom), right, bottom))
-        white, y = self.colour((250, 250, 250))[0], edge
-        for mask in masks:
-            part = self._planes[0][y : y + mask.shape[0], edge : edge + mask.shape[1]]
-            cover = mask[: part.shape[0], : part.shape[1]].astype(np.uint16)
-            part[:] = (part * (255 - cover) + white * cover + 127) // 255
-            y += mask.shape[0]
-
-    def _dim(self, area: Rect) -> None:
-        """Leave a quarter of the light and the colour of a rectangle on even pixels."""
-        x1, y1, x2, y2 = area
-        luma, u, v = self._planes
-        half = slice(y1 // 2, y2 // 2), slice(x1 // 2, x2 // 2)
-        parts = luma[y1:y2, x1:x2], u[half], v[half]
-        for part, black in zip(parts, self._colours.black, strict=True):
-            np.right_shift(part, 2, out=part)
-            part += black * 3 // 4
-
-    def _shade_around(self, box: Rect) -> None:
-        """Halve the light of the pixels just outside a rectangle."""
-        x1, y1 = max(0, box.x1 - 1), max(0, box.y1 - 1)
-        x2, y2 = min(self.width, box.x2 + 1), min(self.height, box.y2 + 1)
-        if x1 + 2 > x2 or y1 + 2 > y2:
-            return
-        luma = self._planes[0]
-        for edge in (luma[y1, x1:x2], luma[y2 - 1, x1:x2], luma[y1:y2, x1], luma[y1:y2, x2 - 1]):
-            np.right_shift(edge, 1, out=edge)
-
-
 def _draw_zones(canvas: Canvas, style: Style, signs: Sequence[Sign]) -> list[Rect]:
     """Draw outlines, then names and counts at the highest corners; return where those lie."""
     colour = canvas.colour(ZONE)
@@ -301,6 +204,29 @@ def _draw_zones(canvas: Canvas, style: Style, signs: Sequence[Sign]) -> list[Rec
         canvas.label(Label(sign.text, place), style.letters, colour)
         taken.append(place)
     return taken
+
+
+def _draw_legend(canvas: Canvas, style: Style, segmentation: SegmentationMap) -> list[Rect]:
+    """Name the classes that are there in the lower left corner; return where the names lie.
+
+    In the order of their numbers, so that they stay in place while shares change.
+    """
+    shares, meaning = segmentation.shares, segmentation.meaning
+    lines = [
+        (f"{name} {shares[name]:.0%}", colour)
+        for name, colour in zip(meaning.names, meaning.colours, strict=True)
+        if shares.get(name, 0.0) >= LEGEND_SHARE
+    ]
+    if not lines:
+        return []
+    width, height = (max(sides) for sides in zip(*(style.plate(t) for t, _ in lines), strict=True))
+    width, edge = min(width + width % 2, canvas.width), 2 * (style.letters // 4)
+    fitting = lines[: max(0, (canvas.height - edge) // height)]
+    top = canvas.height - edge - height * len(fitting)
+    places = [Rect(edge, y, edge + width, y + height) for y in range(top, canvas.height, height)]
+    for (text, colour), place in zip(fitting, places, strict=False):
+        canvas.label(Label(text, place), style.letters, canvas.colour(colour))
+    return places[: len(fitting)]
 
 
 def _labels(
@@ -328,11 +254,6 @@ def _labels(
 
 def _rgb(class_id: int) -> tuple[int, int, int]:
     return PALETTE[int(class_id) % len(PALETTE)]
-
-
-@lru_cache(maxsize=256)
-def _yuv(colours: Colours, rgb: tuple[int, int, int]) -> tuple[int, int, int]:
-    return colours.yuv(rgb)
 
 
 def _even(x: float) -> int:

@@ -26,6 +26,7 @@ from pipeline.model_file import ModelFile
 from pipeline.tally import Tally
 
 SCHEMA = "boxstream.report/1"
+SHARES_SHOWN = 6
 PACKAGES = ("numpy", "av", "opencv-python-headless", "openvino", "onnxruntime")
 
 
@@ -53,7 +54,16 @@ def source_report(stats: SourceStats) -> dict[str, Any]:
         "offered_fps": _rounded(stats.offered_fps, 3),
         "realtime_factor": _rounded(stats.realtime_factor, 3),
         "latency_ms": stats.latency.report(),
-    } | (live_report(stats) if stats.live else {})
+        **pixels_report(stats),
+        **(live_report(stats) if stats.live else {}),
+    }
+
+
+def pixels_report(stats: SourceStats) -> dict[str, Any]:
+    """What only a model that knows every pixel has to tell: mean shares of the picture."""
+    if not stats.pixels.frames:
+        return {}
+    return {"class_shares": {name: round(mean, 4) for name, mean in stats.pixels.mean().items()}}
 
 
 def live_report(stats: SourceStats) -> dict[str, Any]:
@@ -99,11 +109,24 @@ def engine_report(engine: Engine, model: ModelFile, model_name: str) -> dict[str
     }
 
 
-def infer_report(engine: Engine, stages: Sequence[StageStats]) -> dict[str, Any]:
-    """The report's entry on inference, whose work is the engine's, not its thread's."""
-    work = {"calls": engine.calls, "busy_seconds": round(engine.busy_seconds, 4)}
+def engine_reports(
+    engines: Sequence[Engine], models: Sequence[ModelFile], names: Sequence[str]
+) -> dict[str, Any]:
+    """The entry on the first engine; that on the second, if there is one, is ``beside`` in it."""
+    first, *others = map(engine_report, engines, models, names)
+    return first | ({"beside": others[0]} if others else {})
+
+
+def infer_report(engines: Sequence[Engine], stages: Sequence[StageStats]) -> dict[str, Any]:
+    """The report's entries on inference, whose work is the engines', not its thread's."""
     entries = stage_reports(stage for stage in stages if stage.name == "infer")
-    return {name: entry | work for name, entry in entries.items()}
+    if not entries:
+        return {}
+    return {
+        name: entries["infer"]
+        | {"calls": engine.calls, "busy_seconds": round(engine.busy_seconds, 4)}
+        for name, engine in zip(("infer", "infer beside"), engines, strict=False)
+    }
 
 
 def sink_reports(sinks: Iterable[Reporting], tally: Tally) -> dict[str, Any]:
@@ -180,15 +203,16 @@ def write_report(report: Mapping[str, Any], path: str) -> None:
 
 def print_summary(report: Mapping[str, Any], console: Console) -> None:
     """The table at the end of a run, one row for each source."""
-    engine = report["engine"]
-    height, width = engine["input_size_hw"]
-    console.print(
-        f"[bold]{escape(engine['model'])}[/] at {width}x{height} on {engine['name']} "
-        f"({engine['precision']}, batch {engine['batch']}): {escape(engine['reason'])}",
-        highlight=False,
-        soft_wrap=True,
-        emoji=False,
-    )
+    beside = report["engine"].get("beside")
+    for engine in [report["engine"], *([beside] if beside else [])]:
+        height, width = engine["input_size_hw"]
+        console.print(
+            f"[bold]{escape(engine['model'])}[/] at {width}x{height} on {engine['name']} "
+            f"({engine['precision']}, batch {engine['batch']}): {escape(engine['reason'])}",
+            highlight=False,
+            soft_wrap=True,
+            emoji=False,
+        )
     table = Table(box=None, pad_edge=False)
     for heading in ("source", "state"):
         table.add_column(heading)
@@ -206,12 +230,22 @@ def print_summary(report: Mapping[str, Any], console: Console) -> None:
             *(_cell(latency[p], 0) for p in ("p50", "p95", "p99")),
         )
     console.print(table)
+    for name, source in report["sources"].items():
+        if shares := source.get("class_shares"):
+            console.print(_shares_line(name, shares), highlight=False, soft_wrap=True, emoji=False)
     _print_pace(report, console)
     if report["latency_budget"]:
         console.print(_budget_line(report["latency_budget"]), highlight=False, soft_wrap=True)
     _print_truth(report["truth"], console)
     for name, sink in report["sinks"].items():
         console.print(_sink_line(name, sink), highlight=False, soft_wrap=True, emoji=False)
+
+
+def _shares_line(name: str, shares: Mapping[str, float]) -> str:
+    """The classes that take most of the picture, and how many there are besides."""
+    shown = [f"{escape(label)} {share:.1%}" for label, share in list(shares.items())[:SHARES_SHOWN]]
+    more = len(shares) - len(shown)
+    return f"{escape(name)} shows {', '.join(shown)}" + (f" and {more} more" if more else "")
 
 
 def _print_pace(report: Mapping[str, Any], console: Console) -> None:

@@ -64,6 +64,15 @@ class DetectionSettings:
 
 
 @dataclass(frozen=True)
+class OverlaySettings:
+    """How the classes of pixels, and the masks of objects, are laid over the picture."""
+
+    alpha: Share = 0.45  # of the classes' colours; 0: not laid over it, 1: nothing else is seen
+    edges: bool = True  # a line in full colour where a class ends
+    legend: bool = True  # names, colours and shares of the classes in the picture
+
+
+@dataclass(frozen=True)
 class RenderSettings:
     """What is drawn on the picture."""
 
@@ -75,6 +84,7 @@ class RenderSettings:
     blur: tuple[str, ...] = ()  # classes made unreadable, such as [person], or [all]
     blur_threshold: Share = 0.1  # lowest score that is blurred; what is shown always is
     blur_frames: Annotated[int, Within(0, 1000)] = 3  # a box stays blurred for so many more frames
+    segmentation: OverlaySettings = field(default_factory=OverlaySettings)
 
 
 @dataclass(frozen=True)
@@ -151,7 +161,7 @@ class Settings:
     """Everything a run needs to know."""
 
     sources: tuple[str, ...] = ("synthetic://street?seed=0&size=640x360&fps=25&seconds=20",)
-    model: str = "street"  # a name or a model file
+    model: tuple[str, ...] = ("street",)  # names or model files; one for objects, one for pixels
     out: tuple[str, ...] = ()  # none: out/{source}.mp4 (or a folder of pictures) and .jsonl
     report: str | None = "out/report.json"  # null: no report
     max_frames: Annotated[int, Within(1, 10**12)] | None = None  # per source
@@ -170,3 +180,5 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.sources:
             raise ConfigError("sources: expected at least one file, folder or URL, found none")
+        if not self.model:
+            raise ConfigError("model: expected a name or a model file, found none")

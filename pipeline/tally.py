@@ -136,7 +136,9 @@ class Tally:
             stats = self.sources[result.frame.source]
             stats.frames_inferred += 1
             stats.inferred_rate.add(time.monotonic())
-            if result.frame.truth is not None and not stats.live:
+            if result.segmentation is not None:
+                stats.pixels.add(result.segmentation.shares)
+            if result.frame.truth is not None and not stats.live and self._class_names:
                 self.score = self.score or TruthScore()
                 self.score.add(result.detections, result.frame.truth, self._class_names)
             yield result

@@ -6,6 +6,7 @@ An engine's package is imported when it is asked for, not before.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from pipeline.engines.contract import Engine, Outputs, Pending, Submits
 from pipeline.engines.watch import EngineWatch
@@ -17,16 +18,40 @@ from pipeline.settings import EngineSettings
 __all__ = ["Engine", "EngineWatch", "Outputs", "Pending", "infer", "load_engine"]
 
 
-def infer(batches: Iterable[Batch], engine: Submits) -> Iterator[tuple[Batch, Pending]]:
+def infer(
+    batches: Iterable[Batch], engine: Submits, beside: Submits | None = None
+) -> Iterator[tuple[Batch, Pending]]:
     """Start the engine on each batch and yield at once, without waiting for the answer.
 
     The capacity of the channel behind this stage bounds how many calls are under way.
+
+    Args:
+        batches: Frames made ready for the engine, and for `beside` if there is one.
+        engine: Runs the model, or the first of two.
+        beside: Runs the second on the same frames; both answers become one.
     """
     for batch in batches:
-        if batch.regions is None:
-            yield batch, engine.submit(batch.images)
-        else:
-            yield batch, engine.submit(batch.images, batch.regions)
+        pending = _asked(batch, engine)
+        if beside is not None and batch.beside is not None:
+            pending = _Both(pending, _asked(batch.beside, beside))
+        yield batch, pending
+
+
+def _asked(batch: Batch, engine: Submits) -> Pending:
+    if batch.regions is None:
+        return engine.submit(batch.images)
+    return engine.submit(batch.images, batch.regions)
+
+
+class _Both(NamedTuple):
+    """Two answers to one batch; their outputs have different names."""
+
+    first: Pending
+    second: Pending
+
+    def result(self) -> Outputs:
+        """Wait for both."""
+        return self.first.result() | self.second.result()
 
 
 def load_engine(

@@ -34,6 +34,12 @@ class EngineWatch:
         self._waiting_since: dict[object, float] = {}
         self._said = False
 
+    def beside(self, engine: Submits) -> EngineWatch:
+        """A watch on a second engine whose silence counts as that of the first."""
+        other = EngineWatch(engine, self._clock)
+        other._waiting_since = self._waiting_since
+        return other
+
     @property
     def silent_seconds(self) -> float:
         """How long somebody has waited for the engine; 0 if nobody does. From any thread."""

@@ -1,7 +1,8 @@
 """Where results go. The ending or the scheme of an output picks its kind.
 
 ``.mp4`` and ``.mkv`` annotated video, ``.jsonl`` detections, a folder (a path that ends with
-``/`` or has no ending) pictures, ``null:`` nothing; ``mqtt://``, ``redis://`` and ``kafka://``
+``/`` or has no ending) pictures, ``null:`` nothing; with ``classes:`` in front a folder holds the
+class of each pixel as PNG, and a video shows nothing else; ``mqtt://``, ``redis://`` and ``kafka://``
 (and with TLS ``mqtts://``, ``rediss://``) tell a broker. A video or ``.jsonl`` whose name holds
 ``%H`` and the like is a row of files, a video with ``{event}`` a file for each event; ``.m3u8`` is
 a playlist for browsers; ``rtsp://``, ``rtmp://`` and ``srt://`` send video to a server.
@@ -12,16 +13,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from glob import glob
 from pathlib import Path
 from typing import Protocol
 
 from pipeline.errors import ConfigError
+from pipeline.frame import PixelClasses
 from pipeline.redaction import without_secrets, without_stream_key
 from pipeline.settings import RecordingSettings, VideoSettings
 from pipeline.sinks.brokers import SCHEMES as BROKER_SCHEMES
 from pipeline.sinks.brokers import open_broker_sink
+from pipeline.sinks.classes import ClassMapsSink, ClassVideoSink
 from pipeline.sinks.events import EventsSink
 from pipeline.sinks.hls import HlsSink
 from pipeline.sinks.images import ImagesSink
@@ -37,8 +41,9 @@ from pipeline.sinks.video import VideoSink
 
 __all__ = ["Sink", "SinkTarget", "open_sink", "open_sinks", "target_of"]
 
+CLASSES = "classes:"
 KNOWN = (
-    ".mp4, .mkv, .jsonl, a folder/ or null:; .m3u8; "
+    ".mp4, .mkv, .jsonl, a folder/ or null:; .m3u8; classes:folder/ or classes:FILE.mp4; "
     "mqtt://, redis:// or kafka://; rtsp://, rtmp:// or srt://"
 )
 _DEFAULT_RECORDING = RecordingSettings()
@@ -68,6 +73,7 @@ def open_sinks(
     video: VideoSettings,
     inputs: Iterable[Path] = (),
     recording: RecordingSettings = _DEFAULT_RECORDING,
+    pixels: PixelClasses | None = None,
 ) -> list[Sink]:
     """One sink for each of `outs`, for the results of `source`; see `open_sink`."""
     if recording.event_classes and not any("{event}" in out for out in outs):
@@ -75,7 +81,7 @@ def open_sinks(
             "recording.event_classes: no output is recorded on events; "
             "add one with {event} in its name, such as rec/{source}/%Y%m%d-%H%M%S-{event}.mp4"
         )
-    target = target_of(source, class_names)
+    target = target_of(source, class_names, pixels)
     inputs = [*inputs, *(_folders_of_pictures(source.url) if source.is_images else ())]
     sinks = [open_sink(out, target, video, inputs, recording) for out in outs]
     _tell_apart([sink for sink in sinks if isinstance(sink, PushSink)])
@@ -86,7 +92,9 @@ def open_sinks(
     return sinks
 
 
-def target_of(source: SourceFacts, class_names: Sequence[str]) -> SinkTarget:
+def target_of(
+    source: SourceFacts, class_names: Sequence[str], pixels: PixelClasses | None = None
+) -> SinkTarget:
     """What sinks may know of a source."""
     return SinkTarget(
         name=source.name,
@@ -96,6 +104,7 @@ def target_of(source: SourceFacts, class_names: Sequence[str]) -> SinkTarget:
         origin=getattr(source, "origin", Fraction(0)),
         live=source.live,
         is_images=source.is_images,
+        pixels=pixels,
     )
 
 
@@ -121,6 +130,8 @@ def open_sink(
     """
     if out in {"null:", "null:{source}"}:
         return NullSink(out.replace("{source}", target.name))
+    if out.startswith(CLASSES):
+        return _open_classes(out.removeprefix(CLASSES), target, video, inputs)
     if out.partition("://")[0] in BROKER_SCHEMES:
         return open_broker_sink(out, target)
     if out.partition("://")[0] in PUSH_SCHEMES:
@@ -145,6 +156,27 @@ def open_sink(
     if suffix == ".m3u8":
         return HlsSink(path, target, video, recording)
     return VideoSink(path, target, video)
+
+
+def _open_classes(
+    out: str, target: SinkTarget, video: VideoSettings, inputs: Iterable[Path]
+) -> Sink:
+    """A folder of class maps, or a video of their colours."""
+    if target.pixels is None:
+        raise ConfigError(
+            f"out: {CLASSES}{out} needs a model that says the class of every pixel; "
+            "add one with --model"
+        )
+    path = Path(expanded(out, target.name))
+    is_folder = not path.suffix or out.endswith(("/", os.sep))
+    if is_pattern(out) or not (is_folder or path.suffix.lower() in {".mp4", ".mkv"}):
+        raise ConfigError(f"out: {CLASSES}{out} is neither a folder/ nor an .mp4 or .mkv")
+    _refuse_inputs(path, [*inputs, *filter(None, [target.media_path])])
+    with writing(path):
+        (path if is_folder else path.parent).mkdir(parents=True, exist_ok=True)
+    if is_folder:
+        return ClassMapsSink(path, target, target.pixels)
+    return ClassVideoSink(VideoSink(path, target, replace(video, audio=False)), target.pixels)
 
 
 def expanded(out: str, source: str, also: Sequence[str] = ()) -> str:

@@ -39,7 +39,7 @@ class ImagesSink:
         self.folder, self.name = folder, f"{folder}/"
         self.frames = 0
         self._bytes = 0
-        self._used: set[str] = set()
+        self._names = FileNames()
 
     def __enter__(self) -> ImagesSink:
         with writing(self.folder):
@@ -73,12 +73,23 @@ class ImagesSink:
         return {"path": self.name, "frames": self.frames, "bytes": self._bytes}
 
     def _file_name(self, frame: Frame) -> str:
+        suffix = Path(frame.file or "").suffix
+        return self._names.of(frame, suffix if suffix.lower() in _OPTIONS else ".jpg")
+
+
+class FileNames:
+    """A name for each frame: that of its own file, or its number; none comes twice."""
+
+    def __init__(self) -> None:
+        self._used: set[str] = set()
+
+    def of(self, frame: Frame, suffix: str) -> str:
+        """Such as ``000123.jpg``, ``street.png``, or ``street-000123.png`` the second time."""
         if frame.file is None:
-            return f"{frame.index:06d}.jpg"
-        own = Path(frame.file)
-        suffix = own.suffix if own.suffix.lower() in _OPTIONS else ".jpg"
-        name = f"{own.stem}{suffix}"
+            return f"{frame.index:06d}{suffix}"
+        stem = Path(frame.file).stem
+        name = f"{stem}{suffix}"
         if name in self._used:
-            name = f"{own.stem}-{frame.index:06d}{suffix}"
+            name = f"{stem}-{frame.index:06d}{suffix}"
         self._used.add(name)
         return name

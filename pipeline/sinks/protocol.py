@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import av
 
 from pipeline.errors import SinkError, reason
-from pipeline.frame import Result
+from pipeline.frame import PixelClasses, Result
 from pipeline.sinks.territory import Territory
 
 log = logging.getLogger(__name__)
@@ -85,12 +85,13 @@ class SinkTarget:
 
     Attributes:
         name: The source's name; stands for ``{source}`` in paths.
-        class_names: What class ids mean.
+        class_names: What class ids of detections mean.
         rate: Frames/s that the source declares.
         media_path: The file it reads, if it reads one; sound is copied from there.
         origin: Seconds that the source took off the timestamps of `media_path`.
         live: Whether it goes at its own pace and without an end.
         is_images: Whether it is a folder of pictures, with names of their own.
+        pixels: What the classes of pixels mean; None without a model that knows them.
     """
 
     name: str
@@ -100,6 +101,7 @@ class SinkTarget:
     origin: Fraction = Fraction(0)
     live: bool = False
     is_images: bool = False
+    pixels: PixelClasses | None = None
 
 
 _REMEDIES = {

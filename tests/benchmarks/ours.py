@@ -12,6 +12,7 @@ from rich.console import Console
 
 import run_stream
 from pipeline.config import load_settings
+from pipeline.crew import Crew
 from pipeline.engines import load_engine
 from pipeline.governor import Governor
 from pipeline.model_file import read_model_file
@@ -49,7 +50,8 @@ def settings_for(options: dict[str, Any], extra: Sequence[str] = ()) -> Settings
 
 def run_line(settings: Settings, meter: Meter, view: View | None = None) -> LineRun:
     """Run the line on recorded sources; any failure ends the program."""
-    model = read_model_file(run_stream.MODELS.get(settings.model, settings.model))
+    (name,) = settings.model
+    model = read_model_file(run_stream.MODELS.get(name, name))
     with load_engine(model, settings.engine) as engine:
         nothing = np.zeros((engine.batch, *model.input_size_hw, 3), np.uint8)
         for _ in range(WARM_UP_CALLS):
@@ -63,7 +65,7 @@ def run_line(settings: Settings, meter: Meter, view: View | None = None) -> Line
             with quiet if view is None else nullcontext(view) as seen:
                 stop = run_stream.StopRequest()
                 stages = run_stream.stream(
-                    sources, model, engine, outputs, settings, tally, seen, stop, governor
+                    sources, Crew(model, engine), outputs, settings, tally, seen, stop, governor
                 )
         return LineRun(
             sum(source.stats.frames_inferred for source in sources),

@@ -63,7 +63,7 @@ def test_words_win_over_the_file_and_options_over_words(tmp_path):
     file.write_text("engine: {batch: 2, threads: 2}\nmodel: file\n")
     settings = load_settings(str(file), ["engine.batch=4", "model=word"], {"model": "option"})
     assert (settings.engine.batch, settings.engine.threads) == (4, 2)
-    assert settings.model == "option"
+    assert settings.model == ("option",)
 
 
 def test_of_two_words_for_one_key_the_last_wins():
@@ -151,8 +151,9 @@ def test_an_unknown_key_is_refused_and_the_nearest_named(word, expected):
         ("detection.threshold=true", "expected a number, found True"),
         ("render.hud=1", "render.hud: expected true or false, found 1"),
         ("render.hud='on'", "render.hud: expected true or false, found text 'on'"),
-        ("model=2024-01-01", "model: expected text, found a date"),
-        ("model=[a]", "model: expected text, found a list ['a']"),
+        ("model=2024-01-01", "model: expected a list of text, found a date"),
+        ("report=[a]", "report: expected text, found a list ['a']"),
+        ("model=[]", "model: expected a name or a model file"),
         ("sources=7", "sources: expected a list of text, found 7"),
         ("sources=[a.mp4, 7]", "sources[1]: expected text, found 7"),
         ("sources=[]", "sources: expected at least one file, folder or URL"),
@@ -259,7 +260,7 @@ word = st.text(
 any_settings = st.builds(
     Settings,
     sources=st.lists(word, min_size=1, max_size=3).map(tuple),
-    model=word,
+    model=st.lists(word, min_size=1, max_size=2).map(tuple),
     out=st.lists(word, max_size=3).map(tuple),
     report=st.none() | word,
     max_frames=st.none() | st.integers(1, 10**12),

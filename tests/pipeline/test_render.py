@@ -9,8 +9,9 @@ import av
 import numpy as np
 import pytest
 
+from pipeline.canvas import Canvas, Rect
 from pipeline.frame import Detections, Frame, Result
-from pipeline.render import PALETTE, Canvas, Rect, Style, draw, render
+from pipeline.render import PALETTE, Style, draw, render
 from pipeline.settings import RenderSettings
 from pipeline.text import line_height, plate, rasterise
 from pipeline.yuv import Colours, own_yuv420p, planes, to_bgr

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from pipeline.canvas import Canvas
 from pipeline.config import load_settings
 from pipeline.errors import ConfigError
 from pipeline.frame import Detections, Result
 from pipeline.polygon import contains, fault
-from pipeline.render import Canvas, draw, render, words
+from pipeline.render import draw, render, words
 from pipeline.settings import RenderSettings
 from pipeline.sinks.records import record
 from pipeline.yuv import own_yuv420p, planes
