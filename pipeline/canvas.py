@@ -94,7 +94,9 @@ class Canvas:
         self.fill(label.place, colour)
         ink = INK if colour[0] >= DARK else PAPER
         text = plate(label.text, letters, colour[0], self.colour(ink)[0])
-        self._planes[0][y1:y2, x1:x2] = text[: y2 - y1, : x2 - x1]
+        paper = self._planes[0][y1:y2, x1:x2]  # may be wider than its text
+        text = text[: paper.shape[0], : paper.shape[1]]
+        paper[: text.shape[0], : text.shape[1]] = text
 
     def classes(self, segmentation: SegmentationMap, settings: OverlaySettings) -> None:
         """Tint every pixel in the colour of its class."""

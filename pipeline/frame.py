@@ -259,7 +259,7 @@ class SegmentationMap:
     def counts(self) -> npt.NDArray[np.int64]:
         """(C,) pixels of `of_frame` by class id."""
         histogram = cv2.calcHist([self.of_frame], [0], None, [256], [0, 256])
-        return histogram[: len(self.meaning.names), 0].astype(np.int64)
+        return histogram.ravel()[: len(self.meaning.names)].astype(np.int64)
 
     @cached_property
     def shares(self) -> dict[str, float]:

@@ -37,7 +37,7 @@ def rle_in(mask: Pixels, top_left: tuple[int, int], size_hw: tuple[int, int]) ->
     changes = np.flatnonzero(np.diff(below.ravel(), prepend=False))
     column, row = np.divmod(changes, rows + 1)
     at = (left + column) * height + top + row  # a column that ends at the bottom: the next one's 0
-    joined = np.flatnonzero(at[2::2] == at[1:-1:2]) if len(at) > 2 else np.zeros(0, np.intp)
+    joined = np.flatnonzero(at[2::2] == at[1:-1:2])
     at = np.delete(at, np.concatenate([2 * joined + 1, 2 * joined + 2]))
     return _entry(at, height, width)
 
@@ -78,4 +78,4 @@ def _text(counts: Counts) -> str:
     used = np.arange(_MOST_GROUPS) <= last[:, None]
     more = np.arange(_MOST_GROUPS) < last[:, None]
     letters = (groups & 0x1F) + np.where(more, 0x20, 0) + 48
-    return letters[used].astype(np.uint8).tobytes().decode("ascii")
+    return bytes(letters[used].astype(np.uint8)).decode("ascii")

@@ -75,13 +75,8 @@ class ClassVideoSink:
     capacity = 4
 
     def __init__(self, video: VideoSink, meaning: PixelClasses) -> None:
-        self.name = video.name
+        self.name, self.frames = video.name, 0
         self._video, self._meaning = video, meaning
-
-    @property
-    def frames(self) -> int:
-        """Results written so far."""
-        return self._video.frames
 
     def __enter__(self) -> ClassVideoSink:
         self._video.__enter__()
@@ -103,6 +98,7 @@ class ClassVideoSink:
         colours.tag(picture)
         colour_planes(planes(picture), _map_of(result), Tables.of(self._meaning, colours))
         self._video.write(result.with_annotated(stamped(picture, frame.pts, frame.time_base)))
+        self.frames = self._video.frames
 
     def report(self) -> dict[str, Any]:
         """As of a video."""
