@@ -1,60 +1,48 @@
-"""Write a detector as a model file: one ONNX file that says by itself how to use it.
+"""Write a network as a model file: one ONNX file that says by itself how to use it.
 
     python -m models.export mobilenet_v3_large_320_fpn --weights DEFAULT --size 360x640 --out m.onnx
+    python -m models.export deeplab_v3 --weights runs/road/model_9000.pt --size 288x512 \
+        --names road,car,sky --palette 128,64,128/0,0,142/70,130,180 --out road.onnx
 
-The file takes ``frames`` (N, H, W, 3) uint8 RGB with a free N, and returns the tensors named in
-``models.detection.faster_rcnn.OUTPUTS``. It may be run at several sizes (``--size`` more than
-once): then a line that is too slow can make do with a smaller one. Everything else a user of it
-must know stands in one metadata entry, a JSON text under the key "boxstream" (see
+The file takes ``frames`` (N, H, W, 3) uint8 RGB with a free N, with a proposer also ``regions``
+(N, R, 4), and returns the tensors that the network names (see :mod:`models.network`). A Faster
+R-CNN may be run at several sizes (``--size`` more than once): then a line that is too slow can make
+do with a smaller one. Everything else a user of it must know stands in one metadata entry, a JSON
+text under the key "boxstream", which holds what its task needs and no more (see
 :func:`description`).
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
-import os
-import pickle
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import onnx
-import torch
 import torchvision
-from torch import Tensor
 
-from models import onnx_operators
 from models.boxes import SizeHW
 from models.class_names import STREET_NAMES
-from models.detection.architectures import ARCHITECTURES, COCO_CLASSES, faster_rcnn
+from models.detection.architectures import ARCHITECTURES, COCO_CLASSES
 from models.detection.faster_rcnn import OUTPUTS, FasterRCNN, NMSBody, OutputForm
 from models.input_sizes import combine, parse_size
+from models.network import Task
+from models.onnx_file import to_onnx, write
+from models.papers import PAPERS
+from models.weights import WeightsError, load_network, load_weights
 
-METADATA_KEY = "boxstream"
 SCHEMA = 1
-OPSET = 18
-LARGEST_BATCH = 1024  # only to give the free dimension some bound
 EXIT_ARGUMENTS, EXIT_MODEL = 2, 4
 
-# torchvision's first ResNet-50 for COCO was trained with a batch norm that had no epsilon; its
-# file carries the start of its own SHA-256 in its name.
-SHA256_WITHOUT_EPSILON = "258fb6c6"
-
 Fit = Literal["letterbox", "stretch"]
-
-
-class WeightsError(Exception):
-    """The weights cannot be had or do not fit; says what to do."""
 
 
 def export(
@@ -90,152 +78,106 @@ def export(
     sizes = [frame_hw, *smaller_hw]
     if any(prod(more) <= prod(fewer) for more, fewer in pairwise(sizes)):
         raise ValueError(f"each size must have fewer pixels than the one before, got {sizes}")
+    settings, outputs = model.roi_heads.settings, OUTPUTS[output_form]
     protos = list[tuple[SizeHW, onnx.ModelProto]]()
     for size_hw in reversed(sizes):
         model.eval().prepare(
             size_hw, output_form=output_form, nms_body=nms_body, nms_iterations=nms_iterations
         )
-        proto = _to_onnx(model, size_hw, output_form)
-        if half_weights:
-            halve_weights(proto)
-        protos.insert(0, (size_hw, proto))
-    proto = combine(protos)
+        protos.insert(0, (size_hw, to_onnx(model, size_hw, outputs, half_weights=half_weights)))
+    found = Objects(score_threshold, settings.iou, settings.detections, nms_body)
     about = description(
-        model, frame_hw, class_names, output_form, nms_body, fit, score_threshold, provenance or {}
+        "detection", outputs, frame_hw, class_names, fit, provenance or {}, objects=found
     )
     if smaller_hw:
         about["input_sizes_hw"] = [list(size_hw) for size_hw in sizes]
-    onnx.helper.set_model_props(proto, {METADATA_KEY: json.dumps(about)})
-    onnx.checker.check_model(proto)
-    unfinished = path.with_name(path.name + ".part")
-    onnx.save(proto, unfinished)
-    os.replace(unfinished, path)
+    write(combine(protos), about, path)
+
+
+def export_network(
+    network: Any,
+    path: Path,
+    frame_hw: SizeHW,
+    class_names: Sequence[str],
+    *,
+    fit: Fit = "letterbox",
+    objects: Objects | None = None,
+    palette: Sequence[Sequence[int]] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    half_weights: bool = False,
+) -> None:
+    """Write any :class:`models.network.Network` for frames of one size; see :func:`export`.
+
+    objects: recommended numbers for what is found; of no use to a semantic network.
+    palette: red, green and blue of each class; None leaves the colours to whoever draws.
+    """
+    if len(class_names) != network.num_classes:
+        raise ValueError(f"{network.num_classes} classes need names, got {len(class_names)}")
+    if palette is not None and len(palette) != len(class_names):
+        raise ValueError(f"{len(class_names)} classes need colours, got {len(palette)}")
+    network.eval().prepare(frame_hw)
+    about = description(
+        network.task,
+        network.outputs,
+        frame_hw,
+        class_names,
+        fit,
+        provenance or {},
+        objects=None if network.task == "semantic" else objects or Objects(),
+        palette=palette,
+        proposer=network.proposer,
+        regions=network.regions,
+    )
+    regions = network.regions if network.proposer else 0
+    write(to_onnx(network, frame_hw, network.outputs, regions, half_weights), about, path)
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Recommended numbers for what a network finds.
+
+    score_threshold: lowest score that is shown.
+    nms_iou: overlap from which a box is a duplicate.
+    max_detections: of a frame.
+    nms_body: how suppression is written inside the graph.
+    """
+
+    score_threshold: float = 0.5
+    nms_iou: float = 0.5
+    max_detections: int = 100
+    nms_body: str = "none"
 
 
 def description(
-    model: FasterRCNN,
+    task: Task,
+    outputs: Sequence[str],
     frame_hw: SizeHW,
     class_names: Sequence[str],
-    output_form: OutputForm,
-    nms_body: NMSBody,
     fit: Fit,
-    score_threshold: float,
     provenance: Mapping[str, Any],
+    *,
+    objects: Objects | None,
+    palette: Sequence[Sequence[int]] | None = None,
+    proposer: str | None = None,
+    regions: int = 0,
 ) -> dict[str, Any]:
-    """What the metadata entry says."""
-    settings = model.roi_heads.settings
-    return {
-        "schema": SCHEMA,
-        "task": "detection",
-        "output_form": output_form,
+    """What the metadata entry says; without `objects` nothing of thresholds and suppression."""
+    entry: dict[str, Any] = {"schema": SCHEMA, "task": task}
+    if objects:
+        entry["output_form"] = "detections" if "count" in outputs else "candidates"
+    entry |= {
         "class_names": list(class_names),
         "input_size_hw": list(frame_hw),
         "fit": fit,
-        "outputs": list(OUTPUTS[output_form]),
-        "score_threshold": score_threshold,
-        "nms_iou": settings.iou,
-        "max_detections": settings.detections,
-        "nms_body": nms_body,
-        "provenance": dict(provenance),
+        "outputs": list(outputs),
     }
-
-
-def _to_onnx(model: FasterRCNN, frame_hw: SizeHW, output_form: OutputForm) -> onnx.ModelProto:
-    frames = torch.zeros(2, *frame_hw, 3, dtype=torch.uint8, device=model.normalise.mean.device)
-    batch = torch.export.Dim("N", min=1, max=LARGEST_BATCH)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own, about its own insides
-        program = torch.onnx.export(
-            model,
-            (frames,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["frames"],
-            output_names=list(OUTPUTS[output_form]),
-            dynamic_shapes=({0: batch},),
-            custom_translation_table={
-                torch.ops.boxstream.ranked_nms.default: onnx_operators.ranked_nms,
-                torch.ops.boxstream.roi_align.default: onnx_operators.roi_align,
-            },
-            verbose=False,
-        )
-    assert program is not None
-    proto = program.model_proto
-    for entry in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input):
-        entry.ClearField("metadata_props")  # stack traces with the paths of this machine
-        entry.ClearField("doc_string")
-    return proto
-
-
-def halve_weights(proto: onnx.ModelProto) -> None:
-    """Store the weights of Conv, Gemm and MatMul as float16, followed by a Cast to float32.
-
-    Anything else that is constant (anchors, means, tables) keeps its precision.
-    """
-    weighted = {"Conv", "Gemm", "MatMul"}
-    names = {node.input[1] for node in proto.graph.node if node.op_type in weighted}
-    casts = []
-    for weight in proto.graph.initializer:
-        if weight.name in names and weight.data_type == onnx.TensorProto.FLOAT:
-            values = onnx.numpy_helper.to_array(weight)
-            half = weight.name + "_half"
-            casts.append(
-                onnx.helper.make_node("Cast", [half], [weight.name], to=onnx.TensorProto.FLOAT)
-            )
-            weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), half))
-    nodes = [*casts, *proto.graph.node]
-    proto.graph.ClearField("node")
-    proto.graph.node.extend(nodes)
-
-
-def load_weights(architecture: str, weights: str) -> tuple[FasterRCNN, dict[str, Any]]:
-    """A model with weights from a file, or torchvision's for COCO by the word DEFAULT.
-
-    Returns it with what is known of its provenance. Raises WeightsError.
-    """
-    if weights == "DEFAULT":
-        state, eps, source = _published(architecture)
-    else:
-        state, eps = _from_file(Path(weights))
-        source = {"weights": Path(weights).name}
-    try:
-        num_classes = len(state["roi_heads.box_predictor.cls_score.bias"]) - 1
-        model = faster_rcnn(architecture, num_classes, batch_norm_eps=eps)
-        model.load_state_dict(state)
-    except (KeyError, RuntimeError) as error:
-        raise WeightsError(f"{weights} does not hold a {architecture}: {error}") from error
-    return model.eval(), {"architecture": architecture, **source}
-
-
-def _published(architecture: str) -> tuple[Mapping[str, Tensor], float, dict[str, Any]]:
-    if architecture not in TORCHVISION:
-        raise WeightsError(f"nobody publishes weights of {architecture}; give --weights FILE")
-    entry = torchvision.models.get_model_weights(f"fasterrcnn_{architecture}").DEFAULT
-    try:
-        state = entry.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error:  # no network, no such file, or not the right bytes
-        raise WeightsError(
-            f"cannot fetch {entry}: {error}. Without a network, fetch the file "
-            f"{Path(entry.url).name} elsewhere and give it as --weights FILE"
-        ) from error
-    eps = 0.0 if SHA256_WITHOUT_EPSILON in entry.url else 1e-5
-    return state, eps, {"training_data": "COCO train2017", "weights": str(entry)}
-
-
-def _from_file(path: Path) -> tuple[Mapping[str, Tensor], float]:
-    """A bare state dict, or one under "model" among other things (a checkpoint of ours)."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"cannot read weights from {path}: {error}") from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"{path} holds a {type(content).__name__}, not a state dict")
-    state = content.get("model", content)
-    return state, 0.0 if digest.startswith(SHA256_WITHOUT_EPSILON) else 1e-5
-
-
-TORCHVISION = tuple(name for name in ARCHITECTURES if name != "mobilenet_v2_fpn")
+    if palette is not None:
+        entry["palette"] = [list(colour) for colour in palette]
+    if objects:
+        entry |= asdict(objects)
+    if proposer:
+        entry |= {"proposer": proposer, "regions": regions}
+    return entry | {"provenance": dict(provenance)}
 
 
 def class_names_of(num_classes: int) -> list[str]:
@@ -259,6 +201,17 @@ def score(text: str) -> float:
     return value
 
 
+def colours(text: str) -> list[list[int]]:
+    """ "128,64,128/0,0,142" -> one triple of 0 to 255 for each class."""
+    try:
+        triples = [[int(part) for part in colour.split(",")] for colour in text.split("/")]
+    except ValueError:
+        triples = [[]]
+    if not all(len(t) == 3 and min(t) >= 0 and max(t) <= 255 for t in triples):
+        raise argparse.ArgumentTypeError(f"colours are R,G,B/R,G,B/... of 0 to 255, got {text!r}")
+    return triples
+
+
 def known_origin(text: str) -> tuple[str, Any]:
     """ "date=2026-11-21" -> its two sides; the right one is JSON where it reads as JSON."""
     key, equals, value = text.partition("=")
@@ -275,7 +228,7 @@ def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(
         prog="python -m models.export", description="Write a model file."
     )
-    words.add_argument("architecture", choices=list(ARCHITECTURES))
+    words.add_argument("network", choices=list(PAPERS), metavar="NETWORK", help=", ".join(PAPERS))
     words.add_argument("--weights", required=True, metavar="FILE|DEFAULT")
     words.add_argument(
         "--size",
@@ -303,6 +256,9 @@ def parser() -> argparse.ArgumentParser:
         "JSON; an empty one leaves the key out",
     )
     words.add_argument("--names", metavar="A,B,...", help="of the classes, background left out")
+    words.add_argument(
+        "--palette", type=colours, metavar="R,G,B/R,G,B/...", help="in which classes are drawn"
+    )
     words.add_argument("--half", action="store_true", help="store weights as float16")
     return words
 
@@ -311,19 +267,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 2 for bad arguments, 4 for weights."""
     options = parser().parse_args(arguments)
     try:
-        model, provenance = load_weights(options.architecture, options.weights)
+        is_faster_rcnn = options.network in ARCHITECTURES
+        trouble = (_write_faster_rcnn if is_faster_rcnn else _write_network)(options)
     except WeightsError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_MODEL
+    if trouble:
+        print(f"error: {trouble}", file=sys.stderr)
+        return EXIT_ARGUMENTS
+    print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def _write_faster_rcnn(options: argparse.Namespace) -> str | None:
+    """Says what is wrong with the arguments, if anything is."""
+    model, origin = load_weights(options.network, options.weights)
     names = options.names.split(",") if options.names else class_names_of(model.num_classes)
     if len(names) != model.num_classes:
-        print(f"error: --names gives {len(names)} of {model.num_classes} names", file=sys.stderr)
-        return EXIT_ARGUMENTS
+        return f"--names gives {len(names)} of {model.num_classes} names"
     if options.min_score is not None:
         heads = model.roi_heads
         heads.settings = replace(heads.settings, min_score=options.min_score)
     sizes = sorted(set(options.size), key=prod, reverse=True)
-    provenance |= {"date": date.today().isoformat(), **dict(options.provenance)}
     export(
         model,
         options.out,
@@ -334,11 +299,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nms_body=options.nms,
         fit=options.fit,
         score_threshold=options.threshold,
-        provenance={key: value for key, value in provenance.items() if value != ""},
+        provenance=_provenance(options, origin),
         half_weights=options.half,
     )
-    print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
-    return 0
+    return None
+
+
+def _write_network(options: argparse.Namespace) -> str | None:
+    """The same for all other papers, which have no forms to choose from."""
+    if not options.names:
+        return f"--names is needed: a {options.network} does not know what its classes are called"
+    names = options.names.split(",")
+    if len(options.size) > 1:
+        return f"--size: a {options.network} is written for one size"
+    if options.palette and len(options.palette) != len(names):
+        return f"--palette gives {len(options.palette)} colours for {len(names)} names"
+    network, origin = load_network(options.network, options.weights, names)
+    export_network(
+        network,
+        options.out,
+        options.size[0],
+        names,
+        fit=options.fit,
+        objects=Objects(score_threshold=options.threshold),
+        palette=options.palette,
+        provenance=_provenance(options, origin),
+        half_weights=options.half,
+    )
+    return None
+
+
+def _provenance(options: argparse.Namespace, origin: Mapping[str, Any]) -> dict[str, Any]:
+    told = {**origin, "date": date.today().isoformat(), **dict(options.provenance)}
+    return {key: value for key, value in told.items() if value != ""}
 
 
 if __name__ == "__main__":

@@ -15,13 +15,15 @@ import torch
 import torchvision
 from torch.hub import tqdm
 
-from models import export as export_module
+from models import weights as weights_module
 from models.class_names import STREET_NAMES
 from models.detection.architectures import faster_rcnn
 from models.detection.faster_rcnn import OUTPUTS
 from models.detection.frame_size import Resize
-from models.export import METADATA_KEY, class_names_of, export, load_weights, main
+from models.export import class_names_of, export, main
+from models.onnx_file import METADATA_KEY
 from models.onnx_lint import lint
+from models.weights import load_weights
 from tests.models.detectors import (
     by_torchvision,
     found_in,
@@ -317,8 +319,8 @@ def test_published_weights_of_the_first_resnet_bring_their_epsilon(monkeypatch):
 def test_the_first_resnets_file_is_known_by_its_digest(monkeypatch, tmp_path):
     path = tmp_path / "weights.pth"
     torch.save(faster_rcnn("resnet50_fpn").state_dict(), path)
-    digest = export_module.hashlib.sha256(path.read_bytes()).hexdigest()
-    monkeypatch.setattr(export_module, "SHA256_WITHOUT_EPSILON", digest[:8])
+    digest = weights_module.hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(weights_module, "SHA256_WITHOUT_EPSILON", digest[:8])
     model, _ = load_weights("resnet50_fpn", str(path))
     assert model.backbone.body["bn1"].eps == 0.0
 

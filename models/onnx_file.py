@@ -1,0 +1,102 @@
+"""From a network to an ONNX file with one metadata entry."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from models import onnx_operators
+from models.boxes import SizeHW
+
+METADATA_KEY = "boxstream"
+OPSET = 18
+LARGEST_BATCH = 1024  # only to give the free dimension some bound
+
+
+def to_onnx(
+    network: Any,
+    frame_hw: SizeHW,
+    outputs: Sequence[str],
+    regions: int = 0,
+    half_weights: bool = False,
+) -> onnx.ModelProto:
+    """The graph of a prepared :class:`models.network.Network` with a free batch.
+
+    regions: a second input ``regions`` (N, regions, 4) float32, if there are any.
+    half_weights: see :func:`halve_weights`.
+    """
+    device = network.normalise.mean.device
+    given = [torch.zeros(2, *frame_hw, 3, dtype=torch.uint8, device=device)]
+    given += [torch.zeros(2, regions, 4, device=device)] if regions else []
+    batch = torch.export.Dim("N", min=1, max=LARGEST_BATCH)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own, about its own insides
+        program = torch.onnx.export(
+            network,
+            tuple(given),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["frames", "regions"][: len(given)],
+            output_names=list(outputs),
+            dynamic_shapes=_free_batch(network, len(given), batch),
+            custom_translation_table={
+                torch.ops.boxstream.ranked_nms.default: onnx_operators.ranked_nms,
+                torch.ops.boxstream.roi_align.default: onnx_operators.roi_align,
+            },
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    for entry in (*proto.graph.node, *proto.graph.value_info, *proto.graph.input):
+        entry.ClearField("metadata_props")  # stack traces with the paths of this machine
+        entry.ClearField("doc_string")
+    if half_weights:
+        halve_weights(proto)
+    return proto
+
+
+def write(proto: onnx.ModelProto, about: Mapping[str, Any], path: Path) -> None:
+    """The file with its entry, which appears whole or not at all."""
+    onnx.helper.set_model_props(proto, {METADATA_KEY: json.dumps(about)})
+    onnx.checker.check_model(proto)
+    unfinished = path.with_name(path.name + ".part")
+    onnx.save(proto, unfinished)
+    os.replace(unfinished, path)
+
+
+def halve_weights(proto: onnx.ModelProto) -> None:
+    """Store the weights of Conv, Gemm and MatMul as float16, followed by a Cast to float32.
+
+    Anything else that is constant (anchors, means, tables) keeps its precision.
+    """
+    weighted = {"Conv", "Gemm", "MatMul"}
+    names = {node.input[1] for node in proto.graph.node if node.op_type in weighted}
+    casts = []
+    for weight in proto.graph.initializer:
+        if weight.name in names and weight.data_type == onnx.TensorProto.FLOAT:
+            values = onnx.numpy_helper.to_array(weight)
+            half = weight.name + "_half"
+            casts.append(
+                onnx.helper.make_node("Cast", [half], [weight.name], to=onnx.TensorProto.FLOAT)
+            )
+            weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), half))
+    nodes = [*casts, *proto.graph.node]
+    proto.graph.ClearField("node")
+    proto.graph.node.extend(nodes)
+
+
+def _free_batch(network: Any, inputs: int, batch: Any) -> Any:
+    """Which dimensions are free, in the form of forward's arguments: ``*regions`` are a tuple."""
+    free = tuple({0: batch} for _ in range(inputs))
+    arguments = inspect.signature(network.forward).parameters.values()
+    fixed = sum(argument.kind is not argument.VAR_POSITIONAL for argument in arguments)
+    return free if fixed == len(arguments) else (*free[:fixed], free[fixed:])
