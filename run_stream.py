@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -241,18 +240,18 @@ def proposer_of(model: ModelFile) -> Propose | None:
     if model.proposer is None:
         return None
     try:
-        proposers: dict[str, Propose] = import_module("models.detection.proposers").PROPOSERS
+        from models.detection.proposers import PROPOSERS
     except ImportError as error:
         raise EngineUnavailable(
             f"{model.path} needs the proposer {model.proposer!r}, which cannot be loaded "
             f"({error}); run `pip install -e '.[models]'`"
         ) from error
-    if model.proposer not in proposers:
+    if model.proposer not in PROPOSERS:
         raise ModelMismatch(
             f"{model.path} needs the proposer {model.proposer!r}; known are "
-            f"{', '.join(proposers)}; export it again"
+            f"{', '.join(PROPOSERS)}; export it again"
         )
-    return proposers[model.proposer]
+    return PROPOSERS[model.proposer]
 
 
 @contextmanager
