@@ -270,8 +270,8 @@ def median_frequency_weights(counts: np.ndarray) -> np.ndarray:
     """(classes,) float32 weights of the loss that make rare classes count as common ones.
 
     A class weighs ``median frequency / its frequency``, its frequency being its share of the
-    pixels of those pictures in which it occurs (Eigen and Fergus, ICCV 2015, arXiv:1411.4734,
-    sec. 6.3.2, used for CamVid by SegNet, arXiv:1511.00561). Classes that never occur weigh 0.
+    pixels of those pictures in which it occurs (Eigen and Fergus, ICCV 2015, arXiv:1411.4734;
+    for CamVid: SegNet, arXiv:1511.00561, sec. 4). Classes that never occur weigh 0.
 
     Args:
         counts: as from :func:`class_pixels`.

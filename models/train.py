@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -35,6 +35,7 @@ from models.masks import MaskSet, class_pixels, median_frequency_weights, read_m
 from models.network import Network, Task
 from models.papers import PAPERS
 from models.schedules import CURVES, Schedule
+from models.segmentation.losses import PixelLoss
 from models.training import Norms, Recipe, Training, freeze
 from models.training_loop import Log, fit_model
 from models.validation import validate_detection, validate_semantic
@@ -64,7 +65,9 @@ def load_fitting(model: nn.Module, file: Path) -> list[str]:
 def load_trunk(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Start the trunk from a classifier's state dict. Raises SettingsError without a trunk."""
     backbone = getattr(model, "backbone", None)
-    if isinstance(backbone, features.FeatureMaps):
+    if hasattr(model, "load_classifier"):  # hidden layers, too, that a classifier has
+        cast(Any, model).load_classifier(state)
+    elif isinstance(backbone, features.FeatureMaps):
         features.load_classifier(backbone, state)
     elif isinstance(backbone, PyramidBackbone):
         mobilenet.load_classifier(backbone, state)
@@ -117,7 +120,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         "--class-weights",
         choices=("none", "median"),
         default="none",
-        help="median: median frequency balancing, for networks that have class_weights",
+        help="of the loss of pixels; median: by median frequency",
     )
     learning = parser.add_argument_group("learning").add_argument
     learning("--steps", type=int, default=10_000)
@@ -202,13 +205,13 @@ def semantic_data(
 
 
 def weigh_classes(model: nn.Module, sets: list[MaskSet]) -> None:
-    """Median frequency weights into the network's ``class_weights`` (classes,)."""
-    if not isinstance(getattr(model, "class_weights", None), Tensor):
-        raise SettingsError("this network has no class_weights")
+    """Let the network's ``pixel_loss`` weigh classes by median frequency."""
+    if not isinstance(getattr(model, "pixel_loss", None), PixelLoss):
+        raise SettingsError("this network has no loss of pixels whose classes can be weighed")
     classes = len(sets[0].class_names)
     counts = class_pixels([e for s in sets for e in s.entries], classes)
-    weights = torch.from_numpy(median_frequency_weights(counts))
-    model.class_weights = weights.to(next(model.parameters()).device)
+    loss = PixelLoss(median_frequency_weights(counts).tolist())
+    model.pixel_loss = loss.to(next(model.parameters()).device)
 
 
 def main(words: list[str] | None = None) -> None:

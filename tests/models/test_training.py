@@ -222,8 +222,9 @@ def test_class_weights_go_to_networks_that_have_them(tmp_path):
     masks = read_masks(str(write_halves(tmp_path)))
     network = TinySegmenter(2)
     weigh_classes(network, [masks])
-    assert network.class_weights.median() > 0 and network.class_weights.unique().numel() == 2
-    with pytest.raises(train.SettingsError, match="no class_weights"):
+    weights = network.pixel_loss.weights
+    assert weights is not None and weights.min() > 0 and weights.unique().numel() == 2
+    with pytest.raises(train.SettingsError, match="no loss of pixels"):
         weigh_classes(torch.nn.Linear(1, 1), [masks])
 
 

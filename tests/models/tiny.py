@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.data import MaskBatch
-from models.network import IGNORED, SEMANTIC_OUTPUTS, Task
+from models.network import SEMANTIC_OUTPUTS, Task
 from models.pixels import Normalise
+from models.segmentation.losses import PixelLoss
 
 
 class TinySegmenter(nn.Module):
@@ -18,7 +18,6 @@ class TinySegmenter(nn.Module):
     outputs = SEMANTIC_OUTPUTS
     proposer: str | None = None
     regions = 0
-    class_weights: Tensor
 
     def __init__(self, num_classes: int, channels: int = 8) -> None:
         super().__init__()
@@ -31,7 +30,7 @@ class TinySegmenter(nn.Module):
         self.head = nn.Sequential(
             self.block(channels, channels), nn.Conv2d(channels, num_classes, 1)
         )
-        self.register_buffer("class_weights", torch.ones(num_classes), persistent=False)
+        self.pixel_loss = PixelLoss()
 
     @staticmethod
     def block(inputs: int, outputs: int) -> nn.Sequential:
@@ -45,8 +44,7 @@ class TinySegmenter(nn.Module):
         return self.head(x)
 
     def losses(self, batch: MaskBatch) -> dict[str, Tensor]:
-        scores, labels = self.scores(batch.frames).float(), batch.labels.long()
-        return {"pixel": F.cross_entropy(scores, labels, self.class_weights, ignore_index=IGNORED)}
+        return {"pixel": self.pixel_loss(self.scores(batch.frames), batch.labels)}
 
     def prepare(self, frame_hw: tuple[int, int]) -> TinySegmenter:
         if self.training:
