@@ -7,7 +7,7 @@ because four small pictures show four times as many objects for the price of one
 YOLOv4, arXiv:2004.10934, sec. 3.4).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -32,6 +32,8 @@ class Labelled:
     """(G,) int64."""
     ignored: np.ndarray
     """(I, 4) float32 regions in which nothing is known."""
+    regions: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    """(R, 4) float32 proposals, which move with the picture."""
 
 
 def blank(height: int, width: int, value: int = 114) -> Labelled:
@@ -82,7 +84,9 @@ def place(
     remains = ~good & (area(seen) > 0)
     ignored = clip(item.ignored * factor + offset, canvas_hw)
     ignored = np.concatenate([ignored[area(ignored) > 0], seen[remains]])
-    return Labelled(image, seen[good], item.class_ids[good], ignored)
+    regions = clip(item.regions * factor + offset, canvas_hw)
+    regions = regions[(regions[:, 2:] - regions[:, :2]).min(1, initial=np.inf) >= 1.0]
+    return Labelled(image, seen[good], item.class_ids[good], ignored, regions)
 
 
 def resize(image: np.ndarray, scale_xy: np.ndarray) -> np.ndarray:
@@ -113,6 +117,7 @@ def mirror(item: Labelled) -> Labelled:
         image=np.ascontiguousarray(item.image[:, ::-1]),
         boxes=flip(item.boxes),
         ignored=flip(item.ignored),
+        regions=flip(item.regions),
     )
 
 
@@ -167,12 +172,14 @@ def collage(items: list[Labelled], canvas_hw: tuple[int, int], rng: Generator) -
         view = random_view(item, (y2 - y1, x2 - x1), rng)
         canvas.image[y1:y2, x1:x2] = view.image
         offset = np.array([x1, y1, x1, y1], np.float32)
-        parts.append(replace(view, boxes=view.boxes + offset, ignored=view.ignored + offset))
+        moved = {n: getattr(view, n) + offset for n in ("boxes", "ignored", "regions")}
+        parts.append(replace(view, **moved))
     return Labelled(
         canvas.image,
         np.concatenate([p.boxes for p in parts]).astype(np.float32),
         np.concatenate([p.class_ids for p in parts]),
         np.concatenate([p.ignored for p in parts]).astype(np.float32),
+        np.concatenate([p.regions for p in parts]).astype(np.float32),
     )
 
 

@@ -1,15 +1,14 @@
-"""Labelled pictures in COCO format, and the endless, repeatable stream of training batches drawn
-from them."""
+"""Labelled pictures in the formats of COCO and VOC, and the endless, repeatable stream of training
+batches drawn from them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,22 +17,9 @@ from torch.utils.data import Dataset
 from models.augment import Labelled, collage, vary
 from models.class_names import class_of
 from models.detection.losses import Truth
-
-
-class DataError(ValueError):
-    """A data set is not there, not COCO, or shares no class with the model."""
-
-
-def read_picture(file: Path) -> np.ndarray:
-    """A picture file as (H, W, 3) uint8 RGB.
-
-    Raises:
-        DataError: the file is missing or no picture.
-    """
-    image = cv2.imread(str(file), cv2.IMREAD_COLOR)
-    if image is None:
-        raise DataError(f"cannot read picture {file}; is the picture folder right?")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+from models.pictures import DataError as DataError
+from models.pictures import read_picture as read_picture
+from models.voc import voc_as_coco
 
 
 @dataclass(frozen=True)
@@ -44,6 +30,8 @@ class Entry:
     boxes: np.ndarray
     class_ids: np.ndarray
     ignored: np.ndarray
+    regions: np.ndarray | None = None
+    """(R, 4) float32 proposals in pixels of the picture; None where nobody asked."""
 
     def read(self) -> Labelled:
         """Decode the picture.
@@ -51,7 +39,8 @@ class Entry:
         Raises:
             DataError: the file is missing or no picture.
         """
-        return Labelled(read_picture(self.file), self.boxes, self.class_ids, self.ignored)
+        item = Labelled(read_picture(self.file), self.boxes, self.class_ids, self.ignored)
+        return item if self.regions is None else replace(item, regions=self.regions)
 
 
 def corners(annotations: list[dict[str, Any]]) -> np.ndarray:
@@ -61,19 +50,53 @@ def corners(annotations: list[dict[str, Any]]) -> np.ndarray:
     return boxes
 
 
-def read_coco(annotations: Path, images: Path, class_names: Sequence[str]) -> list[Entry]:
-    """Entries of a COCO json. Crowds and classes the model does not know become ignored regions.
+def read_truth(annotations: Path) -> dict[str, Any]:
+    """The content of a COCO json, or VOC's annotations in that form.
+
+    Args:
+        annotations: a json file, a folder of VOC's XML files, or a list of pictures (.txt) in
+            VOC's ``ImageSets/Main``.
 
     Raises:
-        DataError: the file is missing, not COCO, or has no class of the model.
+        DataError: it is not there or of another form.
     """
+    if annotations.is_dir() or annotations.suffix == ".txt":
+        return voc_as_coco(annotations)
     try:
         content = json.loads(annotations.read_text())
-        categories = {c["id"]: class_of(c, class_names) for c in content["categories"]}
-        by_image: dict[int, list[dict[str, Any]]] = {i["id"]: [] for i in content["images"]}
     except FileNotFoundError:
         raise DataError(f"no annotation file {annotations}") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except json.JSONDecodeError as error:
+        raise DataError(f"{annotations} is not a COCO annotation file: {error}") from error
+    parts = ("images", "annotations", "categories")
+    if missing := [part for part in parts if part not in content]:
+        raise DataError(f"{annotations} is not a COCO annotation file: it has no {missing[0]}")
+    return dict(content)
+
+
+def read_coco(
+    annotations: Path,
+    images: Path,
+    class_names: Sequence[str],
+    regions: Mapping[str, np.ndarray] | None = None,
+) -> list[Entry]:
+    """Entries of a COCO json or of VOC's annotations; see :func:`read_truth`.
+
+    Crowds and classes the model does not know become ignored regions.
+
+    Args:
+        regions: (R, 4) float32 proposals in pixels, by the pictures' file names in the
+            annotations.
+
+    Raises:
+        DataError: the file is missing, foreign, has no class of the model, or a picture has no
+            proposals.
+    """
+    content = read_truth(annotations)
+    try:
+        categories = {c["id"]: class_of(c, class_names) for c in content["categories"]}
+        by_image: dict[int, list[dict[str, Any]]] = {i["id"]: [] for i in content["images"]}
+    except (KeyError, TypeError) as error:
         raise DataError(f"{annotations} is not a COCO annotation file: {error!r}") from error
     if all(c is None for c in categories.values()):
         raise DataError(f"{annotations} has none of the classes {', '.join(class_names)}")
@@ -87,7 +110,11 @@ def read_coco(annotations: Path, images: Path, class_names: Sequence[str]) -> li
         ]
         rest = [a for a in every if a.get("iscrowd") or categories[a["category_id"]] is None]
         class_ids = np.array([categories[a["category_id"]] for a in sure], np.int64)
-        entries.append(Entry(images / image["file_name"], corners(sure), class_ids, corners(rest)))
+        name = image["file_name"]
+        if regions is not None and name not in regions:
+            raise DataError(f"no proposals for {name}, which {annotations} lists")
+        own = None if regions is None else regions[name]
+        entries.append(Entry(images / name, corners(sure), class_ids, corners(rest), own))
     return entries
 
 
@@ -99,17 +126,19 @@ class Share:
     repeat: float = 1.0
 
 
-def parse_share(words: str, class_names: Sequence[str]) -> Share:
-    """``ANNOTATIONS.json:IMAGES_DIR[:REPEAT]`` as the command line gives it.
+def parse_share(
+    words: str, class_names: Sequence[str], regions: Mapping[str, np.ndarray] | None = None
+) -> Share:
+    """``ANNOTATIONS:IMAGES_DIR[:REPEAT]`` as the command line gives it; see :func:`read_coco`.
 
     Raises:
         DataError: the words do not have this form.
     """
     parts = words.split(":")
     if len(parts) not in (2, 3):
-        raise DataError(f"expected ANNOTATIONS.json:IMAGES_DIR[:REPEAT], got {words!r}")
+        raise DataError(f"expected ANNOTATIONS:IMAGES_DIR[:REPEAT], got {words!r}")
     repeat = float(parts[2]) if len(parts) == 3 else 1.0
-    return Share(read_coco(Path(parts[0]), Path(parts[1]), class_names), repeat)
+    return Share(read_coco(Path(parts[0]), Path(parts[1]), class_names, regions), repeat)
 
 
 def repeat_factors(entries: list[Entry], balance: float) -> np.ndarray:
@@ -162,7 +191,7 @@ class TrainingBatches(Dataset[TrainingBatch]):
     This makes an interrupted training go on exactly where it stopped: the step is the whole state.
 
     Args:
-        shares: data sets with their weights.
+        shares: data sets with their weights; batches have regions if all entries have.
         sizes_hw: canvas sizes in pixels; each batch draws one (multi-scale training).
         cell_weights: how often a canvas holds 1, 2 or 4 pictures.
         balance: see :func:`repeat_factors`.
@@ -182,6 +211,7 @@ class TrainingBatches(Dataset[TrainingBatch]):
         share_of_run: int = 0,
     ) -> None:
         self.entries = [e for s in shares for e in s.entries]
+        self.with_regions = all(e.regions is not None for e in self.entries)
         weights = np.concatenate([s.repeat * repeat_factors(s.entries, balance) for s in shares])
         self.chances = weights / weights.sum()
         self.sizes_hw, self.batch, self.steps, self.seed = list(sizes_hw), batch, steps, seed
@@ -196,8 +226,11 @@ class TrainingBatches(Dataset[TrainingBatch]):
         size_hw = self.sizes_hw[sizes.integers(len(self.sizes_hw))]
         rng = np.random.default_rng([self.seed, step, self.share_of_run])
         canvases = [self.canvas(size_hw, rng) for _ in range(self.batch)]
+        regions = [torch.from_numpy(c.regions) for c in canvases] if self.with_regions else None
         return TrainingBatch(
-            torch.from_numpy(np.stack([c.image for c in canvases])), [truth_of(c) for c in canvases]
+            torch.from_numpy(np.stack([c.image for c in canvases])),
+            [truth_of(c) for c in canvases],
+            regions,
         )
 
     def canvas(self, size_hw: tuple[int, int], rng: np.random.Generator) -> Labelled:

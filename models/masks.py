@@ -21,8 +21,8 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 
 from models.class_names import class_of
-from models.data import DataError, read_picture
 from models.network import IGNORED
+from models.pictures import DataError, read_picture
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 # fmt: off

@@ -21,6 +21,7 @@ import math
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from rich.console import Console
@@ -34,6 +35,7 @@ from models.mask_batches import MaskBatches, View
 from models.masks import MaskSet, class_pixels, median_frequency_weights, read_masks
 from models.network import Network, Task
 from models.papers import PAPERS
+from models.proposals import read_proposals
 from models.schedules import CURVES, Schedule
 from models.segmentation.losses import PixelLoss
 from models.training import Norms, Recipe, Training, freeze
@@ -91,6 +93,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("network", choices=sorted(PAPERS), metavar="NAME", help=", ".join(sorted(PAPERS)))
     add("--data", nargs="+", required=True, metavar="SET", help="JSON:IMAGES[:REPEAT] or as above")
+    add("--regions", type=Path, nargs="*", metavar="NPZ", help="proposals, one file for each SET")
     add("--val", nargs="*", default=[], metavar="SET", help="sets to judge by")
     add("--out", type=Path, required=True, help="folder for checkpoints and logs")
     add("--classes", help="names, comma separated; default: the street's, or the masks' own")
@@ -176,7 +179,11 @@ def detection_data(
     sizes = arguments.sizes or [arguments.size]
     if uneven := [size for size in sizes if size[0] % 32 or size[1] % 32]:
         raise SettingsError(f"sides must be multiples of 32 to train a detector, got {uneven}")
-    shares = [parse_share(words, class_names) for words in arguments.data]
+    regions = regions_of(arguments)
+    shares = [
+        parse_share(words, class_names, own)
+        for words, own in zip(arguments.data, regions, strict=True)
+    ]
     return TrainingBatches(
         shares,
         sizes,
@@ -186,6 +193,14 @@ def detection_data(
         balance=arguments.balance,
         share_of_run=rank,
     )
+
+
+def regions_of(arguments: argparse.Namespace) -> list[dict[str, np.ndarray] | None]:
+    """Of each data set the proposals by file name, None where none were given."""
+    files = arguments.regions or []
+    if files and len(files) != len(arguments.data):
+        raise SettingsError(f"{len(arguments.data)} sets need as many --regions, got {len(files)}")
+    return [read_proposals(file) for file in files] or [None] * len(arguments.data)
 
 
 def semantic_data(
@@ -235,6 +250,11 @@ def main(words: list[str] | None = None) -> None:
         class_names, judge = given or STREET_NAMES, validate_detection
         data = detection_data(arguments, class_names, rank, processes)
     model = build(arguments, task, class_names)
+    if cast(Network, model).proposer and not arguments.regions:
+        raise SettingsError(
+            f"{arguments.network} learns from proposals; make them with python -m models.proposals "
+            f"--proposer {cast(Network, model).proposer}, and give them as --regions"
+        )
     if arguments.class_weights == "median":
         weigh_classes(model, sets)
     training = Training(

@@ -1,6 +1,7 @@
 """COCO reading, class names, and augmentation that keeps boxes on their objects."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -157,3 +158,44 @@ def test_pictures_with_rare_classes_are_drawn_more_often(tmp_path):
     ]
     assert repeat_factors(rare, 0.0).tolist() == [1, 1, 1, 1]
     assert repeat_factors(rare, 1.0).tolist() == [2, 1, 1, 1]  # sqrt(1 / 0.25)
+
+
+def with_regions(item: Labelled) -> Labelled:
+    """Proposals right on the boxes, and one that covers the picture."""
+    height, width = item.image.shape[:2]
+    whole = np.array([[0, 0, width, height]], np.float32)
+    return replace(item, regions=np.concatenate([item.boxes, whole]))
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_proposals_follow_the_boxes_through_augmentation(seed, count):
+    rng = np.random.default_rng(seed)
+    scenes = [with_regions(scene(seed * 10 + i)) for i in range(count)]
+    canvas = vary(collage(scenes, (160, 256), rng), rng)
+    assert canvas.regions.dtype == np.float32 and len(canvas.regions) >= len(canvas.boxes)
+    for box in canvas.boxes:
+        assert np.abs(canvas.regions - box).max(1).min() < 1e-3
+    assert (canvas.regions >= 0).all() and (canvas.regions <= [256, 160, 256, 160]).all()
+    assert (canvas.regions[:, 2:] - canvas.regions[:, :2] >= 1).all()
+    flipped = mirror(canvas)
+    for box in flipped.boxes:
+        assert np.abs(flipped.regions - box).max(1).min() < 1e-3
+
+
+def test_batches_carry_the_proposals_of_their_pictures(tmp_path):
+    scenes = [scene(i) for i in range(3)]
+    file = write_coco(tmp_path, scenes)
+    stored = {f"{i}.png": s.boxes for i, s in enumerate(scenes)}
+    share = parse_share(f"{file}:{tmp_path}", STREET_NAMES, stored)
+    batch = TrainingBatches([share], [(96, 128)], batch=4, steps=2)[1]
+    assert batch.regions is not None and len(batch.regions) == 4
+    for regions, truth in zip(batch.regions, batch.truths, strict=True):
+        assert regions.dtype == torch.float32
+        for box in truth.boxes:
+            assert (regions - box).abs().amax(1).min() < 1e-3
+    plain = TrainingBatches([parse_share(f"{file}:{tmp_path}", STREET_NAMES)], [(96, 128)], 4, 2)
+    assert plain[1].regions is None
+    assert torch.equal(plain[1].frames, batch.frames)
+    with pytest.raises(DataError, match=r"no proposals for 2\.png"):
+        parse_share(f"{file}:{tmp_path}", STREET_NAMES, {n: stored[n] for n in ("0.png", "1.png")})
