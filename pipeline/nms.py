@@ -66,30 +66,34 @@ def greedy_merge(detections: Detections, iou: float, limit: int) -> Detections:
     OverFeat (Sermanet et al., ICLR 2014, arXiv:1312.6229, sec. 4.3). Two boxes about the same
     centre are merged when they overlap by `iou`; the farther apart their centres are, the more
     they must. A merged box is the mean of those that went in, weighted by their scores; its score
-    is the best of theirs, raised towards 1 by what the others add to it. Every merger changes
+    is the best of theirs, raised towards 1 by what the others add to it, and its mask is that
+    one's. Every merger changes
     what is left, so that fewer boxes can be looked at: the best `MOST_MERGED`.
     """
     best = _best(detections)[:MOST_MERGED]
     if not len(best):
         return best
-    numbers = np.unique(best.class_ids)
-    parts = [_merged(best[best.class_ids == number], 1 - iou) for number in numbers]
-    class_ids = np.repeat(numbers, [len(boxes) for boxes, _, _ in parts])
-    boxes, highest, total = (np.concatenate(part) for part in zip(*parts, strict=True))
+    places = [np.flatnonzero(best.class_ids == number) for number in np.unique(best.class_ids)]
+    parts = [_merged(best.boxes[own], best.scores[own], 1 - iou) for own in places]
+    boxes, total = (np.concatenate([part[i] for part in parts]) for i in (0, 2))
+    leader = np.concatenate([own[part[1]] for own, part in zip(places, parts, strict=True)])
+    highest = best.scores[leader].astype(np.float64)
     scores = 1 - (1 - highest) / (1 + total - highest)
     order = np.lexsort((-total, -scores))[:limit]
-    return Detections(
-        boxes[order].astype(np.float32), scores[order].astype(np.float32), class_ids[order]
-    )
+    merged, scores = boxes[order].astype(np.float32), scores[order].astype(np.float32)
+    return replace(best[leader[order]], boxes=merged, scores=scores)
 
 
-def _merged(one_class: Detections, most: float) -> tuple[Numbers, Numbers, Numbers]:
-    """Boxes (K, 4), the best score (K,) and the sum of the scores (K,) that went into each.
+def _merged(
+    given: Boxes, scores: npt.NDArray[np.float32], most: float
+) -> tuple[Numbers, Indices, Numbers]:
+    """Boxes of one class, best first -> for each that is left, the box, the place of the best one
+    that went in, and the sum of the scores.
 
     Each row of `match` knows its least value, so that a merger costs one row and not all pairs.
     """
-    boxes, highest = one_class.boxes.astype(np.float64), one_class.scores.astype(np.float64)
-    total, left, rows = highest.copy(), np.ones(len(boxes), bool), np.arange(len(boxes))
+    boxes, total = given.astype(np.float64), scores.astype(np.float64)
+    left, rows = np.ones(len(boxes), bool), np.arange(len(boxes))
     match = np.stack([_mismatch(box, boxes) for box in boxes])
     match[np.tril_indices(len(boxes))] = np.inf  # each pair once
     nearest = match.argmin(axis=1)
@@ -99,7 +103,6 @@ def _merged(one_class: Detections, most: float) -> tuple[Numbers, Numbers, Numbe
         second = int(nearest[first])
         share = total[second] / (total[first] + total[second])
         boxes[first] += share * (boxes[second] - boxes[first])
-        highest[first] = max(highest[first], highest[second])
         total[first] += total[second]
         left[second], least[second] = False, np.inf
         match[second], match[:, second] = np.inf, np.inf
@@ -112,7 +115,7 @@ def _merged(one_class: Detections, most: float) -> tuple[Numbers, Numbers, Numbe
         stale[first] = True
         nearest[stale] = match[stale].argmin(axis=1)
         least[stale] = match[rows[stale], nearest[stale]]
-    return boxes[left], highest[left], total[left]
+    return boxes[left], np.flatnonzero(left), total[left]  # the first of a pair is the better one
 
 
 def _mismatch(box: Numbers, boxes: Numbers) -> Numbers:

@@ -239,3 +239,12 @@ def test_overlaps_agrees_with_one_pair_at_a_time() -> None:
     boxes = crowd(100, seed=8).boxes
     expected = [iou_of(boxes[0], box) for box in boxes]
     np.testing.assert_allclose(overlaps(boxes[0], boxes), expected, atol=1e-12)
+
+
+def test_a_merged_box_carries_the_mask_of_the_best_that_went_in() -> None:
+    boxes = np.array([[50, 50, 60, 60], [1, 0, 11, 10], [0, 0, 10, 10]], np.float32)
+    masks = np.arange(3, dtype=np.float32)[:, None, None] * np.full((1, 2, 2), 0.5, np.float32)
+    scores = np.array([0.7, 0.6, 0.65], np.float32)
+    merged = greedy_merge(Detections(boxes, scores, np.zeros(3, np.int64), masks), 0.5, 10)
+    assert merged.masks is not None
+    np.testing.assert_array_equal(merged.masks, masks[[2, 0]])
