@@ -53,6 +53,7 @@ class Frame:
         generation: Which connection of the source it came from (0 for a recording).
         file: The picture's file name, for a folder of images.
         truth: The true boxes, for a synthetic source.
+        painted: `time.monotonic()` when a clock was painted in it; None if none was read.
     """
 
     picture: av.VideoFrame
@@ -64,6 +65,7 @@ class Frame:
     generation: int = 0
     file: str | None = None
     truth: Truth | None = None
+    painted: float | None = None
 
     @property
     def pts_seconds(self) -> float:

@@ -206,6 +206,7 @@ class SourceStats:
         transit: Camera to arrival, where the camera tells its time of day (RTCP); as wrong as
             its clock is against ours.
         pixels: Shares of the pictures by class; empty without a model that knows every pixel.
+        glass_to_sink: From the clock painted in the picture to the sink, where that is read.
     """
 
     name: str
@@ -226,6 +227,7 @@ class SourceStats:
     last_sunk: float | None = None
     latency: LatencyHistogram = field(default_factory=LatencyHistogram)
     transit: LatencyHistogram = field(default_factory=LatencyHistogram)
+    glass_to_sink: LatencyHistogram = field(default_factory=LatencyHistogram)
     inferred_rate: RecentRate = field(default_factory=RecentRate)
     pixels: PixelShares = field(default_factory=PixelShares)
 

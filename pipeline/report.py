@@ -71,6 +71,7 @@ def live_report(stats: SourceStats) -> dict[str, Any]:
     return {
         "recent_fps": _rounded(stats.recent_fps, 2),
         "transit_ms": stats.transit.report(),
+        "glass_to_sink_ms": stats.glass_to_sink.report(),
         "connections": stats.connections,
         "failures": dict(stats.failures),
         "events": [
@@ -233,6 +234,7 @@ def print_summary(report: Mapping[str, Any], console: Console) -> None:
     for name, source in report["sources"].items():
         if shares := source.get("class_shares"):
             console.print(_shares_line(name, shares), highlight=False, soft_wrap=True, emoji=False)
+    _print_glass_to_sink(report["sources"], console)
     _print_pace(report, console)
     if report["latency_budget"]:
         console.print(_budget_line(report["latency_budget"]), highlight=False, soft_wrap=True)
@@ -246,6 +248,14 @@ def _shares_line(name: str, shares: Mapping[str, float]) -> str:
     shown = [f"{escape(label)} {share:.1%}" for label, share in list(shares.items())[:SHARES_SHOWN]]
     more = len(shares) - len(shown)
     return f"{escape(name)} shows {', '.join(shown)}" + (f" and {more} more" if more else "")
+
+
+def _print_glass_to_sink(sources: Mapping[str, Any], console: Console) -> None:
+    for name, source in sources.items():
+        measured = source.get("glass_to_sink_ms", {})
+        if measured.get("p50") is not None:
+            values = ", ".join(f"{p} {measured[p]:.0f} ms" for p in ("p50", "p95", "p99"))
+            console.print(Text(f"glass to sink of {name}: {values}"))
 
 
 def _print_pace(report: Mapping[str, Any], console: Console) -> None:

@@ -154,6 +154,7 @@ class LiveSettings:
     size: str | None = None  # WIDTHxHEIGHT asked of a webcam (/dev/video0, camera:0)
     fps: Annotated[float, Within(0.001, 1000)] | None = None  # asked of a webcam
     loop: bool = False  # replay: begins again at its end
+    painted_clock: bool = False  # read the one that synthetic://street?clock=1 paints
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,8 @@ class Checkout:
         now = time.monotonic()
         self._stats.last_sunk = now
         self._stats.latency.add(now - result.frame.arrival)
+        if result.frame.painted is not None:
+            self._stats.glass_to_sink.add(now - result.frame.painted)
 
 
 class Tally:

@@ -53,6 +53,8 @@ class _Line(Collector):
         yield _durations("latency", "From the decoder to the first output.", latencies)
         transits = {stats.name: stats.transit for stats in sources if stats.transit.count}
         yield _durations("transit", "From the camera, by its clock, to the decoder.", transits)
+        glasses = {s.name: s.glass_to_sink for s in sources if s.glass_to_sink.count}
+        yield _durations("glass_to_sink", "From a clock in the picture to the output.", glasses)
         yield from _sinks(self._control.sinks())
         yield from self._machine()
 

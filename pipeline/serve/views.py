@@ -41,7 +41,8 @@ class SourceView(BaseModel):
     `since`, `cause` and `detail` explain the state; an outage goes on while attempts to connect
     come and go. `fps` counts inferred frames and is null unless the source runs. `latency_ms` is
     from the decoder to the page, over the last ten seconds; `transit_ms` from the camera to the
-    decoder, by the camera's clock, since the start, null if it tells none. `picture_age_seconds`
+    decoder, by the camera's clock, since the start, null if it tells none; `glass_to_sink_ms`
+    by a clock painted in the pictures, null if none is read. `picture_age_seconds`
     is that of the newest picture that can be shown.
     """
 
@@ -54,6 +55,7 @@ class SourceView(BaseModel):
     offered_fps: float | None
     latency_ms: dict[str, float] | None
     transit_ms: dict[str, float | None] | None
+    glass_to_sink_ms: dict[str, float | None] | None
     frames_decoded: int
     frames_inferred: int
     frames_in_flight: int
@@ -117,6 +119,7 @@ def see_source(stats: SourceStats, feed: Feed | None) -> SourceView:
         offered_fps=stats.offered_fps,
         latency_ms=feed.latency_ms() if feed else None,
         transit_ms=stats.transit.report() if stats.transit.count else None,
+        glass_to_sink_ms=stats.glass_to_sink.report() if stats.glass_to_sink.count else None,
         frames_decoded=stats.frames_decoded,
         frames_inferred=stats.frames_inferred,
         frames_in_flight=stats.in_flight,

@@ -1,4 +1,8 @@
-"""``synthetic://street``: a drawn drive as a source, with the true boxes of every frame."""
+"""``synthetic://street``: a drawn drive as a source, with the true boxes of every frame.
+
+With ``clock=1`` the time of day is painted in the corner of each picture, to measure how long it
+is under way; see `pipeline.painted_clock`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,9 @@ from av.video.reformatter import ColorRange, Colorspace
 from pipeline.errors import ConfigError
 from pipeline.frame import Frame, Truth
 from pipeline.metrics import SourceStats
+from pipeline.painted_clock import COLUMNS, ROWS, block_pixels, has_room
 from pipeline.sources.delivery import Limits, deliver
+from pipeline.sources.painted import paint
 from pipeline.sources.street import STREET_CLASSES, Street, StreetFrame
 
 EXAMPLE = "synthetic://street?seed=7&size=640x360&fps=25&seconds=20"
@@ -56,10 +62,22 @@ class StreetSource:
         self.frame_count = limits.expected(len(self._street), rate)
         self.stats = SourceStats(name, offered_fps=float(rate))
         self._time_base = 1 / rate
+        self._has_clock: bool = wishes["clock"]
+        if self._has_clock and not has_room(*self.size_hw):
+            side = block_pixels(self.size_hw[0])
+            raise ConfigError(
+                f"{url}: a clock needs a picture of {COLUMNS * side}x{ROWS * side} at least; "
+                "choose a larger size"
+            )
 
     def frames(self) -> Iterator[Frame]:
         """Draw the frames in order."""
         yield from deliver(self._frames(), self.stats, self._limits)
+
+    def stamp(self, frame: Frame) -> None:
+        """Paint the time of day into a frame that is to be seen now, if a clock is wanted."""
+        if self._has_clock:
+            paint(frame.picture, frame.index, round(time.time() * 1000))
 
     def close(self) -> None:
         """Nothing is open."""
@@ -67,7 +85,7 @@ class StreetSource:
     def _frames(self) -> Iterator[Frame]:
         for index in range(len(self._street)):
             drawn = self._street.frame(index)
-            yield Frame(
+            frame = Frame(
                 picture=_as_camera_picture(drawn),
                 source=self.name,
                 index=index,
@@ -76,6 +94,8 @@ class StreetSource:
                 arrival=time.monotonic(),
                 truth=Truth(drawn.boxes, drawn.class_ids, drawn.ignored, STREET_CLASSES),
             )
+            self.stamp(frame)
+            yield frame
 
 
 def _as_camera_picture(drawn: StreetFrame) -> av.VideoFrame:
@@ -87,7 +107,7 @@ def _as_camera_picture(drawn: StreetFrame) -> av.VideoFrame:
 
 
 def _read(url: str) -> dict[str, Any]:
-    """The URL's wishes laid over the defaults: seed, size (height, width), fps, seconds."""
+    """The URL's wishes laid over the defaults: seed, size (height, width), fps, seconds, clock."""
     parts = urlsplit(url)
     if (parts.netloc, parts.path.strip("/"), parts.fragment) != ("street", "", ""):
         raise ConfigError(f"no synthetic scene {parts.netloc!r}; there is one: {EXAMPLE}")
@@ -95,7 +115,7 @@ def _read(url: str) -> dict[str, Any]:
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError as error:
         raise ConfigError(f"{url}: {error}; an example: {EXAMPLE}") from None
-    words = dict(parse_qsl(urlsplit(EXAMPLE).query))
+    words = dict(parse_qsl(urlsplit(EXAMPLE).query)) | {"clock": "0"}
     given: set[str] = set()
     for key, word in pairs:
         if key not in _READERS:
@@ -134,6 +154,12 @@ def _seed(word: str) -> int:
     return int(word)
 
 
+def _yes_or_no(word: str) -> bool:
+    if word not in ("0", "1"):
+        raise ValueError(word)
+    return word == "1"
+
+
 def _number_up_to(most: int) -> Callable[[str], Fraction]:
     def read(word: str) -> Fraction:
         value = Fraction(word)
@@ -149,4 +175,5 @@ _READERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "size": (_size, f"WIDTHxHEIGHT in pixels, at most {_MOST_PIXELS}"),
     "fps": (_number_up_to(_MOST_FPS), f"frames per second, above 0 and at most {_MOST_FPS}"),
     "seconds": (_number_up_to(_MOST_SECONDS), f"above 0 and at most {_MOST_SECONDS}"),
+    "clock": (_yes_or_no, "1 for a clock painted in the corner, or 0"),
 }

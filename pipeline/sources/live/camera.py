@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.channel import idle
 from pipeline.frame import Frame
 from pipeline.graph import Background, background
-from pipeline.metrics import SourceStats, State
+from pipeline.metrics import MOST_TRANSIT_SECONDS, SourceStats, State
 from pipeline.settings import LiveSettings
 from pipeline.sources.delivery import Limits, Thinning
 from pipeline.sources.live.abandoned import ABANDONED, Abandoned
@@ -29,6 +29,7 @@ _PATIENCE_WITH_READERS = 0.05  # seconds; those that can stop do so at once
 # A signal's handler that calls `end` in the thread that waits may come between its last look and
 # its waiting; nobody would wake it then.
 _LOOK_AGAIN_SECONDS = 1.0
+_CLOCK_STEP = 0.002  # seconds; painted clocks count milliseconds
 
 
 class CameraSource:
@@ -173,7 +174,14 @@ class CameraSource:
         begin = time.monotonic()
         box = Mailbox(self._desk)
         clock = LiveClock(self._begin, self._last_pts, box.count)
-        reader = Reader(self._connect, box, clock, self._thinning, self._live.late_seconds)
+        reader = Reader(
+            self._connect,
+            box,
+            clock,
+            self._thinning,
+            self._live.late_seconds,
+            reads_clock=self._live.painted_clock,
+        )
         thread = background(reader.run, name=f"read {self.name}")
         self._good_seconds = 0.0
         try:
@@ -230,6 +238,7 @@ class CameraSource:
             arrival=arrival.arrival,
             generation=self.stats.connections,
             truth=arrival.truth,
+            painted=self._painted(arrival),
         )
         if arrival.transit is not None:
             self.stats.came_after(arrival.transit)
@@ -237,6 +246,16 @@ class CameraSource:
         self._last_pts, self.size_hw = arrival.pts, frame.size_hw
         self.stats.source_seconds = float((arrival.pts - self._first_pts) * TIME_BASE)
         return frame
+
+    def _painted(self, arrival: Arrival) -> float | None:
+        """Monotonic seconds at which a clock was painted in a picture; None if it cannot be so."""
+        age = arrival.painted_age
+        if age is None:
+            return None
+        if not -_CLOCK_STEP <= age < MOST_TRANSIT_SECONDS:
+            self.stats.anomalies["painted_clock_wrong"] += 1
+            return None
+        return arrival.arrival - max(0.0, age)
 
     def _after(self, trouble: Trouble) -> None:
         """Wait as long as the failure demands, or give up."""

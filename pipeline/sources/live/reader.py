@@ -13,6 +13,7 @@ from pipeline.sources.live.causes import Cause, Trouble
 from pipeline.sources.live.clock import TIME_BASE, Lateness, LiveClock
 from pipeline.sources.live.connection import Connection, Picture
 from pipeline.sources.live.mailbox import Arrival, Closed, Mailbox
+from pipeline.sources.painted import Unreadable, read_picture
 from pipeline.sources.upright import Upright
 
 _RATE_SECONDS = 5.0  # over which the offered rate is measured
@@ -30,6 +31,7 @@ class Reader:
         clock: Places the pictures in time.
         thinning: Which pictures are wanted at all.
         late_seconds: From which delay on a picture is too old.
+        reads_clock: Whether a clock is painted in the pictures.
     """
 
     def __init__(
@@ -39,9 +41,12 @@ class Reader:
         clock: LiveClock,
         thinning: Thinning,
         late_seconds: float,
+        *,
+        reads_clock: bool = False,
     ) -> None:
         self._connect, self._mailbox, self._clock = connect, mailbox, clock
         self._thinning, self._lateness = thinning, Lateness(late_seconds)
+        self._reads_clock = reads_clock
         self._upright, self._rate = Upright(), ArrivalRate()
 
     def run(self) -> None:
@@ -64,7 +69,8 @@ class Reader:
 
     def _deliver(self, picture: Picture) -> None:
         arrival = time.monotonic()
-        transit = None if picture.taken is None else time.time() - picture.taken
+        date = time.time()
+        transit = None if picture.taken is None else date - picture.taken
         self._rate.add(arrival)
         if picture.is_timed:
             pts = self._clock.place(picture.seconds, arrival)
@@ -79,9 +85,19 @@ class Reader:
             self._mailbox.drop(cause, arrival)
             return
         upright = self._upright(picture.picture)
+        painted_age = self._painted_age(upright, date) if self._reads_clock else None
         self._mailbox.put(
-            Arrival(upright, pts, arrival, picture.truth, transit), self._rate.per_second(arrival)
+            Arrival(upright, pts, arrival, picture.truth, transit, painted_age),
+            self._rate.per_second(arrival),
         )
+
+    def _painted_age(self, picture: av.VideoFrame, date: float) -> float | None:
+        """Seconds from the painting of a picture to `date` (Unix); None if it does not tell."""
+        try:
+            return read_picture(picture).age_at(date)
+        except Unreadable:
+            self._mailbox.count("painted_clock_unreadable")
+            return None
 
     def _is_norm(self, late: float, arrival: float) -> bool:
         if not self._lateness.has_become_the_norm(late, arrival):

@@ -51,6 +51,8 @@ class ReplayConnection:
             for frame in self._recording.frames():
                 seconds = begin + frame.pts_seconds
                 ledger.wait_until(due.of(seconds, time.monotonic()))
+                if isinstance(self._recording, StreetSource):
+                    self._recording.stamp(frame)  # it was drawn before it was due
                 yield Picture(frame.picture, seconds, frame.truth)
             if not self._loop:
                 break

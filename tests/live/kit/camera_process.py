@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
+from pathlib import Path
 
 import gi
 
@@ -21,6 +22,8 @@ gi.require_version("Gst", "1.0")
 gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import Gio, GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
+
+sys.path.append(str(Path(__file__).parents[3]))
 from painting import Painter  # noqa: E402
 
 H264 = (
@@ -135,7 +138,7 @@ class Mount:
             due = max(due + 1 / self.fps, time.monotonic() - 1.0)
 
     def next_picture(self, pictures, painter):
-        now = time.monotonic()
+        now = time.time() if self.options["wall_clock"] else time.monotonic()
         buffer = Gst.Buffer.new_wrapped(painter.picture(self.number, round(now * 1000)))
         self.number += 1
         # Not `get_current_running_time`: for a moment, before the base time is set, that is the

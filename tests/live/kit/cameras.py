@@ -145,6 +145,7 @@ class CameraServer:
         keyframe_every: int = 25,
         kbit: int = 800,
         first_timestamp: int = -1,
+        wall_clock: bool = False,
         seed: int = 0,
     ) -> Camera:
         """Another camera.
@@ -153,10 +154,12 @@ class CameraServer:
             size: Width and height; both even.
             codec: ``h264``, ``mjpeg``, ``sound`` (no picture at all) or ``unknown``.
             first_timestamp: Of RTP, 32 bits; -1 takes one by chance.
+            wall_clock: Paint the time of day, as ``synthetic://street?clock=1`` does.
             seed: Of the packets that `Camera.harm` loses.
         """
         options = {"width": size[0], "height": size[1], "fps": fps, "codec": codec, "kbit": kbit}
         options |= {"keyframe_every": keyframe_every, "first_timestamp": first_timestamp}
+        options["wall_clock"] = wall_clock
         camera = self.cameras[path] = Camera(self, path, options | {"seed": seed})
         camera.add()
         return camera

@@ -1,36 +1,13 @@
-"""Paint a number and a time into a raw picture: the camera's side, without any package.
+"""Moving pictures with a number and a time in them: the camera's side, without any package.
 
-A strip of square blocks stands in the top left corner: four rows of twenty. The first two columns
-are guards (chequered, and the rest on the left inverted on the right), between them stand 24 bits
-of the picture's number, 32 bits of `time.monotonic()` in milliseconds, and 16 check bits. On one
-machine that clock is the same for all programs, so the age of a picture can be told from its
-pixels alone. `reading.py` is the other side.
+The time is `time.monotonic()`, which is the same for all programs on one machine, so the age of a
+picture can be told from its pixels alone. How both are painted is told in
+`pipeline.painted_clock`; `reading.py` is the other side.
 """
 
 from __future__ import annotations
 
-import zlib
-
-ROWS, COLUMNS = 4, 20
-NUMBER_BITS, CLOCK_BITS, CHECK_BITS = 24, 32, 16
-DARK, LIGHT = 16, 235
-Bits = list[list[bool]]
-
-
-def block_pixels(height: int) -> int:
-    """The side of a block for a picture of that height; even, so that chroma fits."""
-    return max(6, 2 * round(height / 90))
-
-
-def blocks(number: int, clock_ms: int) -> Bits:
-    """Four rows of twenty blocks that stand for both; True is light."""
-    content = (number % (1 << NUMBER_BITS)) << CLOCK_BITS | clock_ms % (1 << CLOCK_BITS)
-    check = zlib.crc32(content.to_bytes(8, "big")) & ((1 << CHECK_BITS) - 1)
-    total = NUMBER_BITS + CLOCK_BITS + CHECK_BITS
-    word = [bool((content << CHECK_BITS | check) >> place & 1) for place in reversed(range(total))]
-    wide = COLUMNS - 2
-    rows = [word[row * wide : (row + 1) * wide] for row in range(ROWS)]
-    return [[row % 2 == 0, *bits, row % 2 == 1] for row, bits in enumerate(rows)]
+from pipeline.painted_clock import COLUMNS, DARK, LIGHT, block_pixels, blocks
 
 
 class Painter:
