@@ -1,0 +1,154 @@
+"""What R-CNN, SPPnet and Fast R-CNN do alike with regions that come from outside: draw the ones to
+learn from, and turn scores and boxes into slots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.boxes import (
+    SizeHW,
+    Weights,
+    both_sides_at_least,
+    clip,
+    decode,
+    encode,
+    iou,
+)
+from models.data import TrainingBatch
+from models.detection.losses import NEITHER, RoiSample, Truth, sample, share_inside
+from models.detection.roi import Candidates, DetectionSettings, keep_best
+
+REGION_SETTINGS = DetectionSettings(min_score=0.05, iou=0.3, candidates=1000)
+"""The papers suppress a box that overlaps a better one of its class by more than 0.3."""
+
+OBJECT_OVERLAP = 0.5
+"""From here on a region shows the object that it overlaps (R-CNN sec. 2.3, Fast R-CNN sec. 2.3)."""
+PIXELS_WIDE = 1e-3
+"""A region is at least this wide and high; thinner ones are empty slots."""
+
+
+def into_slots(regions: Sequence[Tensor], slots: int) -> Tensor:
+    """Per picture (R_i, 4), best first -> (N, slots, 4); the rest is cut off or filled with 0."""
+    return torch.stack([F.pad(r[:slots], (0, 0, 0, max(0, slots - len(r)))) for r in regions])
+
+
+def of_frame(frames: Tensor, prepared: SizeHW | None) -> SizeHW:
+    """The frames' (height, width), if it is the one prepared for.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if prepared is None or tuple(frames.shape[1:3]) != prepared:
+        raise ValueError(
+            f"prepared for frames of {prepared}, got {tuple(frames.shape[1:3])}; "
+            "call prepare(frame_hw) first"
+        )
+    return prepared
+
+
+def best_slots(
+    scores: Tensor,
+    deltas: Tensor,
+    regions: Tensor,
+    frame_hw: SizeHW,
+    weights: Weights,
+    settings: DetectionSettings,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The best (region, class) pairs as :data:`models.network.DETECTION_OUTPUTS`.
+
+    Args:
+        scores: (N, R, C) float32 in [0, 1], without the background.
+        deltas: (N, R, C, 4), one box for each class.
+        regions: (N, R, 4) in pixels of the frame, clipped to it; rows without area give nothing.
+        weights: of the box coder.
+    """
+    _, count, classes = scores.shape
+    real = both_sides_at_least(regions, PIXELS_WIDE)
+    scores = torch.where(real[..., None], scores, 0.0).flatten(1)
+    above = (scores > settings.min_score).sum(1)
+    scores, pair = scores.topk(min(settings.candidates, count * classes), 1)
+    region = torch.div(pair, classes, rounding_mode="floor")
+    chosen = deltas.flatten(1, 2).gather(1, pair[..., None].expand(-1, -1, 4))
+    start = regions.gather(1, region[..., None].expand(-1, -1, 4))
+    boxes = clip(decode(chosen, start, weights), frame_hw)
+    found = scores > settings.min_score
+    found = found & both_sides_at_least(boxes, settings.min_side_pixels)
+    best = keep_best(Candidates(boxes, scores, pair - region * classes), found, scores.shape[1])
+    return best.boxes, best.scores, best.labels, above <= scores.shape[1]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which regions a step learns from. Two pictures make the papers' 128, 32 of them objects."""
+
+    per_picture: int = 64
+    object_share: float = 0.25
+    """At most; the rest is background."""
+    background: tuple[float, float] = (0.0, 0.5)
+    """Overlaps of those, the first included. Fast R-CNN starts at 0.1, which favours hard
+    ones; where too few lie above it (a picture without objects has none), the rest is drawn below.
+    """
+
+
+@torch.no_grad()
+def draw(batch: TrainingBatch, sampling: Sampling, weights: Weights) -> RoiSample:
+    """Regions with what they should become; true boxes are regions too, so objects never lack.
+
+    Raises:
+        ValueError: the batch brings no regions.
+    """
+    if batch.regions is None:
+        raise ValueError("this network learns from regions, and the batch has none")
+    pairs = zip(batch.regions, batch.truths, strict=True)
+    drawn = [_draw_one(proposed, truth, sampling, weights) for proposed, truth in pairs]
+    return RoiSample(*(torch.stack(column) for column in zip(*drawn, strict=True)))
+
+
+def _draw_one(
+    proposed: Tensor, truth: Truth, sampling: Sampling, weights: Weights
+) -> tuple[Tensor, Tensor, Tensor]:
+    proposed = proposed[both_sides_at_least(proposed, PIXELS_WIDE)]
+    boxes = torch.cat([proposed, truth.boxes.to(proposed)])
+    overlap, index = best_overlap(boxes, truth)
+    verdict = verdicts(boxes, overlap, truth, sampling.background)
+    objects, background = sample(verdict, sampling.per_picture, sampling.object_share)
+    missing = sampling.per_picture - len(objects) - len(background)
+    if missing and sampling.background[0] > 0:
+        easy = verdicts(boxes, overlap, truth, (0.0, sampling.background[0])) == 0
+        easy = easy.nonzero()[:, 0]
+        background = torch.cat([background, easy[torch.randperm(len(easy))[:missing]]])
+    used, hits = len(objects) + len(background), len(objects)
+    chosen = boxes.new_tensor([0.0, 0.0, 1.0, 1.0]).repeat(sampling.per_picture, 1)
+    labels = torch.full((sampling.per_picture,), NEITHER, device=boxes.device)
+    targets = torch.zeros_like(chosen)
+    chosen[:used] = boxes[torch.cat([objects, background])]
+    labels[:used] = 0
+    if hits:
+        labels[:hits] = truth.class_ids[index[objects]] + 1
+        targets[:hits] = encode(truth.boxes[index[objects]], boxes[objects], weights)
+    return chosen, labels, targets
+
+
+def best_overlap(boxes: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:
+    """IoU (R,) of each box with its best true box, and that one's number (R,); 0 without any."""
+    if not len(truth.boxes):
+        nothing = boxes.new_zeros(len(boxes))
+        return nothing, nothing.long()
+    overlap, index = iou(boxes, truth.boxes).max(1)
+    return overlap, index
+
+
+def verdicts(
+    boxes: Tensor, overlap: Tensor, truth: Truth, background: tuple[float, float]
+) -> Tensor:
+    """(R,) int64: 1 object, 0 background, -1 neither, which is also half inside the unknown."""
+    low, high = background
+    verdict = torch.full_like(overlap, NEITHER, dtype=torch.int64)
+    verdict[(overlap >= low) & (overlap < high) & (share_inside(boxes, truth.ignored) <= 0.5)] = 0
+    verdict[overlap >= OBJECT_OVERLAP] = 1
+    return verdict
