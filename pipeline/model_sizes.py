@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from pipeline.errors import ModelMismatch
 from pipeline.model_file import ModelFile
-from pipeline.protobuf import LENGTH, Field, Malformed, copied, fields, written
+from pipeline.protobuf import LENGTH, Field, Malformed, begin_of, copied, fields, written
 
 # Numbers of fields in onnx.proto.
 _MODEL_GRAPH = 7
@@ -48,12 +48,12 @@ def at_size(model: ModelFile, size_hw: tuple[int, int]) -> Path | bytes:
 
 def _cut(file: BinaryIO, size: int, name: str) -> bytes:
     """The file with its graph replaced by the one of that name and what stands outside of it."""
-    rest, whole = [], None
+    rest, whole = list[bytes](), None
     for field in fields(file, size):
         if field.number == _MODEL_GRAPH:
             whole = _span(file, field)
         else:
-            rest.append(copied(file, field))
+            rest += copied(file, field)
     if whole is None:
         raise LookupError("no graph at all")
     branch = _graph_named(name, file, whole)
@@ -65,7 +65,8 @@ def _cut(file: BinaryIO, size: int, name: str) -> bytes:
         *(written(_NODE, _renaming(name.encode() + b"/" + output, output)) for output in outputs),
         *_copies(file, whole, (_INITIALIZER, _INPUT, _OUTPUT)),
     ]
-    return b"".join([*rest, written(_MODEL_GRAPH, b"".join(graph))])
+    length = sum(map(len, graph))
+    return b"".join([*rest, begin_of(_MODEL_GRAPH, length), *graph])
 
 
 def _graph_named(name: str, file: BinaryIO, graph: Span) -> Span | None:
@@ -92,7 +93,9 @@ def _renaming(before: bytes, after: bytes) -> bytes:
 
 def _copies(file: BinaryIO, message: Span, numbers: tuple[int, ...]) -> Iterator[bytes]:
     file.seek(message[0])
-    return (copied(file, field) for field in fields(file, message[1]) if field.number in numbers)
+    for field in fields(file, message[1]):
+        if field.number in numbers:
+            yield from copied(file, field)
 
 
 def _spans(file: BinaryIO, message: Span, number: int) -> list[Span]:

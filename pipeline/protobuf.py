@@ -63,16 +63,22 @@ def fields(file: BinaryIO, end: int) -> Iterator[Field]:
     raise Malformed("it does not look like ONNX at all")
 
 
-def copied(file: BinaryIO, field: Field) -> bytes:
-    """The field at whose payload the file stands, as it is written."""
-    key = _varint(field.number << 3 | field.wire_type)
-    length = _varint(field.length) if field.wire_type == LENGTH else b""
-    return key + length + file.read(field.length)
+def copied(file: BinaryIO, field: Field) -> tuple[bytes, bytes]:
+    """Begin and payload of the field at whose payload the file stands, as they are written."""
+    begin = begin_of(field.number, field.length)
+    if field.wire_type != LENGTH:
+        begin = _varint(field.number << 3 | field.wire_type)
+    return begin, file.read(field.length)
+
+
+def begin_of(number: int, length: int) -> bytes:
+    """What stands before a text or another message of so many bytes."""
+    return _varint(number << 3 | LENGTH) + _varint(length)
 
 
 def written(number: int, payload: bytes) -> bytes:
     """A field that holds a text or another message."""
-    return _varint(number << 3 | LENGTH) + _varint(len(payload)) + payload
+    return begin_of(number, len(payload)) + payload
 
 
 def _read_varint(file: BinaryIO) -> int:

@@ -24,6 +24,7 @@ import torch
 from models.detection.faster_rcnn import OUTPUTS
 from pipeline.frame import Placement
 from pipeline.model_file import read_model_file
+from pipeline.model_sizes import at_size
 from pipeline.preprocess import PADDING
 from tests.benchmarks import twins
 from tests.benchmarks.agreement import LOOSE, STRICT, Found, matched_share
@@ -260,11 +261,12 @@ def _of_model_file(path: Path, batches: Sequence[Images]) -> Iterable[Runner]:
     def read(answer: Sequence[Any]) -> list[Found]:
         return _filled(dict(zip(file.outputs, answer, strict=True)), least)
 
-    session = _onnxruntime_session(path)
+    one_size = at_size(file, file.input_size_hw)  # as the line runs it
+    session = _onnxruntime_session(one_size)
     call = partial(session.run, list(file.outputs))
     yield Runner("boxstream", "ONNX Runtime", "f32", inputs, call, read)
     for precision in precisions():
-        infer = _openvino_call(path, precision, batches[0].shape, file.outputs)
+        infer = _openvino_call(one_size, precision, batches[0].shape, file.outputs)
         yield Runner("boxstream", "OpenVINO", precision, inputs, infer, read)
 
 
@@ -273,12 +275,12 @@ def precisions() -> Sequence[str]:
     return ("f32", "bf16") if best_precision() == "bf16" else ("f32",)
 
 
-def _onnxruntime_session(path: Path) -> onnxruntime.InferenceSession:
+def _onnxruntime_session(path: Path | bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
 def _openvino_call(
-    path: Path,
+    path: Path | bytes,
     precision: str,
     shape: Sequence[int] | None = None,
     outputs: Sequence[str] | None = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from models.detection.architectures import faster_rcnn
 from models.detection.faster_rcnn import FasterRCNN
 from models.reading import load_from_model_file
-from pipeline.engines import load_engine
+from pipeline.engines import Engine, load_engine
 from pipeline.frame import Boxes, Detections, Truth
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.nms import class_aware
@@ -75,9 +76,14 @@ def by_engine(name: str, precision: str, images: list[Images]) -> list[Detection
     found = []
     with load_engine(bundled(), settings) as engine:
         for image in images:
-            outputs = engine.infer(image[None])
-            found.append(from_arrays(*(outputs[key][0] for key in ("boxes", "scores", "labels"))))
+            found.append(from_arrays(*answer(engine, image)))
     return found
+
+
+def answer(engine: Engine, image: Images) -> list[npt.NDArray[Any]]:
+    """Boxes, scores and labels of one image."""
+    outputs = engine.infer(image[None])
+    return [outputs[key][0] for key in ("boxes", "scores", "labels")]
 
 
 def bundled() -> ModelFile:
@@ -107,8 +113,8 @@ def ap50(found: list[Detections]) -> float:
 def test_the_bundled_model_says_what_it_is() -> None:
     model = bundled()
     assert model.class_names == STREET_CLASSES
-    assert model.input_size_hw == (320, 576)
-    assert STREET.stat().st_size < 25e6
+    assert model.input_sizes_hw == ((320, 576), (224, 416))
+    assert STREET.stat().st_size < 14e6
     assert {"architecture", "training_data", "date"} <= set(model.provenance)
 
 
@@ -129,6 +135,22 @@ def test_an_engine_finds_what_torch_finds_in_real_pictures(engine: str, shared_d
     assert len(pictures) == 15
     images = [cv2.resize(cv2.imread(str(p)), (576, 320))[..., ::-1].copy() for p in pictures]
     assert share_matched([by_torch(i) for i in images], by_engine(engine, "f32", images)) >= 0.99
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_an_engine_finds_what_torch_finds_at_the_smaller_size(engine: str) -> None:
+    images = [cv2.resize(image, (416, 224)) for image in drawn()[0][::3]]
+    model = faster_rcnn("mobilenet_v2_fpn").eval()
+    load_from_model_file(model, STREET)
+    model.prepare((224, 416), output_form="candidates", nms_body="fixpoint")
+    settings = EngineSettings(name=engine, precision="f32")  # type: ignore[arg-type]
+    with load_engine(bundled(), settings, all_sizes=True) as loaded:
+        found = [from_arrays(*answer(loaded, image)) for image in images]
+    with torch.inference_mode():
+        wanted = [model(torch.from_numpy(image[None]))[:3] for image in images]
+    reference = [from_arrays(*(part[0].numpy() for part in parts)) for parts in wanted]
+    assert sum(map(len, reference)) > 20
+    assert share_matched(reference, found) >= 0.99
 
 
 def test_bf16_costs_at_most_half_a_point_of_average_precision() -> None:
