@@ -1,0 +1,352 @@
+"""YOLO, You Only Look Once, two papers of Redmon et al.
+
+v1 (CVPR 2016, arXiv:1506.02640). Changed since Faster R-CNN: no proposals and no anchors. The
+    picture is a coarse grid; the cell in which an object's centre lies says its class and offers
+    two boxes, and the one that fits better is responsible for it (sec. 2). All errors are squared
+    (eq. 3).
+v2 (CVPR 2017, arXiv:1612.08242, sec. 2). Changed: boxes start from priors, clustered from the
+    training set's own; offsets within the cell are sigmoids, so a box cannot leave its cell; every
+    prior has classes of its own; a finer map is brought in by a passthrough.
+
+Where we deviate: the trunk is any of ours instead of Darknet; v1's fully connected layers are 1x1
+convolutions, so that any frame size goes in (the grid is then H/32 x W/32, not 7 x 7); v2's
+classes learn by cross-entropy. Neither needs frames of a multiple of 32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.backbones.build import BACKBONES
+from models.backbones.features import FeatureMaps
+from models.boxes import SizeHW, at_least_float32, both_sides_at_least, clip
+from models.data import TrainingBatch
+from models.detection.losses import Truth, share_inside
+from models.detection.roi import Candidates, keep_best
+from models.detection.slots import best_pairs
+from models.network import DETECTION_OUTPUTS
+from models.pixels import Normalise
+
+COORDINATES, NO_OBJECT = 5.0, 0.5
+"""Weights of v1's loss (sec. 2.2): boxes count more, the many empty cells less."""
+IGNORE_IOU = 0.6
+"""v2: a box that fits an object this well is not told that it sees nothing, even if another one is
+responsible."""
+
+
+class Offers(NamedTuple):
+    """What a head says, P boxes in every cell, cells row by row."""
+
+    boxes: Tensor
+    """(N, cells, P, 4) ``x1, y1, x2, y2`` as shares of width and height."""
+    confidence: Tensor
+    """(N, cells, P): how well the box fits an object, 0 for no object; v1: any number."""
+    classes: Tensor
+    """(N, cells, P or 1, C): probability of each class if there is an object; v1: any number."""
+
+
+class GridHead(Protocol):
+    """What v1 and v2 differ in."""
+
+    def __call__(self, maps: dict[int, Tensor]) -> Offers: ...
+
+    def losses(self, maps: dict[int, Tensor], truths: Sequence[Truth]) -> dict[str, Tensor]:
+        """Truths have boxes as shares of width and height."""
+        ...
+
+
+class YOLO(nn.Module):
+    """Trunk, one head, and nothing else."""
+
+    task = "detection"
+    outputs = DETECTION_OUTPUTS
+    proposer = None
+    regions = 0
+
+    def __init__(
+        self,
+        backbone: FeatureMaps,
+        head: nn.Module,
+        num_classes: int,
+        *,
+        min_score: float = 0.005,
+        slots: int = 300,
+    ) -> None:
+        super().__init__()
+        self.normalise = Normalise()
+        self.backbone = backbone
+        self.head = head
+        self.num_classes = num_classes
+        self.min_score, self.slots = min_score, slots
+        self.frame_hw: SizeHW | None = None
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """(N, H, W, 3) uint8 RGB of the size given to :meth:`prepare` -> ``outputs``."""
+        if self.frame_hw is None or tuple(frames.shape[1:3]) != self.frame_hw:
+            raise ValueError(
+                f"prepared for frames of {self.frame_hw}, got {tuple(frames.shape[1:3])}; "
+                "call prepare(frame_hw) first"
+            )
+        offers = self.head(self.backbone(self.normalise(frames)))
+        # Pr(class | object) * Pr(object) * IoU (v1, eq. 1)
+        scores = (offers.confidence[..., None] * offers.classes).clamp(0, 1).flatten(1, 2)
+        best = best_pairs(scores, self.min_score, self.slots)
+        height, width = self.frame_hw
+        pixels = offers.boxes.flatten(1, 2) * offers.boxes.new_tensor([width, height] * 2)
+        boxes = pixels.gather(1, best.places[..., None].expand(-1, -1, 4))
+        boxes = clip(boxes, self.frame_hw)
+        good = (best.scores > self.min_score) & both_sides_at_least(boxes, 1e-2)
+        found = keep_best(Candidates(boxes, best.scores, best.labels), good, good.shape[1])
+        return found.boxes, found.scores, found.labels, best.exact
+
+    def prepare(self, frame_hw: SizeHW) -> YOLO:
+        """Fixes the frame size; returns the model itself. Raises ValueError in training mode."""
+        if self.training:
+            raise ValueError("prepare() is for a network in eval mode; call eval() first")
+        self.frame_hw = frame_hw
+        return self
+
+    def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """``box``, ``object``, ``no_object`` and ``class``, per picture."""
+        height, width = batch.frames.shape[1:3]
+        share = 1 / torch.tensor([width, height] * 2, device=batch.frames.device)
+        truths = [Truth(t.boxes * share, t.class_ids, t.ignored * share) for t in batch.truths]
+        head = cast(GridHead, self.head)
+        return head.losses(self.backbone(self.normalise(batch.frames)), truths)
+
+
+class SquaredHead(nn.Module):
+    """v1: P boxes and one set of classes a cell, all of them plain numbers."""
+
+    def __init__(self, channels: int, num_classes: int, boxes: int = 2, width: int = 512) -> None:
+        super().__init__()
+        self.boxes, self.num_classes = boxes, num_classes
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(width, boxes * 5 + num_classes, 1),
+        )
+
+    def forward(self, maps: dict[int, Tensor]) -> Offers:
+        """Offers; the network says the square roots of width and height (sec. 2.2)."""
+        rows, cells = self._rows(maps)
+        per_box = rows[..., : self.boxes * 5].unflatten(-1, (self.boxes, 5))
+        centre = cells.place(per_box[..., :2])
+        half = per_box[..., 2:4].square() / 2
+        boxes = torch.cat([centre - half, centre + half], -1)
+        return Offers(boxes, per_box[..., 4], rows[..., None, self.boxes * 5 :])
+
+    def losses(self, maps: dict[int, Tensor], truths: Sequence[Truth]) -> dict[str, Tensor]:
+        """Eq. 3, divided by the number of pictures."""
+        rows, cells = self._rows(maps)
+        offers = self(maps)
+        per_box = rows[..., : self.boxes * 5].unflatten(-1, (self.boxes, 5))
+        terms = []
+        for i, truth in enumerate(truths):
+            cell, within = cells.of(truth.boxes)
+            overlap = paired_iou(offers.boxes[i][cell].detach(), truth.boxes[:, None])
+            fit, responsible = overlap.max(1)
+            said = per_box[i][cell, responsible]
+            size = (truth.boxes[:, 2:] - truth.boxes[:, :2]).sqrt()
+            box = (said[:, :4] - torch.cat([within, size], 1)).square().sum()
+            sees = (said[:, 4] - fit).square().sum()
+            idle = idle_boxes(offers.boxes[i].detach(), truth, (cell, responsible))
+            nothing = per_box[i][..., 4][idle].square().sum()
+            wanted = F.one_hot(truth.class_ids, self.num_classes).to(said)
+            kind = (rows[i][cell][:, self.boxes * 5 :] - wanted).square().sum()
+            terms.append(torch.stack([COORDINATES * box, sees, NO_OBJECT * nothing, kind]))
+        return dict(zip(LOSSES, torch.stack(terms).mean(0), strict=True))
+
+    def _rows(self, maps: dict[int, Tensor]) -> tuple[Tensor, Cells]:
+        x = at_least_float32(self.layers(maps[max(maps)]))
+        return x.permute(0, 2, 3, 1).flatten(1, 2), Cells((x.shape[2], x.shape[3]))
+
+
+class PriorHead(nn.Module):
+    """v2: each of P priors has its own sigmoid offsets, objectness and classes."""
+
+    priors: Tensor
+
+    def __init__(
+        self,
+        channels: dict[int, int],
+        num_classes: int,
+        priors: Sequence[tuple[float, float]],
+        width: int = 256,
+    ) -> None:
+        """priors: width and height as shares of the frame's."""
+        super().__init__()
+        self.num_classes = num_classes
+        self.register_buffer("priors", torch.tensor(priors))
+        coarse, fine = channels[32], channels[16]
+        self.coarse = nn.Sequential(nn.Conv2d(coarse, width, 3, padding=1), nn.LeakyReLU(0.1))
+        self.passthrough = nn.Sequential(nn.Conv2d(fine, 64, 1), nn.LeakyReLU(0.1))
+        self.layers = nn.Sequential(
+            nn.Conv2d(width + 4 * 64, width, 3, padding=1),
+            nn.LeakyReLU(0.1),
+            nn.Conv2d(width, len(priors) * (5 + num_classes), 1),
+        )
+
+    def forward(self, maps: dict[int, Tensor]) -> Offers:
+        """Offers (sec. 2, "Direct location prediction")."""
+        return self._offers(*self._rows(maps))
+
+    def losses(self, maps: dict[int, Tensor], truths: Sequence[Truth]) -> dict[str, Tensor]:
+        """The prior of the most similar shape is responsible; see the module's deviations."""
+        rows, cells = self._rows(maps)
+        offers = self._offers(rows, cells)
+        terms = []
+        for i, truth in enumerate(truths):
+            cell, within = cells.of(truth.boxes)
+            size = truth.boxes[:, 2:] - truth.boxes[:, :2]
+            responsible = shape_iou(size, self.priors).argmax(1)
+            said = rows[i][cell, responsible]
+            scale = torch.log(size / self.priors[responsible])
+            at = torch.cat([said[:, :2].sigmoid() - within, said[:, 2:4] - scale], 1)
+            # Small boxes count more: an error of a pixel is more to them.
+            weight = 2 - size.prod(1, keepdim=True)
+            fit = paired_iou(offers.boxes[i][cell, responsible].detach(), truth.boxes)
+            sees = (said[:, 4].sigmoid() - fit).square().sum()
+            idle = idle_boxes(offers.boxes[i].detach(), truth, (cell, responsible), IGNORE_IOU)
+            nothing = offers.confidence[i][idle].square().sum()
+            kind = F.cross_entropy(said[:, 5:], truth.class_ids, reduction="sum")
+            box = (weight * at.square()).sum()
+            terms.append(torch.stack([box, COORDINATES * sees, NO_OBJECT * nothing, kind]))
+        return dict(zip(LOSSES, torch.stack(terms).mean(0), strict=True))
+
+    def _rows(self, maps: dict[int, Tensor]) -> tuple[Tensor, Cells]:
+        """(N, cells, P, 5 + C) as the last layer says them."""
+        coarse = self.coarse(maps[32])
+        fine = F.pixel_unshuffle(_even(self.passthrough(maps[16]), coarse), 2)
+        x = at_least_float32(self.layers(torch.cat([coarse, fine], 1)))
+        rows = x.permute(0, 2, 3, 1).flatten(1, 2).unflatten(-1, (len(self.priors), -1))
+        return rows, Cells((x.shape[2], x.shape[3]))
+
+    def _offers(self, rows: Tensor, cells: Cells) -> Offers:
+        centre = cells.place(rows[..., :2].sigmoid())
+        half = rows[..., 2:4].clamp(max=8).exp() * self.priors / 2
+        boxes = torch.cat([centre - half, centre + half], -1)
+        return Offers(boxes, rows[..., 4].sigmoid(), rows[..., 5:].softmax(-1))
+
+
+LOSSES = ("box", "object", "no_object", "class")
+
+
+class Cells(NamedTuple):
+    """A grid over the frame."""
+
+    size_hw: SizeHW
+
+    def place(self, within: Tensor) -> Tensor:
+        """(..., cells, P, 2) x, y within each cell -> shares of the frame's width and height."""
+        height, width = self.size_hw
+        number = torch.arange(height * width, device=within.device)
+        row = torch.div(number, width, rounding_mode="floor")
+        corner = torch.stack([number - row * width, row], -1)[:, None]
+        return (within + corner) / within.new_tensor([width, height])
+
+    def of(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """(G, 4) shares -> number of the cell with the centre (G,), and x, y within it (G, 2)."""
+        height, width = self.size_hw
+        centre = (boxes[:, :2] + boxes[:, 2:]) / 2 * boxes.new_tensor([width, height])
+        last = centre.new_tensor([width - 1, height - 1])
+        corner = torch.minimum(centre.floor(), last)
+        return (corner[:, 1] * width + corner[:, 0]).long(), centre - corner
+
+
+def _even(x: Tensor, like: Tensor) -> Tensor:
+    """Twice the size of ``like``: an odd map of stride 16 lacks a row or column."""
+    height, width = like.shape[2] * 2 - x.shape[2], like.shape[3] * 2 - x.shape[3]
+    return F.pad(x, (0, width, 0, height)) if height or width else x
+
+
+def idle_boxes(
+    boxes: Tensor, truth: Truth, responsible: tuple[Tensor, Tensor], ignore_iou: float = 1.0
+) -> Tensor:
+    """(cells, P) bool: boxes that should say that they see nothing.
+
+    Not those responsible for an object, nor those that fit one better than ``ignore_iou``, nor
+    those in a region of which nothing is known.
+    """
+    idle = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
+    if len(truth.boxes):
+        best = paired_iou(boxes[:, :, None], truth.boxes).amax(2)
+        idle &= best <= ignore_iou
+    if len(truth.ignored):
+        inside = share_inside(boxes.flatten(0, 1), truth.ignored) > 0.5
+        idle &= ~inside.view_as(idle)
+    idle[responsible] = False
+    return idle
+
+
+def paired_iou(a: Tensor, b: Tensor) -> Tensor:
+    """IoU of boxes (..., 4) one by one, broadcast."""
+    low = torch.maximum(a[..., :2], b[..., :2])
+    high = torch.minimum(a[..., 2:], b[..., 2:])
+    shared = (high - low).clamp(min=0).prod(-1)
+    both = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1)
+    return shared / (both - shared).clamp(min=1e-9)
+
+
+def shape_iou(a: Tensor, b: Tensor) -> Tensor:
+    """IoU of widths and heights (K, 2), (J, 2) laid on one corner -> (K, J)."""
+    shared = torch.minimum(a[:, None], b[None]).prod(-1)
+    return shared / (a.prod(-1)[:, None] + b.prod(-1)[None] - shared)
+
+
+def cluster_priors(sizes: Tensor, count: int, rounds: int = 100, seed: int = 0) -> Tensor:
+    """(G, 2) widths and heights of true boxes -> (count, 2) priors, smallest first.
+
+    k-means by the distance 1 - IoU, so that large boxes do not outvote small ones (v2, sec. 2,
+    "Dimension Clusters").
+
+    Raises:
+        ValueError: there are fewer boxes than priors.
+    """
+    if len(sizes) < count:
+        raise ValueError(f"{count} priors need as many boxes, got {len(sizes)}")
+    chance = torch.Generator().manual_seed(seed)
+    priors = sizes[torch.randperm(len(sizes), generator=chance)[:count]].clone()
+    for _ in range(rounds):
+        nearest = shape_iou(sizes, priors).argmax(1)
+        moved = torch.stack(
+            [
+                sizes[nearest == k].mean(0) if (nearest == k).any() else priors[k]
+                for k in range(count)
+            ]
+        )
+        if torch.equal(moved, priors):
+            break
+        priors = moved
+    return priors[priors.prod(1).argsort()]
+
+
+STREET_PRIORS = ((0.02, 0.04), (0.05, 0.08), (0.08, 0.2), (0.15, 0.15), (0.35, 0.4))
+
+
+def yolo_v1(backbone: str = "mobilenet_v2", num_classes: int = 6, *, width: int = 512) -> YOLO:
+    """v1 on one of our trunks, random weights, in training mode."""
+    trunk = BACKBONES[backbone]((32,))
+    return YOLO(trunk, SquaredHead(trunk.channels[32], num_classes, width=width), num_classes)
+
+
+def yolo_v2(
+    backbone: str = "mobilenet_v2",
+    num_classes: int = 6,
+    *,
+    priors: Sequence[tuple[float, float]] = STREET_PRIORS,
+    width: int = 256,
+) -> YOLO:
+    """v2 on one of our trunks, random weights, in training mode.
+
+    priors: from :func:`cluster_priors`; as shares of the frame's width and height.
+    """
+    trunk = BACKBONES[backbone]((16, 32))
+    return YOLO(trunk, PriorHead(trunk.channels, num_classes, priors, width), num_classes)
