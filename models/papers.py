@@ -10,29 +10,52 @@ from functools import partial
 
 from torch import nn
 
-from models.detection import ssd
+from models.detection import ssd, yolo
 from models.detection.architectures import ARCHITECTURES, faster_rcnn
+from models.detection.fast_rcnn import fast_rcnn
 from models.detection.mask_rcnn import mask_rcnn
+from models.detection.overfeat import overfeat
+from models.detection.rcnn import rcnn
+from models.detection.sppnet import sppnet
 from models.segmentation import deeplab
+from models.segmentation.fcn import fcn
+from models.segmentation.hypercolumns import hypercolumns
+from models.segmentation.unet import unet, unet_with_trunk
 
 Builder = Callable[[int], nn.Module]
 
+REGION_TRUNKS = ("alexnet", "vgg16", "mobilenet_v2")
+DENSE_TRUNKS = ("vgg16", "resnet50", "mobilenet_v2")
+
 ON_TRUNKS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
-    "deeplab_v1": (deeplab.deeplab_v1, ("vgg16", "resnet50", "mobilenet_v2")),
-    "deeplab_v2": (deeplab.deeplab_v2, ("vgg16", "resnet50", "mobilenet_v2")),
+    "rcnn": (rcnn, REGION_TRUNKS),
+    "sppnet": (sppnet, REGION_TRUNKS),
+    "fast_rcnn": (fast_rcnn, REGION_TRUNKS),
+    "yolo_v1": (yolo.yolo_v1, DENSE_TRUNKS),
+    "yolo_v2": (yolo.yolo_v2, DENSE_TRUNKS),
+    "fcn32s": (partial(fcn, finest=32), DENSE_TRUNKS),
+    "fcn16s": (partial(fcn, finest=16), DENSE_TRUNKS),
+    "fcn8s": (partial(fcn, finest=8), DENSE_TRUNKS),
+    "hypercolumns": (hypercolumns, DENSE_TRUNKS),
+    "deeplab_v1": (deeplab.deeplab_v1, DENSE_TRUNKS),
+    "deeplab_v2": (deeplab.deeplab_v2, DENSE_TRUNKS),
     "deeplab_v3": (deeplab.deeplab_v3, ("resnet50", "mobilenet_v2")),
     "deeplab_v3_plus": (deeplab.deeplab_v3_plus, ("resnet50", "mobilenet_v2")),
 }
 """Papers that run on several trunks, and on which."""
 
 PAPERS: dict[str, Builder] = {
+    "overfeat_fast": partial(overfeat, "overfeat_fast"),
+    "overfeat_accurate": partial(overfeat, "overfeat_accurate"),
+    "overfeat": partial(overfeat, "mobilenet_v2"),
     **{name: partial(faster_rcnn, name) for name in ARCHITECTURES},
-    **{
-        f"mask_rcnn_{name}": partial(mask_rcnn, name)
-        for name in ("resnet50_fpn", "resnet50_fpn_v2")
-    },
+    "mask_rcnn_resnet50_fpn": partial(mask_rcnn, "resnet50_fpn"),
+    "mask_rcnn_resnet50_fpn_v2": partial(mask_rcnn, "resnet50_fpn_v2"),
+    "mask_rcnn": partial(mask_rcnn, "mobilenet_v2_fpn"),
     "ssd300_vgg16": ssd.ssd300_vgg16,
     "ssdlite320_mobilenet_v3_large": ssd.ssdlite320_mobilenet_v3_large,
+    "unet": unet,
+    "unet_mobilenet_v2": partial(unet_with_trunk, "mobilenet_v2"),
     **{
         f"{paper}_{trunk}": partial(build, trunk)
         for paper, (build, trunks) in ON_TRUNKS.items()

@@ -111,7 +111,7 @@ def draw(batch: TrainingBatch, sampling: Sampling, weights: Weights) -> RoiSampl
 
 def _draw_one(
     proposed: Tensor, truth: Truth, sampling: Sampling, weights: Weights
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     proposed = proposed[both_sides_at_least(proposed, PIXELS_WIDE)]
     boxes = torch.cat([proposed, truth.boxes.to(proposed)])
     overlap, index = best_overlap(boxes, truth)
@@ -125,13 +125,14 @@ def _draw_one(
     used, hits = len(objects) + len(background), len(objects)
     chosen = boxes.new_tensor([0.0, 0.0, 1.0, 1.0]).repeat(sampling.per_picture, 1)
     labels = torch.full((sampling.per_picture,), NEITHER, device=boxes.device)
-    targets = torch.zeros_like(chosen)
+    targets, matches = torch.zeros_like(chosen), torch.zeros_like(labels)
     chosen[:used] = boxes[torch.cat([objects, background])]
     labels[:used] = 0
     if hits:
         labels[:hits] = truth.class_ids[index[objects]] + 1
         targets[:hits] = encode(truth.boxes[index[objects]], boxes[objects], weights)
-    return chosen, labels, targets
+        matches[:hits] = index[objects]
+    return chosen, labels, targets, matches
 
 
 def best_overlap(boxes: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:

@@ -125,7 +125,9 @@ def test_the_losses_are_equations_1_to_3():
     logits, deltas = torch.randn(2, 6, 4), torch.randn(2, 6, 4, 4) * 2
     labels = torch.tensor([[1, 3, 0, 0, 0, -1], [2, 0, 0, 0, -1, -1]])
     targets = torch.randn(2, 6, 4)
-    found = multi_task_losses(logits, deltas, RoiSample(torch.zeros(2, 6, 4), labels, targets))
+    found = multi_task_losses(
+        logits, deltas, RoiSample(torch.zeros(2, 6, 4), labels, targets, torch.zeros_like(labels))
+    )
     classification, box, used = 0.0, 0.0, 0
     for n in range(2):
         for r in range(6):
