@@ -22,6 +22,7 @@ import supervision
 import supervision.utils.video
 
 from pipeline.model_file import read_model_file
+from pipeline.model_sizes import at_size
 from tests.benchmarks.agreement import Found
 from tests.benchmarks.material import Images, frame_rate
 
@@ -39,7 +40,7 @@ class Detector:
         self._threshold, self._iou = file.score_threshold, file.nms_iou
         self._most = file.max_detections
         core = openvino.Core()
-        network = core.read_model(model)
+        network = core.read_model(at_size(file, self._input_hw))
         network.reshape([1, *self._input_hw, 3])
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
         self._request = core.compile_model(network, "CPU", settings).create_infer_request()
