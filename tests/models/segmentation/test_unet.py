@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from models.segmentation.unet import unet, unet_with_trunk
+from models.segmentation.unet import Border, unet, unet_with_trunk
 from tests.models.segmentation.engines import ENGINES, agreement, enliven, write_onnx
 from tests.models.segmentation.scenes import CLASSES, learned_by_heart, scenes
 from tests.models.segmentation.small_trunk import small_trunk
@@ -83,3 +84,46 @@ def test_fewer_widths_start_higher_up():
     network = unet_with_trunk("mobilenet_v2", 5, widths=(8, 8, 16))
     assert network.backbone.strides == (2, 4, 8, 16)
     assert len(network.up) == 3
+
+
+def loop_weights(labels, parts, border):
+    """Equation 2, pixel by pixel, with the objects given."""
+    weights = np.ones(labels.shape)
+    for place in np.argwhere(labels == 0):
+        near = sorted(
+            min(np.hypot(*(place - other)) for other in np.argwhere(parts == part))
+            for part in np.unique(parts[parts > 0])
+        )
+        spread = 2 * border.reach_pixels**2
+        weights[tuple(place)] += border.weight * np.exp(-((near[0] + near[1]) ** 2) / spread)
+    return weights
+
+
+def test_pixels_between_objects_weigh_more():
+    labels = np.zeros((12, 16), np.uint8)
+    labels[2:9, 1:6], labels[3:10, 7:12], labels[5:7, 13:15] = 1, 1, 2
+    labels[0, 15] = 255
+    parts = np.zeros(labels.shape, int)
+    parts[2:9, 1:6], parts[3:10, 7:12], parts[5:7, 13:15] = 1, 2, 3
+    border = Border(weight=10, reach_pixels=2)
+    weights = border.weights(labels)
+    np.testing.assert_allclose(weights, loop_weights(labels, parts, border), rtol=1e-4)
+    assert weights[5, 6] > 5  # the gap of one pixel
+    assert weights[5, 3] == 1
+
+
+def test_one_object_alone_has_no_border_to_another():
+    labels = np.zeros((6, 6), np.uint8)
+    assert (Border().weights(labels) == 1).all()
+    labels[2:4, 2:4] = 3
+    assert (Border().weights(labels) == 1).all()
+
+
+def test_the_loss_hears_of_borders():
+    torch.manual_seed(0)
+    network = unet(CLASSES, width=4, depth=3)
+    plain = network.losses(scenes())["pixel"]
+    network.border = Border(weight=10, reach_pixels=5)
+    weighted = network.losses(scenes())["pixel"]
+    assert weighted.isfinite()
+    assert weighted != plain
