@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from models.boxes import SizeHW
+from models.detection.proposers import propose
 from models.found import Found, suppress
 from models.input_sizes import at_size, sizes_of
 from models.runners import Runner, onnxruntime_runner, openvino_runner
@@ -28,6 +29,14 @@ class Detector(Protocol):
 
     def detect(self, image: np.ndarray) -> Found:
         """Detections in an (H, W, 3) uint8 RGB picture, in its pixels."""
+        ...
+
+
+class RegionDetector(Detector, Protocol):
+    """What can use proposals that were made before."""
+
+    def detect_in(self, image: np.ndarray, regions: np.ndarray) -> Found:
+        """The same, among regions (R, 4) in pixels of the picture, best first."""
         ...
 
 
@@ -52,9 +61,28 @@ class ModelFile:
         self.iou_threshold = about["nms_iou"] if iou_threshold is None else iou_threshold
 
     def detect(self, image: np.ndarray) -> Found:
-        """Detections in an (H, W, 3) uint8 RGB picture of any size."""
+        """Detections in an (H, W, 3) uint8 RGB picture of any size.
+
+        A region model's proposer is run on the picture as it is.
+        """
+        proposer = self.about.get("proposer")
+        if not proposer:
+            return self._found(image, None)
+        return self._found(image, propose(proposer, image, self.about["regions"]))
+
+    def detect_in(self, image: np.ndarray, regions: np.ndarray) -> Found:
+        """The same with proposals that were made before: (R, 4) in pixels of the picture."""
+        return self._found(image, regions if self.about.get("proposer") else None)
+
+    def _found(self, image: np.ndarray, regions: np.ndarray | None) -> Found:
         fitted, scale_xy, shift_xy = fit(image, self.about["input_size_hw"], self.about["fit"])
-        named = dict(zip(self.about["outputs"], self.run(fitted[None]), strict=True))
+        inputs = [fitted[None]]
+        if regions is not None:
+            slots = np.zeros((1, self.about["regions"], 4), np.float32)
+            moved = regions[: slots.shape[1]] * np.tile(scale_xy, 2) + np.tile(shift_xy, 2)
+            slots[0, : len(moved)] = moved
+            inputs.append(slots)
+        named = dict(zip(self.about["outputs"], self.run(*inputs), strict=True))
         boxes, scores, labels = (named[n][0] for n in ("boxes", "scores", "labels"))
         used = scores > 0
         boxes = (boxes[used] - np.tile(shift_xy, 2)) / np.tile(scale_xy, 2)
@@ -115,6 +143,28 @@ def model_path(name_or_file: str) -> Path:
     return file
 
 
+def open_model(
+    file: Path, engine: str, precision: str, input_hw: SizeHW | None
+) -> tuple[Runner, dict[str, Any], onnx.ModelProto]:
+    """A loaded file, its metadata (empty if it is not ours) and its content.
+
+    Args:
+        input_hw: which of the sizes that a file of ours has; None: the usual one.
+
+    Raises:
+        LookupError: a file without that size.
+    """
+    content = onnx.load(str(file), load_external_data=False)
+    entries = {p.key: p.value for p in content.metadata_props}
+    about = json.loads(entries.get("boxstream", "{}"))
+    source: Path | bytes = file
+    if input_hw or sizes_of(content):
+        about["input_size_hw"] = input_hw = input_hw or sizes_of(content)[0]
+        source = at_size(content, input_hw).SerializeToString()
+    run = openvino_runner(source, precision) if engine == "openvino" else onnxruntime_runner(source)
+    return run, about, content
+
+
 def load_detector(
     name_or_file: str,
     engine: str = "onnxruntime",
@@ -133,15 +183,10 @@ def load_detector(
         LookupError: a file without that size.
     """
     file = model_path(name_or_file)
-    content = onnx.load(str(file), load_external_data=False)
-    entries = {p.key: p.value for p in content.metadata_props}
-    about = json.loads(entries.get("boxstream", "{}"))
-    source: Path | bytes = file
-    if input_hw or sizes_of(content):
-        about["input_size_hw"] = input_hw = input_hw or sizes_of(content)[0]
-        source = at_size(content, input_hw).SerializeToString()
-    run = openvino_runner(source, precision) if engine == "openvino" else onnxruntime_runner(source)
-    if "boxstream" in entries:
+    run, about, content = open_model(file, engine, precision, input_hw)
+    if about.get("task") == "semantic":
+        raise ValueError(f"{file} finds classes of pixels, not objects; judge it with --masks")
+    if "class_names" in about:
         return ModelFile(run, about, iou_threshold)
     shape = [d.dim_value for d in content.graph.output[0].type.tensor_type.shape.dim]
     if shape[-1:] == [85]:

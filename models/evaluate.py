@@ -1,162 +1,92 @@
-"""Score a detector on labelled pictures with the standard COCO implementation (pycocotools).
+"""Judge a model by labelled pictures.
 
     python -m models.evaluate --model street --annotations instances.json --images images
-    python -m models.evaluate --model yolox_nano.onnx --annotations instances.json --images images
+    python -m models.evaluate --model yolox_nano.onnx --report out \
+        --annotations VOC2007/ImageSets/Main/test.txt --images VOC2007/JPEGImages
     python -m models.evaluate --detections results.json --annotations instances.json
+    python -m models.evaluate --model roads.onnx --masks camvid/val
+    python -m models.evaluate --network unet --weights model_004000.pt --masks camvid/val
 
-How classes meet: a category of the annotations belongs to the model's class of the same COCO number
-(``coco_id``, where the annotations have one), else of the same name (VOC's names are understood).
-Categories without a counterpart are left out of the truth, and detections of classes the
-annotations lack are left out of the results. ``--merge vehicle=car,bus,truck`` counts several
-classes as one on both sides; boxes of merged classes that cover the same object are then reduced to
-the best.
+Boxes are judged by COCO's and VOC's average precision (annotations of either), classes of pixels by
+mIoU and pixel accuracy. ``--report DIR`` writes the figures, the confusion of classes as a picture,
+and a page of the worst cases.
+
+``--merge vehicle=car,bus,truck`` counts several classes as one on both sides; how else classes meet
+is said in :mod:`models.coco_scores`.
 """
 
+from __future__ import annotations
+
 import argparse
-import contextlib
-import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+import torch
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
-from models.class_names import class_of
-from models.data import DataError, read_picture
-from models.detectors import Detector, load_detector
-from models.found import Found, suppress
+from models.class_names import STREET_NAMES
+from models.coco_scores import meet, narrowed, regroup, results, score
+from models.data import read_picture, read_truth
+from models.detectors import Detector, ModelFile, load_detector
 from models.input_sizes import parse_size
+from models.masks import read_masks
+from models.network_judges import NetworkSegmenter, network_detector
+from models.papers import PAPERS
+from models.proposals import read_proposals
+from models.reports import (
+    report_detection,
+    report_segmentation,
+    show_detection,
+    show_segmentation,
+)
+from models.segmentation_scores import Segmenter
+from models.segmenters import load_segmenter
+from models.voc_scores import voc_scores
 
-SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-"""The 12 figures of ``COCOeval.summarize``, in its order."""
-
-
-@dataclass(frozen=True)
-class Classes:
-    """Which classes are scored, and as what."""
-
-    names: list[str]
-    """Names of the scored groups; group ``i`` has category id ``i + 1``."""
-    of_category: dict[int, int]
-    """Category id of the annotations -> group."""
-    of_class: dict[int, int]
-    """Class id of the model -> group."""
-
-
-def meet(
-    categories: list[dict[str, Any]], class_names: Sequence[str], merge: dict[str, list[str]]
-) -> Classes:
-    """Pair the annotations' categories with the model's classes.
-
-    Raises:
-        DataError: they have nothing in common.
-    """
-    group_of = {member: name for name, members in merge.items() for member in members}
-    group_names = [group_of.get(name, name) for name in class_names]
-    matched = {c["id"]: class_of(c, class_names) for c in categories}
-    present = {group_names[i] for i in matched.values() if i is not None}
-    names = [n for n in dict.fromkeys(group_names) if n in present]
-    if not names:
-        raise DataError(
-            f"annotations and model share no class; the model knows {list(class_names)}"
-        )
-    return Classes(
-        names,
-        {c: names.index(group_names[i]) for c, i in matched.items() if i is not None},
-        {i: names.index(g) for i, g in enumerate(group_names) if g in present},
-    )
+Records = list[dict[str, Any]]
+SIZE_HW = (320, 576)
+"""In which a network sees pictures that nothing else is said of."""
 
 
-def regroup(found: Found, classes: Classes, merged: bool, iou_threshold: float = 0.65) -> Found:
-    """Model classes to scored groups; where classes were merged, one box per object."""
-    groups = np.array([classes.of_class.get(int(c), -1) for c in found.class_ids], np.int64)
-    keep = groups >= 0
-    found = Found(found.boxes[keep], found.scores[keep], groups[keep])
-    return suppress(found, iou_threshold, len(groups)) if merged and len(found.scores) else found
+def detect_all(
+    detector: Detector,
+    truth: dict[str, Any],
+    images: Path,
+    merge: dict[str, list[str]] | None = None,
+    progress: bool = False,
+    regions: Mapping[str, np.ndarray] | None = None,
+) -> tuple[dict[str, Any], Records]:
+    """Run a detector over all pictures of COCO annotations.
 
-
-def results(image_id: int, found: Found) -> list[dict[str, Any]]:
-    """COCO result records; category ids are group + 1."""
-    sizes = found.boxes[:, 2:] - found.boxes[:, :2]
-    return [
-        {
-            "image_id": image_id,
-            "category_id": int(c) + 1,
-            "bbox": [*map(float, box[:2]), *map(float, size)],
-            "score": float(s),
-        }
-        for box, size, s, c in zip(found.boxes, sizes, found.scores, found.class_ids, strict=True)
-    ]
-
-
-def narrowed(truth: dict[str, Any], classes: Classes) -> dict[str, Any]:
-    """The annotations with categories replaced by the scored groups."""
-    annotations = [
-        {**a, "category_id": classes.of_category[a["category_id"]] + 1}
-        for a in truth["annotations"]
-        if a["category_id"] in classes.of_category
-    ]
-    categories = [{"id": i + 1, "name": n} for i, n in enumerate(classes.names)]
-    return {**truth, "annotations": annotations, "categories": categories}
-
-
-def score(truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, Any]:
-    """COCO figures of detections (result records) against annotations of the same categories.
+    Args:
+        merge: classes that count as one.
+        regions: proposals by file name, for region models; None has them made picture by picture.
 
     Returns:
-        the 12 figures by name, ``stats`` in COCO's order, and ``classes``: name -> AP, AP50, AP75,
-        boxes.
+        the annotations, narrowed to the classes that both know, and COCO results.
+
+    Raises:
+        DataError: a picture cannot be read, or no class is shared.
     """
-    # pycocotools prints its progress; the figures are returned instead.
-    with contextlib.redirect_stdout(io.StringIO()):
-        wanted = COCO()
-        wanted.dataset = {"info": {}, **truth}
-        wanted.createIndex()
-        evaluation = COCOeval(wanted, found_in(wanted, detections), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    stats = [float(s) for s in evaluation.stats]
-    return {
-        **dict(zip(SUMMARY, stats, strict=True)),
-        "stats": stats,
-        "classes": by_class(evaluation, truth),
-    }
+    classes = meet(truth["categories"], detector.class_names, merge or {})
+    detections: Records = []
+    for image in track(truth["images"], "pictures", disable=not progress):
+        picture = read_picture(images / image["file_name"])
+        if regions is not None and isinstance(detector, ModelFile):
+            found = detector.detect_in(picture, regions[image["file_name"]])
+        else:
+            found = detector.detect(picture)
+        detections += results(image["id"], regroup(found, classes, bool(merge)))
+    return narrowed(truth, classes), detections
 
 
-def found_in(truth: COCO, detections: list[dict[str, Any]]) -> COCO:
-    """Detections as pycocotools wants them; an empty list, which its ``loadRes`` refuses, is
-    fine."""
-    if detections:
-        return truth.loadRes([dict(d) for d in detections])
-    empty = COCO()
-    empty.dataset = {**truth.dataset, "annotations": []}
-    empty.createIndex()
-    return empty
-
-
-def by_class(evaluation: COCOeval, truth: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """AP, AP50 and AP75 per category, over all areas and 100 detections; -1 where there is no
-    truth."""
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]
-    names = {c["id"]: c["name"] for c in truth["categories"]}
-    out = {}
-    for k, category_id in enumerate(map(int, evaluation.params.catIds)):
-        own = [a for a in truth["annotations"] if a["category_id"] == category_id]
-        counted = sum(not a.get("iscrowd") for a in own)
-        parts = {"AP": precision[:, :, k], "AP50": precision[0, :, k], "AP75": precision[5, :, k]}
-        out[names[category_id]] = {
-            **{n: float(p.mean()) if counted else -1.0 for n, p in parts.items()},
-            "boxes": counted,
-        }
-    return out
+def score_both(truth: dict[str, Any], detections: Records) -> dict[str, Any]:
+    """:func:`models.coco_scores.score`, and under ``VOC`` :func:`models.voc_scores.voc_scores`."""
+    return {**score(truth, detections), "VOC": voc_scores(truth, detections)}
 
 
 def evaluate(
@@ -165,19 +95,15 @@ def evaluate(
     images: Path,
     merge: dict[str, list[str]] | None = None,
     progress: bool = False,
+    regions: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
-    """Run a detector over all pictures of a COCO json and score it; see :func:`score`.
+    """Run a detector over labelled pictures and score it; see :func:`score_both`.
 
     Raises:
         DataError: a picture cannot be read, or no class is shared.
     """
-    truth = json.loads(annotations.read_text())
-    classes = meet(truth["categories"], detector.class_names, merge or {})
-    detections: list[dict[str, Any]] = []
-    for image in track(truth["images"], annotations.name, disable=not progress):
-        found = detector.detect(read_picture(images / image["file_name"]))
-        detections += results(image["id"], regroup(found, classes, bool(merge)))
-    return score(narrowed(truth, classes), detections)
+    truth = read_truth(annotations)
+    return score_both(*detect_all(detector, truth, images, merge, progress, regions))
 
 
 def parse_merge(words: Sequence[str]) -> dict[str, list[str]]:
@@ -193,53 +119,107 @@ def parse_arguments() -> argparse.Namespace:
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", help="bundled name or ONNX file")
+    source.add_argument("--network", choices=sorted(PAPERS), metavar="NAME", help="with --weights")
     source.add_argument(
         "--detections", type=Path, help="COCO results file, categories as annotated"
     )
-    parser.add_argument("--annotations", type=Path, required=True, help="COCO instances json")
-    parser.add_argument("--images", type=Path, help="folder of the pictures")
-    parser.add_argument("--engine", choices=("onnxruntime", "openvino"), default="onnxruntime")
-    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="OpenVINO only")
-    parser.add_argument(
-        "--size", type=parse_size, metavar="HxW", help="of several that the model file has"
-    )
-    parser.add_argument("--nms-iou", type=float, help="instead of the model's own")
-    parser.add_argument("--merge", nargs="*", default=[], metavar="NAME=CLASS,CLASS")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    add = parser.add_argument
+    add("--annotations", type=Path, help="COCO json, or VOC's XML folder or list (.txt)")
+    add("--images", type=Path, help="folder of the pictures")
+    add("--masks", metavar="SET", help="labels of pixels, see models.masks.read_masks")
+    add("--weights", type=Path, help="of --network: model_STEP.pt")
+    add("--classes", help="of --network, comma separated; default: the street's, the masks' own")
+    add("--size", type=parse_size, metavar="HxW", help="of several that --model has; of --network")
+    add("--regions", type=Path, metavar="NPZ", help="proposals, for models that need them")
+    add("--engine", choices=("onnxruntime", "openvino"), default="onnxruntime")
+    add("--precision", choices=("f32", "bf16"), default="f32", help="OpenVINO only")
+    add("--nms-iou", type=float, help="instead of the model's own")
+    add("--merge", nargs="*", default=[], metavar="NAME=CLASS,CLASS")
+    add("--threshold", type=float, default=0.5, help="least score in the report")
+    add("--report", type=Path, metavar="DIR", help="write figures, confusion and worst cases here")
+    add("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
-    if arguments.model and not arguments.images:
+    if bool(arguments.annotations) == bool(arguments.masks):
+        parser.error("give --annotations for boxes or --masks for classes of pixels")
+    if (arguments.network is None) != (arguments.weights is None):
+        parser.error("--network and --weights belong together")
+    if arguments.annotations and not arguments.detections and not arguments.images:
         parser.error("--model needs --images")
+    if arguments.detections and arguments.report and not arguments.images:
+        parser.error("--report needs --images")
     return arguments
 
 
-def show(figures: dict[str, Any]) -> None:
-    """Print a table, one row per class and one for all."""
-    table = Table("class", "boxes", "AP", "AP50", "AP75")
-    total = {"boxes": sum(c["boxes"] for c in figures["classes"].values()), **figures}
-    for name, row in [*figures["classes"].items(), ("all", total)]:
-        table.add_row(name, str(row["boxes"]), *(f"{row[k]:.3f}" for k in ("AP", "AP50", "AP75")))
-    Console().print(table)
+def network_of(arguments: argparse.Namespace, class_names: Sequence[str]) -> torch.nn.Module:
+    """The network that ``--network`` names, with its weights, in eval mode."""
+    network = PAPERS[arguments.network](len(class_names))
+    network.load_state_dict(torch.load(arguments.weights, weights_only=True, map_location="cpu"))
+    return network.eval()
 
 
-def main() -> None:
-    """Score what the command line names."""
-    arguments = parse_arguments()
-    if arguments.detections:
-        truth = json.loads(arguments.annotations.read_text())
-        figures = score(truth, json.loads(arguments.detections.read_text()))
-    else:
-        detector = load_detector(
+def detector_of(arguments: argparse.Namespace) -> Detector:
+    """The detector that the command line names."""
+    if arguments.model:
+        return load_detector(
             arguments.model,
             arguments.engine,
             arguments.precision,
             arguments.nms_iou,
             arguments.size,
         )
+    names = tuple(arguments.classes.split(",")) if arguments.classes else STREET_NAMES
+    network = network_of(arguments, names)
+    return network_detector(network, names, arguments.size or SIZE_HW, arguments.nms_iou or 0.5)
+
+
+def segmenter_of(arguments: argparse.Namespace) -> Segmenter:
+    """The semantic network or model file that the command line names."""
+    if arguments.model:
+        return load_segmenter(
+            arguments.model, arguments.engine, arguments.precision, arguments.size
+        )
+    given = tuple(arguments.classes.split(",")) if arguments.classes else None
+    names = read_masks(arguments.masks, given).class_names
+    return NetworkSegmenter(network_of(arguments, names), names)
+
+
+def judge_boxes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Average precision, table and report of a detector or of its results."""
+    truth = read_truth(arguments.annotations)
+    if arguments.detections:
+        detections = json.loads(arguments.detections.read_text())
+    else:
+        regions = read_proposals(arguments.regions) if arguments.regions else None
         merge = parse_merge(arguments.merge)
-        figures = evaluate(detector, arguments.annotations, arguments.images, merge, progress=True)
-    show(figures)
+        detector = detector_of(arguments)
+        truth, detections = detect_all(detector, truth, arguments.images, merge, True, regions)
+    figures = score_both(truth, detections)
+    show_detection(figures)
+    if arguments.report:
+        report_detection(
+            arguments.report, figures, truth, detections, arguments.images, arguments.threshold
+        )
+    return figures
+
+
+def judge_masks(arguments: argparse.Namespace) -> dict[str, Any]:
+    """mIoU and pixel accuracy, table and report of a segmenter."""
+    segmenter = segmenter_of(arguments)
+    entries = read_masks(arguments.masks, segmenter.class_names).entries
+    shown = track(entries, "pictures")
+    figures = report_segmentation(arguments.report, segmenter, shown)
+    show_segmentation(figures)
+    return figures
+
+
+def main() -> None:
+    """Judge what the command line names."""
+    arguments = parse_arguments()
+    figures = judge_masks(arguments) if arguments.masks else judge_boxes(arguments)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1))
+    if arguments.report:
+        Console().print(f"report: {arguments.report}")
 
 
 if __name__ == "__main__":

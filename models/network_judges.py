@@ -35,6 +35,8 @@ def network_detector(
         "outputs": list(ready.outputs),
         "output_form": "detections" if "count" in ready.outputs else "candidates",
         "nms_iou": nms_iou,
+        "proposer": ready.proposer,
+        "regions": ready.regions,
     }
 
     @torch.inference_mode()

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-Runner = Callable[[np.ndarray], list[np.ndarray]]
-"""A loaded network: its one input in, its outputs in the file's order out."""
+Runner = Callable[..., list[np.ndarray]]
+"""A loaded network: its inputs in the file's order in, its outputs in the file's order out."""
 
 
 def onnxruntime_runner(file: Path | bytes, threads: int = 2) -> Runner:
@@ -17,8 +17,8 @@ def onnxruntime_runner(file: Path | bytes, threads: int = 2) -> Runner:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda blob: list(session.run(None, {name: blob}))
+    names = [one.name for one in session.get_inputs()]
+    return lambda *blobs: list(session.run(None, dict(zip(names, blobs, strict=True))))
 
 
 def openvino_runner(file: Path | bytes, precision: str = "f32", threads: int = 2) -> Runner:
@@ -32,4 +32,4 @@ def openvino_runner(file: Path | bytes, precision: str = "f32", threads: int = 2
     }
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(file), "CPU", settings)
-    return lambda blob: [np.array(out) for out in compiled(blob).values()]
+    return lambda *blobs: [np.array(out) for out in compiled(list(blobs)).values()]

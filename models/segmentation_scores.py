@@ -40,7 +40,7 @@ def confusion(truth: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:
     return flat.reshape(classes, classes + 1)
 
 
-def figures(table: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+def figures_of(table: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
     """Scores from a table of :func:`confusion`.
 
     Returns:
@@ -72,7 +72,7 @@ def mean_of_known(values: np.ndarray) -> float:
 
 
 def evaluate_segmentation(segmenter: Segmenter, entries: Iterable[MaskEntry]) -> dict[str, Any]:
-    """Run a segmenter over pictures whose labels count as its classes do; see :func:`figures`.
+    """Run a segmenter over pictures whose labels count as its classes do; see :func:`figures_of`.
 
     Raises:
         DataError: a picture or its labels cannot be read.
@@ -82,4 +82,4 @@ def evaluate_segmentation(segmenter: Segmenter, entries: Iterable[MaskEntry]) ->
     for entry in entries:
         image, labels = entry.read()
         table += confusion(labels, segmenter.segment(image), count)
-    return figures(table, segmenter.class_names)
+    return figures_of(table, segmenter.class_names)

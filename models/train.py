@@ -18,19 +18,19 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from rich.console import Console
-from torch import Tensor, nn
+from torch import nn
 
-from models.backbones import features, mobilenet
-from models.backbones.pyramid import PyramidBackbone
 from models.class_names import STREET_NAMES
 from models.data import TrainingBatches, parse_share
+from models.input_sizes import parse_size
 from models.mask_batches import MaskBatches, View
 from models.masks import MaskSet, class_pixels, median_frequency_weights, read_masks
 from models.network import Network, Task
@@ -38,51 +38,12 @@ from models.papers import PAPERS
 from models.proposals import read_proposals
 from models.schedules import CURVES, Schedule
 from models.segmentation.losses import PixelLoss
+from models.starting_weights import SettingsError, load_fitting, load_trunk
 from models.training import Norms, Recipe, Training, freeze
 from models.training_loop import Log, fit_model
-from models.validation import validate_detection, validate_semantic
+from models.validation import Row, validate_detection, validate_semantic
 
 WEIGHT_DECAYS = {"adamw": 0.02, "sgd": 5e-4}
-
-
-class SettingsError(ValueError):
-    """The command line asks for something that this network cannot do."""
-
-
-def load_fitting(model: nn.Module, file: Path) -> list[str]:
-    """Start from weights of the same network; parts of another shape (other classes) stay random.
-
-    Returns:
-        names of the parts that were not in the file or did not fit.
-    """
-    given = torch.load(file, weights_only=True)
-    own = model.state_dict()
-    fitting = {n: v for n, v in given.items() if n in own and v.shape == own[n].shape}
-    if not fitting:
-        raise ValueError(f"{file} holds no weights of this architecture")
-    model.load_state_dict(fitting, strict=False)
-    return sorted(own.keys() - fitting.keys())
-
-
-def load_trunk(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Start the trunk from a classifier's state dict. Raises SettingsError without a trunk."""
-    backbone = getattr(model, "backbone", None)
-    if hasattr(model, "load_classifier"):  # hidden layers, too, that a classifier has
-        cast(Any, model).load_classifier(state)
-    elif isinstance(backbone, features.FeatureMaps):
-        features.load_classifier(backbone, state)
-    elif isinstance(backbone, PyramidBackbone):
-        mobilenet.load_classifier(backbone, state)
-    else:
-        raise SettingsError("this network has no trunk (backbone) that a classifier's weights fit")
-
-
-def size_of(words: str) -> tuple[int, int]:
-    """``320x576`` -> (320, 576), height first."""
-    height, _, width = words.partition("x")
-    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
-        raise argparse.ArgumentTypeError(f"a size is HEIGHTxWIDTH in pixels, got {words!r}")
-    return int(height), int(width)
 
 
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -95,6 +56,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--data", nargs="+", required=True, metavar="SET", help="JSON:IMAGES[:REPEAT] or as above")
     add("--regions", type=Path, nargs="*", metavar="NPZ", help="proposals, one file for each SET")
     add("--val", nargs="*", default=[], metavar="SET", help="sets to judge by")
+    add("--val-regions", type=Path, nargs="*", metavar="NPZ", help="the same for each of --val")
     add("--out", type=Path, required=True, help="folder for checkpoints and logs")
     add("--classes", help="names, comma separated; default: the street's, or the masks' own")
     add("--trunk", type=Path, help="classifier weights to start the trunk from")
@@ -107,8 +69,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, default=0)
     add("--every", type=int, default=500, help="steps between checkpoints")
     pictures = parser.add_argument_group("pictures").add_argument
-    pictures("--size", type=size_of, default=(320, 576), help="HxW of evaluation")
-    pictures("--sizes", type=size_of, nargs="*", help="HxW of training; default: --size")
+    pictures("--size", type=parse_size, default=(320, 576), help="HxW of evaluation")
+    pictures("--sizes", type=parse_size, nargs="*", help="HxW of training; default: --size")
     pictures("--batch", type=int, default=8)
     pictures(
         "--balance",
@@ -179,7 +141,7 @@ def detection_data(
     sizes = arguments.sizes or [arguments.size]
     if uneven := [size for size in sizes if size[0] % 32 or size[1] % 32]:
         raise SettingsError(f"sides must be multiples of 32 to train a detector, got {uneven}")
-    regions = regions_of(arguments)
+    regions = regions_of(arguments.regions, arguments.data)
     shares = [
         parse_share(words, class_names, own)
         for words, own in zip(arguments.data, regions, strict=True)
@@ -195,12 +157,13 @@ def detection_data(
     )
 
 
-def regions_of(arguments: argparse.Namespace) -> list[dict[str, np.ndarray] | None]:
-    """Of each data set the proposals by file name, None where none were given."""
-    files = arguments.regions or []
-    if files and len(files) != len(arguments.data):
-        raise SettingsError(f"{len(arguments.data)} sets need as many --regions, got {len(files)}")
-    return [read_proposals(file) for file in files] or [None] * len(arguments.data)
+def regions_of(files: list[Path] | None, sets: list[str]) -> Sequence[dict[str, np.ndarray] | None]:
+    """Of each data set the proposals by file name, None where no files were given."""
+    if not files:
+        return [None] * len(sets)
+    if len(files) != len(sets):
+        raise SettingsError(f"{len(sets)} sets need as many files of regions, got {len(files)}")
+    return [read_proposals(file) for file in files]
 
 
 def semantic_data(
@@ -244,10 +207,10 @@ def main(words: list[str] | None = None) -> None:
     if task == "semantic":
         first = read_masks(arguments.data[0], given)
         sets = [first, *(read_masks(w, first.class_names) for w in arguments.data[1:])]
-        class_names, judge = first.class_names, validate_semantic
+        class_names = first.class_names
         data = semantic_data(arguments, sets, rank, processes)
     else:
-        class_names, judge = given or STREET_NAMES, validate_detection
+        class_names = given or STREET_NAMES
         data = detection_data(arguments, class_names, rank, processes)
     model = build(arguments, task, class_names)
     if cast(Network, model).proposer and not arguments.regions:
@@ -269,12 +232,21 @@ def main(words: list[str] | None = None) -> None:
         training.load(arguments.out / "last.pt")
 
     def validate() -> None:
-        averaged = training.average.model
-        for row in judge(averaged, class_names, arguments.size, arguments.val):
+        for row in judged(arguments, task, training.average.model, class_names):
             log.add("validation.csv", {"step": training.step, **row})
             Console().print(f"step {training.step} {row}")
 
     fit_model(training, data, log, arguments.every, arguments.workers, validate)
+
+
+def judged(
+    arguments: argparse.Namespace, task: Task, network: nn.Module, class_names: tuple[str, ...]
+) -> Iterator[Row]:
+    """A row of figures for each set of ``--val``."""
+    if task == "semantic":
+        return validate_semantic(network, class_names, arguments.val)
+    regions = regions_of(arguments.val_regions, arguments.val)
+    return validate_detection(network, class_names, arguments.size, arguments.val, regions)
 
 
 def recipe_of(arguments: argparse.Namespace) -> Recipe:

@@ -13,9 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models import evaluate, precision_check
 from models.class_names import COCO_NAMES, STREET_NAMES
+from models.coco_scores import Classes, meet, regroup, score
 from models.data import DataError
 from models.detectors import ModelFile, fit, load_detector
-from models.evaluate import Classes, meet, regroup, score
 from models.found import Found
 
 KNOWN_COCO_100 = [

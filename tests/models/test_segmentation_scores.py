@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.network import IGNORED
-from models.segmentation_scores import confusion, evaluate_segmentation, figures
+from models.segmentation_scores import confusion, evaluate_segmentation, figures_of
 from tests.models.test_mask_batches import Drawn, landscape
 
 NAMES = ("a", "b", "c", "d")
@@ -42,7 +42,7 @@ def random_pairs(seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
 @pytest.mark.parametrize("seed", range(5))
 def test_scores_agree_with_the_loop_version(seed):
     pairs = random_pairs(seed)
-    scores = figures(sum(confusion(t, f, 4) for t, f in pairs), NAMES)
+    scores = figures_of(sum(confusion(t, f, 4) for t, f in pairs), NAMES)
     miou, accuracy = by_loops(pairs, 4)
     assert scores["mIoU"] == pytest.approx(miou)
     assert scores["pixel_accuracy"] == pytest.approx(accuracy)
@@ -55,7 +55,7 @@ def test_rows_are_truth_and_columns_what_was_found():
 
 
 def test_a_class_that_is_found_where_it_never_is_counts_as_zero():
-    scores = figures(
+    scores = figures_of(
         confusion(np.zeros((2, 2), np.uint8), np.array([[0, 0], [0, 1]]), 2), ("a", "b")
     )
     assert scores["classes"]["a"]["IoU"] == 0.75 and scores["classes"]["b"]["IoU"] == 0.0
@@ -64,7 +64,7 @@ def test_a_class_that_is_found_where_it_never_is_counts_as_zero():
 
 def test_pictures_of_which_nothing_is_known_change_nothing():
     nothing = confusion(np.full((5, 5), IGNORED, np.uint8), np.zeros((5, 5), np.uint8), 3)
-    assert nothing.sum() == 0 and figures(nothing, NAMES[:3])["mIoU"] == 0.0
+    assert nothing.sum() == 0 and figures_of(nothing, NAMES[:3])["mIoU"] == 0.0
 
 
 def test_all_pictures_count_together_and_not_one_by_one():

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from models import papers, train
+from models import papers
 from models.data import MaskBatch
 from models.network import IGNORED
 from models.schedules import CURVES, Schedule
+from models.starting_weights import SettingsError
 from models.train import main, weigh_classes
 from models.training import Norms, Precision, Recipe, Training, freeze, train_mode
 from tests.models.test_masks import write_folder
@@ -224,7 +225,7 @@ def test_class_weights_go_to_networks_that_have_them(tmp_path):
     weigh_classes(network, [masks])
     weights = network.pixel_loss.weights
     assert weights is not None and weights.min() > 0 and weights.unique().numel() == 2
-    with pytest.raises(train.SettingsError, match="no loss of pixels"):
+    with pytest.raises(SettingsError, match="no loss of pixels"):
         weigh_classes(torch.nn.Linear(1, 1), [masks])
 
 
@@ -233,5 +234,5 @@ def test_a_trunk_for_classifier_weights_is_asked_for(tmp_path, monkeypatch):
     torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "trunk.pth")
     words = ["tiny", "--data", str(write_halves(tmp_path)), "--size", "33x41", "--out",
              str(tmp_path / "run"), "--trunk", str(tmp_path / "trunk.pth")]  # fmt: skip
-    with pytest.raises(train.SettingsError, match="no trunk"):
+    with pytest.raises(SettingsError, match="no trunk"):
         main(words)

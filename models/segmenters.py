@@ -1,0 +1,59 @@
+"""Semantic model files as something to try on pictures of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from models.boxes import SizeHW
+from models.detectors import fit, model_path, open_model
+from models.runners import Runner
+
+
+class SemanticFile:
+    """A semantic model file of ours (metadata entry ``boxstream``) behind ``segment``.
+
+    Args:
+        run: the loaded network: (1, H, W, 3) uint8 in, the outputs in the file's order out.
+        about: the metadata.
+    """
+
+    def __init__(self, run: Runner, about: dict[str, Any]) -> None:
+        self.run, self.about = run, about
+        self.class_names: Sequence[str] = about["class_names"]
+
+    def segment(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 RGB of any size -> (H, W) uint8 class of each pixel."""
+        fitted, scale_xy, shift_xy = fit(image, self.about["input_size_hw"], self.about["fit"])
+        named = dict(zip(self.about["outputs"], self.run(fitted[None]), strict=True))
+        left, top = (round(float(v)) for v in shift_xy)
+        height, width = image.shape[:2]
+        right, bottom = left + round(width * scale_xy[0]), top + round(height * scale_xy[1])
+        inside = named["classes"][0][top:bottom, left:right].astype(np.uint8)
+        return cv2.resize(inside, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def load_segmenter(
+    name_or_file: str,
+    engine: str = "onnxruntime",
+    precision: str = "f32",
+    input_hw: SizeHW | None = None,
+) -> SemanticFile:
+    """A semantic model file, or a bundled one by name.
+
+    Args:
+        input_hw: which of the sizes that the file has; None: the usual one.
+
+    Raises:
+        FileNotFoundError: neither a bundled name nor a file.
+        ValueError: an ONNX file of another kind.
+        LookupError: a file without that size.
+    """
+    file = model_path(name_or_file)
+    run, about, _ = open_model(file, engine, precision, input_hw)
+    if about.get("task") != "semantic":
+        raise ValueError(f"{file} is no semantic model file; --masks judges no other")
+    return SemanticFile(run, about)

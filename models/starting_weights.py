@@ -1,0 +1,45 @@
+"""What a training starts from: a classifier's weights in the trunk, or another training's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from models.backbones import features, mobilenet
+from models.backbones.pyramid import PyramidBackbone
+
+
+class SettingsError(ValueError):
+    """The command line asks for something that this network cannot do."""
+
+
+def load_fitting(model: nn.Module, file: Path) -> list[str]:
+    """Start from weights of the same network; parts of another shape (other classes) stay random.
+
+    Returns:
+        names of the parts that were not in the file or did not fit.
+    """
+    given = torch.load(file, weights_only=True)
+    own = model.state_dict()
+    fitting = {n: v for n, v in given.items() if n in own and v.shape == own[n].shape}
+    if not fitting:
+        raise ValueError(f"{file} holds no weights of this architecture")
+    model.load_state_dict(fitting, strict=False)
+    return sorted(own.keys() - fitting.keys())
+
+
+def load_trunk(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Start the trunk from a classifier's state dict. Raises SettingsError without a trunk."""
+    backbone = getattr(model, "backbone", None)
+    if hasattr(model, "load_classifier"):  # hidden layers, too, that a classifier has
+        cast(Any, model).load_classifier(state)
+    elif isinstance(backbone, features.FeatureMaps):
+        features.load_classifier(backbone, state)
+    elif isinstance(backbone, PyramidBackbone):
+        mobilenet.load_classifier(backbone, state)
+    else:
+        raise SettingsError("this network has no trunk (backbone) that a classifier's weights fit")
