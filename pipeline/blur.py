@@ -93,7 +93,8 @@ def _conceal(
     memory = _Memory(render.blur_frames)
     for result in results:
         found = result.detections
-        lowest = np.minimum(shown.thresholds, np.float32(render.blur_threshold))
+        visible = shown.thresholds_for(result.frame.source)
+        lowest = np.minimum(visible, np.float32(render.blur_threshold))
         private = blurred[found.class_ids] & (found.scores >= lowest[found.class_ids])
         boxes = memory.with_recent(result.frame, found.boxes[private])
         yield replace(result, private=boxes)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.detect import Shown
+from pipeline.detect import OwnThresholds, Shown
 from pipeline.engines import Engine, EngineWatch
 from pipeline.errors import ConfigError
 from pipeline.governor import Governor
@@ -126,6 +126,25 @@ class LineControl:
     def set_threshold(self, value: float | None, by_class: Mapping[str, float]) -> None:
         """Choose what is shown from now on; `ConfigError` for an unknown class."""
         self._running().shown.change(value, by_class)
+
+    def source_thresholds(self, name: str) -> OwnThresholds:
+        """What a source has instead of the thresholds of the line."""
+        return self._line.shown.own(name) if self._line else OwnThresholds()
+
+    def set_source_threshold(
+        self, name: str, value: float | None, by_class: Mapping[str, float] | None
+    ) -> None:
+        """Choose what is shown of one source from now on; None: what the line shows.
+
+        Raises:
+            UnknownSource: There is none of that name.
+            ConfigError: The model knows no such class.
+        """
+        line = self._running()
+        present = {source.name for source in line.roster.sources}
+        if name not in present:
+            raise UnknownSource(f"there is no source {name!r}")
+        line.shown.change_of(name, OwnThresholds(value, by_class), present)
 
     def engine(self) -> Mapping[str, Any]:
         """Facts about the engine; nothing while there is none."""

@@ -6,9 +6,11 @@ without another model file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -70,8 +72,17 @@ def low_threshold(settings: DetectionSettings) -> DetectionSettings:
     return replace(settings, threshold=min(wanted), class_thresholds={})
 
 
+class OwnThresholds(NamedTuple):
+    """What one source has instead of the thresholds of the line; None: those of the line."""
+
+    threshold: float | None = None
+    class_thresholds: Mapping[str, float] | None = None
+
+
 class Shown:
     """The scores from which detections are shown; they may be changed while the line runs.
+
+    Each source may have thresholds of its own. A change is in force from the next frame on.
 
     Args:
         model: The classes, and what the file recommends.
@@ -84,6 +95,9 @@ class Shown:
     def __init__(self, model: ModelFile, settings: DetectionSettings) -> None:
         self._model, self._settings = model, settings
         self.thresholds = thresholds_by_class(model, settings)
+        self._own: dict[str, OwnThresholds] = {}
+        self._thresholds_of: dict[str, Thresholds] = {}
+        self._changing = threading.Lock()
 
     @property
     def threshold(self) -> float:
@@ -97,19 +111,55 @@ class Shown:
         return self._settings.class_thresholds
 
     def change(self, threshold: float | None, class_thresholds: Mapping[str, float]) -> None:
-        """Set other thresholds, from the next frame on; `ConfigError` as in the constructor."""
-        changed = replace(
-            self._settings, threshold=threshold, class_thresholds=dict(class_thresholds)
-        )
-        self.thresholds = thresholds_by_class(self._model, changed)
-        self._settings = changed
+        """Set other thresholds of the line; `ConfigError` as in the constructor."""
+        with self._changing:
+            changed = replace(
+                self._settings, threshold=threshold, class_thresholds=dict(class_thresholds)
+            )
+            self.thresholds = thresholds_by_class(self._model, changed)
+            self._settings = changed
+            self._thresholds_of = {name: self._with(own) for name, own in self._own.items()}
+
+    def own(self, source: str) -> OwnThresholds:
+        """What a source has instead of the thresholds of the line."""
+        return self._own.get(source, OwnThresholds())
+
+    def change_of(self, source: str, own: OwnThresholds, present: Collection[str]) -> None:
+        """Give a source thresholds of its own, or take them back; `ConfigError` as above.
+
+        Args:
+            source: Its name.
+            own: What it is to have.
+            present: Names of the sources that are there; of others nothing is kept.
+        """
+        with self._changing:
+            changed = self._with(own)
+            kept = {name: self._own[name] for name in self._own if name in present}
+            kept.pop(source, None)
+            after = {name: self._thresholds_of[name] for name in kept}
+            if own != OwnThresholds():
+                kept[source], after[source] = own, changed
+            self._own, self._thresholds_of = kept, after
+
+    def thresholds_for(self, source: str) -> Thresholds:
+        """(C,) lowest score of each class in the frames of a source."""
+        return self._thresholds_of.get(source, self.thresholds)
 
     def filter(self, results: Iterable[Result]) -> Iterator[Result]:
         """Keep of each result what reaches the thresholds."""
         for result in results:
             found = result.detections
-            keep = found.scores >= self.thresholds[found.class_ids]
+            keep = found.scores >= self.thresholds_for(result.frame.source)[found.class_ids]
             yield result if keep.all() else replace(result, detections=found[keep])
+
+    def _with(self, own: OwnThresholds) -> Thresholds:
+        """The thresholds of the line with those of a source laid over them."""
+        settings = self._settings
+        if own.threshold is not None:
+            settings = replace(settings, threshold=own.threshold)
+        if own.class_thresholds is not None:
+            settings = replace(settings, class_thresholds=dict(own.class_thresholds))
+        return thresholds_by_class(self._model, settings)
 
 
 def thresholds_by_class(model: ModelFile, settings: DetectionSettings) -> Thresholds:

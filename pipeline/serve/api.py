@@ -14,7 +14,7 @@ from pipeline.serve.control import Control, UnknownSource
 from pipeline.serve.jpeg import to_jpeg
 from pipeline.serve.requests import AddSource, ChangeDetection, ChangeSource
 from pipeline.serve.streams import BOUNDARY, multipart, no_signal_part, packed, pictures, states
-from pipeline.serve.views import SourceView, StateView, see_everything, see_source
+from pipeline.serve.views import SourceView, StateView, see_everything, see_sources
 
 _LIVE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # no proxy shall collect it
 
@@ -25,7 +25,7 @@ def api_routes(board: Board, control: Control) -> APIRouter:
 
     @router.get("/sources", summary="List the sources")
     def list_sources() -> list[SourceView]:
-        return [see_source(stats, board.feed(stats.name)) for stats in control.sources()]
+        return see_sources(board, control)
 
     @router.post("/sources", status_code=201, summary="Add a camera")
     def add_source(wish: AddSource, response: Response) -> SourceView:
@@ -37,9 +37,15 @@ def api_routes(board: Board, control: Control) -> APIRouter:
     def show_source(name: str) -> SourceView:
         return _seen(board, control, name)
 
-    @router.patch("/sources/{name:path}", summary="Pause a source, or let it go on")
+    @router.patch("/sources/{name:path}", summary="Pause a source, or set its thresholds")
     def change_source(name: str, wish: ChangeSource) -> SourceView:
-        control.pause(name, wish.paused)
+        if wish.changes_thresholds:
+            given, (value, by_class) = wish.model_fields_set, control.source_thresholds(name)
+            value = wish.threshold if "threshold" in given else value
+            by_class = wish.class_thresholds if "class_thresholds" in given else by_class
+            control.set_source_threshold(name, value, by_class)
+        if wish.paused is not None:
+            control.pause(name, wish.paused)
         return _seen(board, control, name)
 
     @router.delete("/sources/{name:path}", status_code=204, summary="Remove a source")
@@ -100,9 +106,8 @@ def picture_routes(board: Board) -> APIRouter:
 
 
 def _seen(board: Board, control: Control, name: str) -> SourceView:
-    for stats in control.sources():
-        if stats.name == name:
-            return see_source(stats, board.feed(name))
+    for view in see_sources(board, control, only=name):
+        return view
     raise _unknown(name)
 
 

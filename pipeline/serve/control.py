@@ -72,6 +72,26 @@ class Control(Protocol):
         """
         ...
 
+    def source_thresholds(self, name: str) -> tuple[float | None, Mapping[str, float] | None]:
+        """What a source has of its own, as in `set_source_threshold`; None: as the line."""
+        ...
+
+    def set_source_threshold(
+        self, name: str, value: float | None, by_class: Mapping[str, float] | None
+    ) -> None:
+        """Choose what is shown of one source from now on.
+
+        Args:
+            name: Of the source.
+            value: Lowest score; None: that of the line.
+            by_class: Lowest scores of single classes instead of the line's; None: the line's.
+
+        Raises:
+            UnknownSource: There is none of that name.
+            ConfigError: The model knows no such class.
+        """
+        ...
+
     def engine(self) -> Mapping[str, Any]:
         """Facts about the engine; nothing at all while it is being loaded.
 

@@ -12,7 +12,7 @@ import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 CAMERA_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt")
 _NO_CAMERA = (
@@ -52,6 +52,9 @@ def _names_a_camera(url: str) -> bool:
 
 
 Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+ClassThresholds = Annotated[
+    dict[Annotated[str, Field(max_length=100)], Score], Field(max_length=1000)
+]
 Name = Annotated[str, Field(pattern=r"^\w[\w .-]{0,62}$")]
 
 
@@ -67,18 +70,34 @@ class AddSource(_Request):
 
 
 class ChangeSource(_Request):
-    """What may be changed about a source."""
+    """What may be changed about a source; what is left out stays as it is.
 
-    paused: bool
+    Thresholds count for this source alone; null gives them back to the line. Its
+    `class_thresholds` replace all of the line's.
+    """
+
+    paused: bool | None = None
+    threshold: Score | None = None
+    class_thresholds: ClassThresholds | None = None
+
+    @property
+    def changes_thresholds(self) -> bool:
+        """Whether it asks for other thresholds, or to give them back."""
+        return bool(self.model_fields_set & {"threshold", "class_thresholds"})
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> ChangeSource:
+        if self.paused is None and not self.changes_thresholds:
+            raise ValueError("expected paused (true or false), threshold or class_thresholds")
+        return self
 
 
 class ChangeDetection(_Request):
     """What is shown from now on; what is left out stays as it is.
 
-    The thresholds are those of the whole line. `threshold` null: what the model recommends.
+    The thresholds are those of all sources without their own; `threshold` null: what the model
+    recommends.
     """
 
     threshold: Score | None = None
-    class_thresholds: dict[Annotated[str, Field(max_length=100)], Score] | None = Field(
-        default=None, max_length=1000
-    )
+    class_thresholds: ClassThresholds | None = None

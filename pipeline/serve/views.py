@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -43,7 +44,8 @@ class SourceView(BaseModel):
     from the decoder to the page, over the last ten seconds; `transit_ms` from the camera to the
     decoder, by the camera's clock, since the start, null if it tells none; `glass_to_sink_ms`
     by a clock painted in the pictures, null if none is read. `picture_age_seconds`
-    is that of the newest picture that can be shown.
+    is that of the newest picture that can be shown. `threshold` and `class_thresholds` are its own,
+    null where those of the line count.
     """
 
     name: str
@@ -64,6 +66,8 @@ class SourceView(BaseModel):
     connections: int
     failures: dict[str, int]
     picture_age_seconds: float | None
+    threshold: float | None
+    class_thresholds: dict[str, float] | None
     size_hw: tuple[int, int] | None
     zones: dict[str, dict[str, int]] | None
     sightings: list[SightingView]
@@ -99,13 +103,26 @@ def see_everything(board: Board, control: Control) -> StateView:
         engine=dict(control.engine()),
         latency_budget=None if budget is None else dict(budget),
         queues=dict(control.queues()),
-        sources=[see_source(stats, board.feed(stats.name)) for stats in control.sources()],
+        sources=see_sources(board, control),
         sinks=[SinkView(**vars(stats)) for stats in control.sinks()],
     )
 
 
-def see_source(stats: SourceStats, feed: Feed | None) -> SourceView:
-    """One source now."""
+def see_sources(board: Board, control: Control, only: str | None = None) -> list[SourceView]:
+    """The sources now, in their order, or the one of that name."""
+    return [
+        _see_source(stats, board.feed(stats.name), *control.source_thresholds(stats.name))
+        for stats in control.sources()
+        if only in (None, stats.name)
+    ]
+
+
+def _see_source(
+    stats: SourceStats,
+    feed: Feed | None,
+    threshold: float | None,
+    class_thresholds: Mapping[str, float] | None,
+) -> SourceView:
     events = stats.events.copy()
     since, cause, detail = _explained(list(events), stats.state)
     shot = feed.shot if feed else None
@@ -128,6 +145,8 @@ def see_source(stats: SourceStats, feed: Feed | None) -> SourceView:
         connections=stats.connections,
         failures=dict(stats.failures),
         picture_age_seconds=round(shot.age, 3) if shot else None,
+        threshold=threshold,
+        class_thresholds=None if class_thresholds is None else dict(class_thresholds),
         size_hw=shot.result.frame.size_hw if shot else None,
         zones=_zones(shot.result) if shot else None,
         sightings=_sightings(feed) if feed else [],

@@ -156,6 +156,28 @@ def test_a_camera_whose_files_could_be_anothers_is_refused_and_another_name_help
     assert list(program.sources()) == ["street", "street-2"]
 
 
+def test_one_source_is_shown_by_thresholds_of_its_own(
+    start: Callable[..., Program], tmp_path: Path
+) -> None:
+    urls = [f"{STREET.format(seed)}#name={name}" for seed, name in ((1, "door"), (2, "yard"))]
+    program = start(*urls, "--threshold", "1.0", "--out", str(tmp_path / "{source}.jsonl"))
+
+    def found(name: str) -> int:
+        lines = (tmp_path / f"{name}.jsonl").read_text().splitlines(keepends=True)
+        return sum(len(json.loads(line)["detections"]) for line in lines if line[-1] == "\n")
+
+    for name in ("door", "yard"):
+        program.wait_frames(name, 3)
+    assert found("door") == found("yard") == 0
+    status, seen = program.ask("PATCH", "/api/sources/door", {"threshold": 0.02})
+    assert (status, seen["threshold"], seen["class_thresholds"]) == (200, 0.02, None)
+    until(lambda: found("door"), 60, "a detection of a low score")
+    program.wait_frames("yard", program.sources()["yard"]["frames_inferred"] + 3)
+    assert found("yard") == 0
+    assert program.ask("PATCH", "/api/sources/nobody", {"threshold": 0.02})[0] == 404
+    assert program.ask("PATCH", "/api/sources/door", {"threshold": None})[1]["threshold"] is None
+
+
 class Eavesdropper(OddServer):
     """Asks whoever comes for user and password, and keeps what it is sent."""
 

@@ -28,7 +28,7 @@ from pipeline.blur import (
     grow,
     pixelate,
 )
-from pipeline.detect import Shown, thresholds_by_class
+from pipeline.detect import OwnThresholds, Shown, thresholds_by_class
 from pipeline.errors import ConfigError
 from pipeline.frame import Detections, Frame, Result
 from pipeline.model_file import ModelFile
@@ -200,6 +200,14 @@ def test_what_is_shown_is_always_blurred_even_if_that_changes_on_the_way(model) 
     assert len(next(concealed).private) == 0
     shown.change(0.5, {"person": 0.03})
     assert len(next(concealed).private) == 1
+
+
+def test_what_is_shown_of_one_source_alone_is_blurred_there(model) -> None:
+    faint = Result(blank(320, 180), found((10, 10, 50, 90, 0.05, 0)))
+    other = Result(replace(faint.frame, source="another"), faint.detections)
+    shown = Shown(model, DETECTION)
+    shown.change_of("another", OwnThresholds(0.03), {"another"})
+    assert [len(each.private) for each in conceal([faint, other], model, shown, BLUR)] == [0, 1]
 
 
 def test_all_classes_can_be_blurred_with_one_word(model) -> None:

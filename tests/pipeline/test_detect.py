@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.detect import Shown, detect, low_threshold
+from pipeline.detect import OwnThresholds, Shown, detect, low_threshold
 from pipeline.errors import ConfigError, ModelMismatch
 from pipeline.frame import Batch, Frame, Placement, Result
 from pipeline.model_file import ModelFile
@@ -240,3 +240,39 @@ def test_thresholds_can_be_changed_while_the_line_runs():
     with pytest.raises(ConfigError, match="unknown class 'bicicle'"):
         shown.change(None, {"bicicle": 0.5})
     assert shown.thresholds.tolist()[:2] == [0.25, 0.75], "a refused change changes nothing"
+
+
+def test_one_source_can_have_thresholds_of_its_own():
+    names = model_file().class_names
+    shown = Shown(model_file(), DetectionSettings(threshold=0.5, class_thresholds={names[1]: 0.7}))
+    there = {"door", "yard"}
+
+    def lowest(source: str) -> list[float]:
+        return [round(value, 2) for value in shown.thresholds_for(source).tolist()[:2]]
+
+    shown.change_of("door", OwnThresholds(0.25), there)
+    assert (lowest("door"), lowest("yard")) == ([0.25, 0.7], [0.5, 0.7])
+    shown.change_of("door", OwnThresholds(0.25, {names[0]: 0.1}), there)
+    assert lowest("door") == [0.1, 0.25], "its classes replace those of the line"
+    shown.change(0.6, {names[1]: 0.9})
+    assert (lowest("door"), lowest("yard")) == ([0.1, 0.25], [0.6, 0.9])
+    shown.change_of("door", OwnThresholds(None, {}), there)
+    assert lowest("door") == [0.6, 0.6]
+    shown.change(0.4, {})
+    assert lowest("door") == [0.4, 0.4], "what it has not of its own follows the line"
+    with pytest.raises(ConfigError, match="unknown class 'bicicle'"):
+        shown.change_of("door", OwnThresholds(0.9, {"bicicle": 0.5}), there)
+    assert shown.own("door") == OwnThresholds(None, {}), "a refused change changes nothing"
+    shown.change_of("door", OwnThresholds(0.9), there)
+    shown.change_of("yard", OwnThresholds(), {"yard"})
+    assert shown.own("door") == OwnThresholds(), "nothing is kept of what has left"
+    assert lowest("door") == lowest("yard") == [0.4, 0.4]
+
+
+def test_results_are_filtered_by_the_thresholds_of_their_source():
+    rows = [((0, 0, 20, 20), 0.9, 1), ((30, 0, 50, 20), 0.4, 1)]
+    low = one(rows, threshold=0.01)
+    shown = Shown(model_file(), DetectionSettings(threshold=0.5))
+    others = replace(low, frame=replace(low.frame, source="another"))
+    shown.change_of(low.frame.source, OwnThresholds(0.3), {low.frame.source})
+    assert [len(each.detections) for each in shown.filter([low, others])] == [2, 1]

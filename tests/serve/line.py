@@ -48,6 +48,7 @@ class FakeControl:
         self.urls: list[str] = []
         self.threshold: float | None = 0.5
         self.class_thresholds: dict[str, float] = {}
+        self.own_thresholds: dict[str, tuple[float | None, Mapping[str, float] | None]] = {}
         self.loaded = True
         self.silent_seconds = 0.0
         self.outputs: list[SinkStats] = []
@@ -82,6 +83,18 @@ class FakeControl:
             if label not in CLASSES:
                 raise ConfigError(f"the model knows no {label!r}; it knows {', '.join(CLASSES)}")
         self.threshold, self.class_thresholds = value, dict(by_class)
+
+    def source_thresholds(self, name: str) -> tuple[float | None, Mapping[str, float] | None]:
+        return self.own_thresholds.get(name, (None, None))
+
+    def set_source_threshold(
+        self, name: str, value: float | None, by_class: Mapping[str, float] | None
+    ) -> None:
+        self._known(name)
+        for label in by_class or ():
+            if label not in CLASSES:
+                raise ConfigError(f"the model knows no {label!r}; it knows {', '.join(CLASSES)}")
+        self.own_thresholds[name] = (value, by_class)
 
     def engine(self) -> dict[str, Any]:
         if not self.loaded:

@@ -95,6 +95,30 @@ def test_thresholds_change_and_what_is_left_out_stays(serve):
     assert (served.control.threshold, served.control.class_thresholds) == (None, {"person": 0.8})
 
 
+def test_one_source_has_thresholds_of_its_own_until_they_are_given_back(serve):
+    served = serve("front", "back")
+
+    def change(**wish):
+        seen = served.client.ask("PATCH", "/api/sources/front", wish).json
+        assert seen == served.client.get("/api/sources/front").json
+        return seen["threshold"], seen["class_thresholds"], seen["state"]
+
+    assert change(threshold=0.25) == (0.25, None, "RUNNING")
+    assert change(class_thresholds={"person": 0.8}) == (0.25, {"person": 0.8}, "RUNNING")
+    assert change(threshold=None, paused=True) == (None, {"person": 0.8}, "PAUSED")
+    assert change(class_thresholds={}) == (None, {}, "PAUSED")
+    assert change(class_thresholds=None, threshold=0.5, paused=False) == (0.5, None, "CONNECTING")
+    back = served.client.get("/api/sources/back").json
+    assert (back["threshold"], back["class_thresholds"], back["state"]) == (None, None, "RUNNING")
+    assert served.control.threshold == 0.5, "that of the line"
+
+
+def test_the_description_of_the_api_tells_of_thresholds_of_one_source(serve):
+    schemas = serve().client.get("/openapi.json").json["components"]["schemas"]
+    for name in ("ChangeSource", "SourceView"):
+        assert {"threshold", "class_thresholds"} <= set(schemas[name]["properties"])
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
@@ -113,6 +137,11 @@ def test_thresholds_change_and_what_is_left_out_stays(serve):
         ("POST", "/api/sources", {}, 422),
         ("POST", "/api/sources", b"{", 422),
         ("PATCH", "/api/sources/front", {"paused": "yes"}, 422),
+        ("PATCH", "/api/sources/front", {}, 422),
+        ("PATCH", "/api/sources/front", {"paused": None}, 422),
+        ("PATCH", "/api/sources/front", {"threshold": 1.5}, 422),
+        ("PATCH", "/api/sources/front", {"class_thresholds": {"unicorn": 0.5}}, 422),
+        ("PATCH", "/api/sources/nobody", {"threshold": 0.5}, 404),
         ("PATCH", "/api/detection", {"threshold": 1.5}, 422),
         ("PATCH", "/api/detection", b'{"threshold": NaN}', 422),
         ("PATCH", "/api/detection", {"class_thresholds": {"unicorn": 0.5}}, 422),
