@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from enum import StrEnum
+from glob import glob
 
 import av
 
@@ -124,6 +125,8 @@ def of_opening(error: Exception, scheme: str, seconds: float, deadline: float) -
     if isinstance(error, av.ProtocolNotFoundError):
         return Trouble(Cause.UNSUPPORTED_PROTOCOL, _without_protocol(scheme))
     known = _known(error)
+    if scheme == "v4l2":
+        return _of_webcam(error, known)
     if known and known.cause is not Cause.TIMEOUT:
         return known
     if known or isinstance(error, av.ExitError) or seconds >= 0.95 * deadline:
@@ -134,6 +137,28 @@ def of_opening(error: Exception, scheme: str, seconds: float, deadline: float) -
     if scheme in ("http", "https"):
         return Trouble(Cause.NO_VIDEO, "what the server sends is no video")
     return Trouble(Cause.OTHER, f"no valid answer in the language of {scheme}://")
+
+
+def _of_webcam(error: Exception, known: Trouble | None) -> Trouble:
+    """Why a webcam could not be opened, and what helps."""
+    if not isinstance(error, av.FFmpegError):  # PyAV knows no such format
+        return Trouble(
+            Cause.UNSUPPORTED_PROTOCOL,
+            "this FFmpeg cannot read webcams; on Linux PyAV's wheels can",
+        )
+    if known is None:
+        return Trouble(
+            Cause.OTHER,
+            "the device gives no pictures so; leave out size and fps, or try its neighbour (a "
+            "webcam is often two devices, one of them without pictures)",
+        )
+    if known.cause is Cause.NOT_FOUND:
+        there = ", ".join(sorted(glob("/dev/video*"))) or "none (in a container: pass it in)"
+        return Trouble(known.cause, f"there is no such device; plug it in; there are: {there}")
+    if known.cause is Cause.UNAUTHORISED:
+        detail = f"{known.detail}; add the user to the group that may, mostly 'video'"
+        return Trouble(known.cause, detail)
+    return known
 
 
 def of_reading(error: Exception, deadline: float) -> Trouble:
@@ -156,5 +181,6 @@ def _known(error: Exception) -> Trouble | None:
 def _without_protocol(scheme: str) -> str:
     return (
         f"the FFmpeg inside PyAV {av.__version__} was built without {scheme}://; install a PyAV "
-        "that is built on an FFmpeg that has it, or convert the stream to rtsp:// on the way"
+        "that is built on an FFmpeg that has it (pip install --no-binary av av, beside its "
+        "development packages), or have a media server turn the stream into rtsp://"
     )
