@@ -8,10 +8,13 @@ one is begun until others have gone.
 from __future__ import annotations
 
 import threading
+import time
 
 from pipeline.graph import Background
+from pipeline.sources.live.mailbox import Mailbox
 
 MOST_ABANDONED = 64
+_MOST_OF_ONE = 3
 
 
 class Abandoned:
@@ -44,6 +47,48 @@ class Abandoned:
         """Count one more, until it ends."""
         with self._lock:
             self._threads.append(thread)
+
+
+class Orphans:
+    """The abandoned readers of one source.
+
+    Args:
+        abandoned: Counts them together with those of other sources.
+    """
+
+    def __init__(self, abandoned: Abandoned) -> None:
+        self._abandoned = abandoned
+        self._readers: list[tuple[Background, Mailbox]] = []
+
+    @property
+    def count(self) -> int:
+        """How many there were at the last look."""
+        return len(self._readers)
+
+    @property
+    def too_many(self) -> bool:
+        """Look, and tell whether the source may not begin another reader."""
+        self.join(0.0)
+        return len(self._readers) >= _MOST_OF_ONE
+
+    @property
+    def one_is_going(self) -> bool:
+        """Whether one of them has come back, and will be gone in a moment."""
+        return any(box.end for _, box in self._readers)
+
+    def add(self, thread: Background, box: Mailbox) -> None:
+        """Wait for a reader no more, which fills that mailbox."""
+        self._readers.append((thread, box))
+        self._abandoned.add(thread)
+
+    def join(self, patience: float) -> None:
+        """Forget those that have gone, after waiting that many seconds for them."""
+        deadline = time.monotonic() + patience
+        self._readers = [
+            (thread, box)
+            for thread, box in self._readers
+            if not thread.join(max(0.0, deadline - time.monotonic()))
+        ]
 
 
 ABANDONED = Abandoned()

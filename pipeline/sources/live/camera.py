@@ -11,11 +11,11 @@ from pathlib import Path
 
 from pipeline.channel import idle
 from pipeline.frame import Frame
-from pipeline.graph import Background, background
-from pipeline.metrics import MOST_TRANSIT_SECONDS, SourceStats, State
+from pipeline.graph import background
+from pipeline.metrics import SourceStats, State
 from pipeline.settings import LiveSettings
 from pipeline.sources.delivery import Limits, Thinning
-from pipeline.sources.live.abandoned import ABANDONED, Abandoned
+from pipeline.sources.live.abandoned import ABANDONED, Abandoned, Orphans
 from pipeline.sources.live.backoff import Backoff
 from pipeline.sources.live.causes import PERMANENT, Cause, Trouble
 from pipeline.sources.live.clock import TIME_BASE, LiveClock
@@ -24,12 +24,10 @@ from pipeline.sources.live.mailbox import Arrival, Mailbox
 from pipeline.sources.live.reader import Connect, Reader
 from pipeline.sources.live.watchdog import Verdict, Watchdog
 
-_MOST_ORPHANS = 3
 _PATIENCE_WITH_READERS = 0.05  # seconds; those that can stop do so at once
 # A signal's handler that calls `end` in the thread that waits may come between its last look and
 # its waiting; nobody would wake it then.
 _LOOK_AGAIN_SECONDS = 1.0
-_CLOCK_STEP = 0.002  # seconds; painted clocks count milliseconds
 
 
 class CameraSource:
@@ -100,8 +98,7 @@ class CameraSource:
         self._last_pts = -1
         self._first_pts = 0
         self._delivered = 0
-        self._orphans: list[tuple[Background, Mailbox]] = []
-        self._abandoned = abandoned
+        self._abandoned, self._orphans = abandoned, Orphans(abandoned)
 
     def frames(self) -> Iterator[Frame]:
         """Deliver the latest picture whenever there is one, until `end` or the limits.
@@ -151,7 +148,7 @@ class CameraSource:
 
     def join(self, seconds: float) -> None:
         """Wait at most so long for the readers of a source that has ended."""
-        self._join_orphans(seconds)
+        self._orphans.join(seconds)
 
     def _connections(self) -> Iterator[Frame]:
         """One after the other, with what lies between."""
@@ -159,7 +156,7 @@ class CameraSource:
             if self._is_paused:
                 self._change("PAUSED")
                 self._wait(lambda: not self._is_paused)
-            elif self._too_many_hang():
+            elif self._orphans.too_many:
                 self._wait_for_orphans()
             elif self._must_wait_for_others():
                 self._wait_for_others()
@@ -174,14 +171,7 @@ class CameraSource:
         begin = time.monotonic()
         box = Mailbox(self._desk)
         clock = LiveClock(self._begin, self._last_pts, box.count)
-        reader = Reader(
-            self._connect,
-            box,
-            clock,
-            self._thinning,
-            self._live.late_seconds,
-            reads_clock=self._live.painted_clock,
-        )
+        reader = Reader(self._connect, box, clock, self._thinning, self._live)
         thread = background(reader.run, name=f"read {self.name}")
         self._good_seconds = 0.0
         try:
@@ -193,8 +183,7 @@ class CameraSource:
             if box.first_good is not None and box.last_good is not None:
                 self._good_seconds = max(box.last_good - box.first_good, 0.001)
             if not thread.join(_PATIENCE_WITH_READERS):
-                self._orphans.append((thread, box))
-                self._abandoned.add(thread)
+                self._orphans.add(thread, box)
 
     def _watched(self, box: Mailbox, watchdog: Watchdog) -> Generator[Frame, None, Trouble | None]:
         """What one connection delivers; returns why it broke, raises `Trouble` to give it up."""
@@ -238,7 +227,7 @@ class CameraSource:
             arrival=arrival.arrival,
             generation=self.stats.connections,
             truth=arrival.truth,
-            painted=self._painted(arrival),
+            painted=arrival.painted,
         )
         if arrival.transit is not None:
             self.stats.came_after(arrival.transit)
@@ -246,16 +235,6 @@ class CameraSource:
         self._last_pts, self.size_hw = arrival.pts, frame.size_hw
         self.stats.source_seconds = float((arrival.pts - self._first_pts) * TIME_BASE)
         return frame
-
-    def _painted(self, arrival: Arrival) -> float | None:
-        """Monotonic seconds at which a clock was painted in a picture; None if it cannot be so."""
-        age = arrival.painted_age
-        if age is None:
-            return None
-        if not -_CLOCK_STEP <= age < MOST_TRANSIT_SECONDS:
-            self.stats.anomalies["painted_clock_wrong"] += 1
-            return None
-        return arrival.arrival - max(0.0, age)
 
     def _after(self, trouble: Trouble) -> None:
         """Wait as long as the failure demands, or give up."""
@@ -273,21 +252,16 @@ class CameraSource:
         self._change("BACKOFF", trouble.cause, detail)
         self._wait(lambda: self._is_paused, seconds)
 
-    def _too_many_hang(self) -> bool:
-        """Whether no other reader may be begun."""
-        self._join_orphans(0.0)
-        return len(self._orphans) >= _MOST_ORPHANS
-
     def _wait_for_orphans(self) -> None:
         """Wait until one of the readers that hang has gone, or for a pause."""
         if self.stats.state == "PAUSED":
             self._change("CONNECTING", detail="earlier connections have to go first")
-        self._wait(lambda: self._is_paused or any(box.end for _, box in self._orphans))
-        self._join_orphans(_PATIENCE_WITH_READERS)
+        self._wait(lambda: self._is_paused or self._orphans.one_is_going)
+        self._orphans.join(_PATIENCE_WITH_READERS)
 
     def _must_wait_for_others(self) -> bool:
         """Whether too many readers hang in the whole process; see `Abandoned`."""
-        is_sound = self.stats.connections > 0 and not self._orphans
+        is_sound = self.stats.connections > 0 and not self._orphans.count
         return not is_sound and self._abandoned.too_many
 
     def _wait_for_others(self) -> None:
@@ -299,15 +273,6 @@ class CameraSource:
         )
         self._change("BACKOFF", Cause.READERS_HANG, detail)
         self._wait(lambda: self._is_paused or not self._abandoned.too_many)
-
-    def _join_orphans(self, patience: float) -> None:
-        """Forget those that have gone, after waiting that many seconds for them."""
-        deadline = time.monotonic() + patience
-        self._orphans = [
-            (thread, box)
-            for thread, box in self._orphans
-            if not thread.join(max(0.0, deadline - time.monotonic()))
-        ]
 
     def _wait(self, ready: Callable[[], object], seconds: float = math.inf) -> None:
         """Wait until `ready`, the end, or for so long."""

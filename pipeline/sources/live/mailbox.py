@@ -23,7 +23,7 @@ class Arrival:
         arrival: Monotonic seconds.
         truth: The true boxes, where they are known.
         transit: Seconds from the camera's own time of day until `arrival`; None unless it tells.
-        painted_age: The same from the clock painted in the picture; None unless that was read.
+        painted: Monotonic seconds at which a clock was painted in it; None unless that was read.
     """
 
     picture: av.VideoFrame
@@ -31,7 +31,7 @@ class Arrival:
     arrival: float
     truth: Truth | None = None
     transit: float | None = None
-    painted_age: float | None = None
+    painted: float | None = None
 
 
 class Closed(Exception):

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import av
 
+from pipeline.metrics import MOST_TRANSIT_SECONDS
+from pipeline.settings import LiveSettings
 from pipeline.sources.delivery import Thinning
 from pipeline.sources.live.causes import Cause, Trouble
 from pipeline.sources.live.clock import TIME_BASE, Lateness, LiveClock
@@ -17,6 +19,7 @@ from pipeline.sources.painted import Unreadable, read_picture
 from pipeline.sources.upright import Upright
 
 _RATE_SECONDS = 5.0  # over which the offered rate is measured
+_CLOCK_STEP = 0.002  # seconds; painted clocks count milliseconds
 _FIRST_SECONDS = 1.0  # not measured: what waited on the way comes at once
 
 Connect = Callable[[], Connection]
@@ -30,8 +33,7 @@ class Reader:
         mailbox: Takes pictures, counts, and the end.
         clock: Places the pictures in time.
         thinning: Which pictures are wanted at all.
-        late_seconds: From which delay on a picture is too old.
-        reads_clock: Whether a clock is painted in the pictures.
+        live: From which delay on a picture is too old; whether a clock is painted in them.
     """
 
     def __init__(
@@ -40,13 +42,11 @@ class Reader:
         mailbox: Mailbox,
         clock: LiveClock,
         thinning: Thinning,
-        late_seconds: float,
-        *,
-        reads_clock: bool = False,
+        live: LiveSettings,
     ) -> None:
         self._connect, self._mailbox, self._clock = connect, mailbox, clock
-        self._thinning, self._lateness = thinning, Lateness(late_seconds)
-        self._reads_clock = reads_clock
+        self._thinning, self._lateness = thinning, Lateness(live.late_seconds)
+        self._reads_clock = live.painted_clock
         self._upright, self._rate = Upright(), ArrivalRate()
 
     def run(self) -> None:
@@ -85,19 +85,23 @@ class Reader:
             self._mailbox.drop(cause, arrival)
             return
         upright = self._upright(picture.picture)
-        painted_age = self._painted_age(upright, date) if self._reads_clock else None
+        painted = self._painted(upright, date, arrival) if self._reads_clock else None
         self._mailbox.put(
-            Arrival(upright, pts, arrival, picture.truth, transit, painted_age),
+            Arrival(upright, pts, arrival, picture.truth, transit, painted),
             self._rate.per_second(arrival),
         )
 
-    def _painted_age(self, picture: av.VideoFrame, date: float) -> float | None:
-        """Seconds from the painting of a picture to `date` (Unix); None if it does not tell."""
+    def _painted(self, picture: av.VideoFrame, date: float, arrival: float) -> float | None:
+        """When a clock was painted in a picture that came at a date (Unix), both monotonic."""
         try:
-            return read_picture(picture).age_at(date)
+            age = read_picture(picture).age_at(date)
         except Unreadable:
             self._mailbox.count("painted_clock_unreadable")
             return None
+        if not -_CLOCK_STEP <= age < MOST_TRANSIT_SECONDS:
+            self._mailbox.count("painted_clock_wrong")
+            return None
+        return arrival - max(0.0, age)
 
     def _is_norm(self, late: float, arrival: float) -> bool:
         if not self._lateness.has_become_the_norm(late, arrival):
