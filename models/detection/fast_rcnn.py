@@ -9,7 +9,7 @@ Deviations:
 - Targets are divided by fixed deviations, 0.1 of a centre and 0.2 of a size, as in all later
   releases; sec. 2.3 measures them on the training set.
 - Where too few regions overlap an object by 0.1, the rest of the background is drawn below it.
-- No bound on how much a whole picture may grow but the longer side's (sec. 4: 600 and 1000).
+- MobileNetV2 is ours; the paper has CaffeNet, VGG_CNN_M_1024 and VGG-16.
 """
 
 from __future__ import annotations

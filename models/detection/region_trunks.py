@@ -30,17 +30,17 @@ class Trunk:
     crop_stride: int
     """Of the map that holds grid x grid cells for such a crop."""
     crops_at_once: int
-    """How many go through it together: more needs memory, and gains nothing on a CPU."""
+    """How many go through it together, within about a gigabyte of activations."""
     hidden_names: tuple[str, str] | None
     """Of the hidden layers in torchvision's state dict."""
 
 
 TRUNKS = {
-    "alexnet": Trunk(alexnet, 6, 4096, 227, 32, 50, ("classifier.1", "classifier.4")),
-    "vgg16": Trunk(vgg16, 7, 4096, 224, 32, 10, ("classifier.0", "classifier.3")),
+    "alexnet": Trunk(alexnet, 6, 4096, 227, 32, 250, ("classifier.1", "classifier.4")),
+    "vgg16": Trunk(vgg16, 7, 4096, 224, 32, 40, ("classifier.0", "classifier.3")),
     # Not of the papers' time. It has no hidden layers, so they are new and narrow; and crops are
     # half as large, so that its map of stride 16 is what Fast R-CNN pools from the whole picture.
-    "mobilenet_v2": Trunk(mobilenet_v2, 7, 512, 112, 16, 50, None),
+    "mobilenet_v2": Trunk(mobilenet_v2, 7, 512, 112, 16, 250, None),
 }
 """By the word that the builders take."""
 

@@ -112,6 +112,7 @@ def draw(batch: TrainingBatch, sampling: Sampling, weights: Weights) -> RoiSampl
 def _draw_one(
     proposed: Tensor, truth: Truth, sampling: Sampling, weights: Weights
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One picture's row of :class:`RoiSample`."""
     proposed = proposed[both_sides_at_least(proposed, PIXELS_WIDE)]
     boxes = torch.cat([proposed, truth.boxes.to(proposed)])
     overlap, index = best_overlap(boxes, truth)
@@ -121,18 +122,19 @@ def _draw_one(
     if missing and sampling.background[0] > 0:
         easy = verdicts(boxes, overlap, truth, (0.0, sampling.background[0])) == 0
         easy = easy.nonzero()[:, 0]
-        background = torch.cat([background, easy[torch.randperm(len(easy))[:missing]]])
+        chosen = torch.randperm(len(easy))[:missing].to(easy.device)
+        background = torch.cat([background, easy[chosen]])
     used, hits = len(objects) + len(background), len(objects)
-    chosen = boxes.new_tensor([0.0, 0.0, 1.0, 1.0]).repeat(sampling.per_picture, 1)
+    slots = boxes.new_tensor([0.0, 0.0, 1.0, 1.0]).repeat(sampling.per_picture, 1)
     labels = torch.full((sampling.per_picture,), NEITHER, device=boxes.device)
-    targets, matches = torch.zeros_like(chosen), torch.zeros_like(labels)
-    chosen[:used] = boxes[torch.cat([objects, background])]
+    targets, matches = torch.zeros_like(slots), torch.zeros_like(labels)
+    slots[:used] = boxes[torch.cat([objects, background])]
     labels[:used] = 0
     if hits:
         labels[:hits] = truth.class_ids[index[objects]] + 1
-        targets[:hits] = encode(truth.boxes[index[objects]], boxes[objects], weights)
         matches[:hits] = index[objects]
-    return chosen, labels, targets, matches
+        targets[:hits] = encode(truth.boxes[index[objects]], boxes[objects], weights)
+    return slots, labels, targets, matches
 
 
 def best_overlap(boxes: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:

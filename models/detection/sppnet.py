@@ -114,9 +114,9 @@ class SPPNet(nn.Module):
         return {"class": F.cross_entropy(logits, labels, ignore_index=NEITHER)}
 
     def train(self, mode: bool = True) -> SPPNet:
-        """Training mode is for the layers that learn: batch norms of the trunk keep still."""
+        """Training mode is for the layers that learn; the trunk does not, whoever unfroze it."""
         super().train(mode)
-        self.backbone.eval()
+        self.backbone.eval().requires_grad_(False)
         return self
 
     def prepare(self, frame_hw: SizeHW) -> SPPNet:

@@ -11,7 +11,7 @@ This is the part that Fast R-CNN does away with.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -63,7 +63,7 @@ class FeatureCache:
 
     def add(self, features: PictureFeatures) -> None:
         """Write one more picture; features in half precision, since they are many."""
-        words = asdict(features)
+        words = {name: tensor.cpu() for name, tensor in vars(features).items()}
         words |= {name: words[name].half() for name in ("hidden", "pooled")}
         torch.save(words, self.folder / f"{len(self):06}.pt")
 
@@ -126,7 +126,7 @@ def _of_picture(network: Staged, frame: Tensor, truth: Truth, regions: Tensor) -
     return PictureFeatures(
         hidden,
         overlap,
-        torch.cat([torch.full((len(regions),), -1), truth.class_ids]),
+        torch.cat([truth.class_ids.new_full((len(regions),), -1), truth.class_ids]),
         share_inside(boxes, truth.ignored) <= 0.5,
         pooled[0, pairs],
         encode(partner, boxes[pairs], REGRESSION_WEIGHTS),

@@ -37,6 +37,8 @@ from tests.models.detection.region_networks import (
 )
 from tests.models.detectors import matched_share
 
+pytestmark = pytest.mark.timeout(600)  # for busy machines; a quiet one needs a tenth
+
 BUILDERS = {"rcnn": rcnn, "sppnet": sppnet, "fast_rcnn": fast_rcnn}
 STEPS = {"rcnn": 25, "sppnet": 60, "fast_rcnn": 60}
 

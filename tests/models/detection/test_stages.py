@@ -29,6 +29,8 @@ from tests.models.detection.region_networks import (
     small_sppnet,
 )
 
+pytestmark = pytest.mark.timeout(600)  # for busy machines; a quiet one needs a tenth
+
 SETTINGS = SVMSettings(cost=0.05)
 
 
