@@ -48,7 +48,6 @@ from pipeline.report import (
     build_report,
     engine_reports,
     infer_report,
-    print_summary,
     sink_reports,
     stage_reports,
     write_report,
@@ -56,6 +55,7 @@ from pipeline.report import (
 from pipeline.roster import Roster, any_live
 from pipeline.settings import DetectionSettings, Settings
 from pipeline.sources import Source, close_sources, open_sources
+from pipeline.summary import print_summary
 from pipeline.tally import Tally
 from pipeline.title import hide_secrets
 from pipeline.zones import count_in_zones, zones_of

@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
+
+from pipeline.pixel_shares import PixelShares
 
 State = Literal["READY", "CONNECTING", "RUNNING", "STALLED", "BACKOFF", "PAUSED", "ENDED", "FAILED"]
 EVENTS_KEPT = 200  # of each source
@@ -140,25 +142,6 @@ class LatencyHistogram:
     def _position(self, ms: float) -> float:
         """Where on the scale of buckets a duration lies."""
         return math.log(max(ms, self._FIRST_MS) / self._FIRST_MS) / math.log(self._STEP)
-
-
-class PixelShares:
-    """Mean shares of the picture by class, over the frames of a source."""
-
-    def __init__(self) -> None:
-        self.frames = 0
-        self._sums: dict[str, float] = {}
-
-    def add(self, shares: Mapping[str, float]) -> None:
-        """Count one frame; `shares` of the classes that are in it."""
-        self.frames += 1
-        for name, share in shares.items():
-            self._sums[name] = self._sums.get(name, 0.0) + share
-
-    def mean(self) -> dict[str, float]:
-        """By class, the largest first; classes that were never seen are left out."""
-        sums = sorted(self._sums.copy().items(), key=lambda entry: -entry[1])
-        return {name: total / self.frames for name, total in sums}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ from pipeline.sinks.protocol import SinkTarget, finishing, writing
 _BLOCK = 1 << 16  # bytes that are looked through at once
 
 
-def record(result: Result, class_names: Sequence[str]) -> dict[str, Any]:
+def record(
+    result: Result, class_names: Sequence[str], *, with_masks: bool = True
+) -> dict[str, Any]:
     """One frame's line: scores to 4 digits, boxes to 1/100 pixel, time to a microsecond.
 
     Masks are run lengths as COCO has them: those of objects at the size of the frame, those of the
@@ -42,12 +44,13 @@ def record(result: Result, class_names: Sequence[str]) -> dict[str, Any]:
             for class_id, score, box in zip(found.class_ids.tolist(), scores, boxes, strict=True)
         ],
     }
-    if found.masks is not None:
+    if found.masks is not None and with_masks:
         for i, detection in enumerate(entry["detections"]):
             detection["mask"] = object_rle(found.masks[i], found.boxes[i], (height, width))
     if result.segmentation is not None:
         entry["class_shares"] = {k: round(v, 4) for k, v in result.segmentation.shares.items()}
-        entry["segments"] = segments(result.segmentation)
+        if with_masks:
+            entry["segments"] = segments(result.segmentation)
     if result.zones is not None:
         entry["zones"] = {name: dict(counts) for name, counts in result.zones.items()}
     return entry if frame.file is None else entry | {"file": frame.file}

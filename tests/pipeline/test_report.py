@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pipeline.report import build_report, print_summary
+from pipeline.report import build_report
+from pipeline.summary import print_summary
 
 ENGINE = {
     "name": "openvino",

@@ -22,14 +22,17 @@ SCHEMA = "boxstream.detections/1"
 
 
 def detections_record(result: Result, class_names: Sequence[str]) -> dict[str, Any]:
-    """What is told of a frame: `record`, its schema, when it arrived, and how long ago that was."""
+    """What is told of a frame: `record`, its schema, when it arrived, and how long ago that was.
+
+    Masks stay out: tens of kilobytes a frame are for files.
+    """
     age = max(0.0, time.monotonic() - result.frame.arrival)
     arrival = datetime.fromtimestamp(time.time() - age, UTC)
     return {
         "schema": SCHEMA,
         "time": arrival.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "latency_ms": round(age * 1e3, 1),
-        **record(result, class_names),
+        **record(result, class_names, with_masks=False),
     }
 
 
