@@ -50,6 +50,9 @@ def pixels_of(models: Iterable[ModelFile]) -> PixelClasses | None:
 class Crew:
     """Models and the engines that run them.
 
+    Two engines share all cores. With half of them each, the same frames cost as much processor
+    time (13.8 s instead of 13.5), and the model that is done first leaves its half idle.
+
     Attributes:
         model, engine: What finds the objects; the only one where there is one.
         beside, beside_engine: What knows the pixels as well.

@@ -31,7 +31,8 @@ def choose_precision(
     check = model.precision_check or {}
     if "f32" not in check or "bf16" not in check:
         return "f32", "f32 because the model file says nothing about its accuracy with bf16"
-    compared = f"AP {check['bf16']:.3f} against {check['f32']:.3f}"
+    measure = "mIoU" if model.is_semantic else "AP"
+    compared = f"{measure} {check['bf16']:.3f} against {check['f32']:.3f}"
     # Rounded: 0.700 - 0.695 is a little over 0.005 in binary.
     if round(check["f32"] - check["bf16"], 9) > MOST_LOSS:
         return "f32", f"f32 because bf16 loses too much by the model file's own check ({compared})"
