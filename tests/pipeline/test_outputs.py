@@ -23,7 +23,7 @@ from pipeline.tally import Tally
 from tests.live.kit.odd_servers import refused_url
 from tests.recording.footage import LIVE, NAMES, shot
 
-MODEL: Any = SimpleNamespace(class_names=NAMES)
+MODEL: Any = SimpleNamespace(object_names=NAMES)
 
 
 @dataclass
