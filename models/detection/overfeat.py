@@ -25,7 +25,6 @@ The paper trains for classification on crops of 221 pixels, in batches of 128, b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -40,18 +39,9 @@ from models.backbones.overfeat import ACCURATE, FAST, overfeat_trunk
 from models.boxes import SizeHW, at_least_float32, both_sides_at_least, clip
 from models.data import TrainingBatch
 from models.detection.greedy_merge import greedy_merge
-from models.detection.losses import Truth
 from models.detection.roi import Candidates, keep_best
 from models.detection.sliding import Windows, dense_head, offset_max_pool, pyramid
-from models.detection.windows import (
-    Contents,
-    Lesson,
-    WindowRule,
-    contents,
-    draw,
-    scaled_truth,
-    window_losses,
-)
+from models.detection.windows import WindowRule, lesson, window_losses
 from models.found import Found
 from models.network import DETECTION_OUTPUTS, Task
 from models.pixels import Normalise
@@ -135,8 +125,7 @@ class OverFeat(nn.Module):
         boxes = self._boxes(edges, pair, window)
         found = (scores > self.settings.min_score) & both_sides_at_least(boxes, 1e-2)
         everything = Candidates(boxes, scores, pair - window * self.num_classes)
-        best = keep_best(everything, found, scores.shape[1])
-        return best.boxes, best.scores, best.labels, above <= scores.shape[1]
+        return *keep_best(everything, found, scores.shape[1]), above <= scores.shape[1]
 
     def views(self, frames: Tensor) -> list[tuple[Tensor, Tensor]]:
         """What :meth:`look` says at each scale, finest last."""
@@ -195,29 +184,14 @@ class OverFeat(nn.Module):
         images = pyramid(self.normalise(batch.frames), sizes)
         maps = [self.look(images[scale]) for scale in drawn]
         logits, edges = (torch.cat(parts, 1) for parts in zip(*maps, strict=True))
+        scales = [(sizes[n], self.windows(sizes[n]).to(logits.device)) for n in drawn]
+        rule, most = self.settings.rule, self.settings.windows_per_picture
         lessons = [
-            self.lesson(logits[i].detach(), truth, (height, width), [sizes[n] for n in drawn])
-            for i, truth in enumerate(batch.truths)
+            lesson(said.detach(), truth, (height, width), scales, rule, most)
+            for said, truth in zip(logits, batch.truths, strict=True)
         ]
         entropy, error = window_losses(logits, edges, lessons)
         return {"class": entropy, "box": self.settings.box_weight * error}
-
-    def lesson(
-        self, logits: Tensor, truth: Truth, frame_hw: SizeHW, sizes: Sequence[SizeHW]
-    ) -> Lesson:
-        """What one picture teaches: some of its windows, over these scales, and what is in them.
-
-        logits: (W, classes + 1), which find the worst mistakes. truth: in pixels of the frame.
-        """
-        parts = [
-            contents(
-                self.windows(size).to(logits.device),
-                scaled_truth(truth, frame_hw, size, logits.device),
-                self.settings.rule,
-            )
-            for size in sizes
-        ]
-        return draw(Contents.joined(parts), logits, self.settings.windows_per_picture)
 
     def sizes(self, frame_hw: SizeHW) -> list[SizeHW]:
         """(height, width) of the picture at each scale; windows cover each to the last pixel."""

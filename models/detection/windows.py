@@ -109,6 +109,29 @@ def draw(found: Contents, logits: Tensor, most: int) -> Lesson:
     return Lesson(windows, labels[windows], found.edges[windows])
 
 
+def lesson(
+    logits: Tensor,
+    truth: Truth,
+    frame_hw: SizeHW,
+    scales: Sequence[tuple[SizeHW, Tensor]],
+    rule: WindowRule,
+    most: int,
+) -> Lesson:
+    """What one picture teaches: some of its windows, over several scales, and what is in them.
+
+    Args:
+        logits: (W, classes + 1) of all windows, which find the worst mistakes.
+        truth: in pixels of the frame.
+        scales: size of the picture, and its windows (W_i, 4).
+        most: windows drawn.
+    """
+    parts = [
+        contents(windows, scaled_truth(truth, frame_hw, size_hw, logits.device), rule)
+        for size_hw, windows in scales
+    ]
+    return draw(Contents.joined(parts), logits, most)
+
+
 def window_losses(
     logits: Tensor, edges: Tensor, lessons: Sequence[Lesson]
 ) -> tuple[Tensor, Tensor]:
