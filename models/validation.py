@@ -27,6 +27,8 @@ def validate_detection(
     regions: Sequence[Regions],
 ) -> Iterator[Row]:
     """AP at IoU 0.5, over all and by class; sets: ``ANNOTATIONS:IMAGES``, each with its regions."""
+    if not sets:
+        return
     judge = network_detector(network, class_names, size_hw)
     for words, own in zip(sets, regions, strict=True):
         annotations, _, images = words.partition(":")

@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from models import papers
-from models.data import MaskBatch
-from models.network import IGNORED
+from models.data import MaskBatch, TrainingBatch
+from models.network import DETECTION_OUTPUTS, IGNORED, Task
+from models.proposals import Cache, Settings
 from models.schedules import CURVES, Schedule
 from models.starting_weights import SettingsError
 from models.train import main, weigh_classes
 from models.training import Norms, Precision, Recipe, Training, freeze, train_mode
 from tests.models.test_masks import write_folder
+from tests.models.test_train import write_coco
 from tests.models.tiny import TinySegmenter
 
 
@@ -236,3 +238,42 @@ def test_a_trunk_for_classifier_weights_is_asked_for(tmp_path, monkeypatch):
              str(tmp_path / "run"), "--trunk", str(tmp_path / "trunk.pth")]  # fmt: skip
     with pytest.raises(SettingsError, match="no trunk"):
         main(words)
+
+
+class TinyRegionNetwork(torch.nn.Module):
+    """Learns how many regions a picture has, so that it must be shown them."""
+
+    task: Task = "detection"
+    outputs = DETECTION_OUTPUTS
+    proposer: str | None = "grid"
+    regions = 20
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.guess = torch.nn.Linear(1, 1)
+
+    def losses(self, batch: TrainingBatch) -> dict[str, torch.Tensor]:
+        if batch.regions is None:
+            raise ValueError("no regions")
+        count = torch.tensor([[float(len(r))] for r in batch.regions])
+        return {"count": (self.guess(torch.ones_like(count)) - count).abs().mean()}
+
+
+def test_a_region_network_is_given_the_proposals_of_each_set(tmp_path, monkeypatch):
+    monkeypatch.setitem(papers.PAPERS, "regions", TinyRegionNetwork)
+    annotations = write_coco(tmp_path)
+    words = ["regions", "--data", f"{annotations}:{tmp_path}", "--size", "64x96", "--batch", "2",
+             "--classes", "car,bus", "--steps", "3", "--workers", "0", "--threads", "1",
+             "--out", str(tmp_path / "run")]  # fmt: skip
+    with pytest.raises(SettingsError, match="--proposer grid"):
+        main(words)
+    boxes = {f"{i}.png": np.array([[0, 0, 128, 96]], np.float32) for i in range(4)}
+    Cache(Settings("grid", 20, None), boxes).save(tmp_path / "regions.npz")
+    with pytest.raises(SettingsError, match="1 sets need as many"):
+        main([*words, "--regions", *[str(tmp_path / "regions.npz")] * 2])
+    main([*words, "--regions", str(tmp_path / "regions.npz")])
+    with (tmp_path / "run" / "losses.csv").open() as lines:
+        (row,) = csv.DictReader(lines)
+    # One region for each of one, two or four pictures of a canvas; the guess begins near 0.
+    assert 0.5 < float(row["count"]) < 4.5

@@ -206,27 +206,38 @@ def test_voc_pictures_score_as_whole_numbers_and_loops_say(shared_data, threshol
     assert scores["all points"] == pytest.approx(np.mean([v[1] for v in slow.values()]))
 
 
-def test_the_toy_pictures_score_the_same_in_both_of_their_formats(shared_data):
+def test_the_toy_pictures_score_as_fractions_say_and_alike_in_both_of_their_formats(shared_data):
     folder = shared_data / "eval_formats" / "toy"
     voc = read_truth(folder / "gts_vocpascal_format")
     coco = read_truth(folder / "gts_coco_format" / "toy_example_coco.JSON")
     content = json.loads((folder / "dets_coco_format" / "coco_dets.json").read_text())
     files = {i["id"]: i["file_name"] for i in content["images"]}
 
-    def scores(truth: dict[str, Any]) -> dict[str, Any]:
+    def toy_boxes(truth: dict[str, Any]) -> list[dict[str, Any]]:
         ids = {i["file_name"]: i["id"] for i in truth["images"]}
         (category,) = truth["categories"]
-        found = [
+        return [
             {**d, "image_id": ids[files[d["image_id"]]], "category_id": category["id"]}
             for d in content["annotations"]
         ]
-        return voc_scores(truth, found)
+
+    def scores(truth: dict[str, Any], threshold: float = 0.5) -> dict[str, Any]:
+        return voc_scores(truth, toy_boxes(truth), threshold)
 
     one, other = scores(voc), scores(coco)
     assert one["classes"]["cat"]["boxes"] == other["classes"]["cat"]["boxes"] == 12
     assert one["all points"] == pytest.approx(other["all points"])
     assert one["11 points"] == pytest.approx(other["11 points"])
-    assert 0.5 < one["all points"] < 1
+    assert one["11 points"] == pytest.approx(0.88636364)
+    assert one["all points"] == pytest.approx(0.89583333)
+    strict = scores(voc, 0.75)
+    assert strict["11 points"] == pytest.approx(0.49793388)
+    assert strict["all points"] == pytest.approx(0.51704545)
+    for threshold in (0.5, 0.75):
+        (category,) = voc["categories"]
+        slow = by_fractions(voc, toy_boxes(voc), category["id"], threshold)
+        fast = scores(voc, threshold)
+        assert (fast["11 points"], fast["all points"]) == pytest.approx(slow)
 
 
 def test_the_two_methods_differ_as_their_definitions_do():
