@@ -32,7 +32,7 @@ from models.backbones.features import FeatureMaps, load_classifier
 from models.backbones.weights import WeightsError, classifier_state
 from models.boxes import SizeHW
 from models.data import DataError, read_picture
-from models.export import size_hw
+from models.input_sizes import parse_size
 from models.pixels import Normalise
 
 EXIT_ARGUMENTS, EXIT_SOURCE, EXIT_MODEL = 2, 3, 4
@@ -183,7 +183,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--weights", required=True, metavar="FILE|DEFAULT", help="a classifier's")
     words.add_argument("--out", required=True, type=Path, metavar="FILE.npz")
     words.add_argument("--maps", action="store_true", help="whole maps, not their means")
-    words.add_argument("--size", type=size_hw, metavar="HxW", help="to which frames are stretched")
+    words.add_argument("--size", type=parse_size, metavar="HxW", help="to which frames are stretched")
     words.add_argument("--every", type=positive, default=1, metavar="N", help="only each Nth frame")
     words.add_argument("--batch", type=positive, default=8, help="frames at a time")
     return words
