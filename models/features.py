@@ -183,9 +183,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--weights", required=True, metavar="FILE|DEFAULT", help="a classifier's")
     words.add_argument("--out", required=True, type=Path, metavar="FILE.npz")
     words.add_argument("--maps", action="store_true", help="whole maps, not their means")
-    words.add_argument(
-        "--size", type=parse_size, metavar="HxW", help="to which frames are stretched"
-    )
+    words.add_argument("--size", type=parse_size, metavar="HxW", help="to stretch frames to")
     words.add_argument("--every", type=positive, default=1, metavar="N", help="only each Nth frame")
     words.add_argument("--batch", type=positive, default=8, help="frames at a time")
     return words
