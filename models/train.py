@@ -213,6 +213,8 @@ def main(words: list[str] | None = None) -> None:
         class_names = given or STREET_NAMES
         data = detection_data(arguments, class_names, rank, processes)
     model = build(arguments, task, class_names)
+    if not hasattr(model, "losses"):
+        raise SettingsError(f"{arguments.network} is not trained here, only run with given weights")
     if cast(Network, model).proposer and not arguments.regions:
         raise SettingsError(
             f"{arguments.network} learns from proposals; make them with python -m models.proposals "

@@ -231,6 +231,18 @@ def test_class_weights_go_to_networks_that_have_them(tmp_path):
         weigh_classes(torch.nn.Linear(1, 1), [masks])
 
 
+def test_a_network_that_cannot_learn_is_refused(tmp_path, monkeypatch):
+    class OnlyRuns(torch.nn.Linear):
+        task: Task = "detection"
+
+    monkeypatch.setitem(papers.PAPERS, "fixed", lambda classes: OnlyRuns(1, classes))
+    annotations = write_coco(tmp_path)
+    words = ["fixed", "--data", f"{annotations}:{tmp_path}", "--size", "64x96",
+             "--classes", "car,bus", "--out", str(tmp_path / "run")]  # fmt: skip
+    with pytest.raises(SettingsError, match="not trained here"):
+        main(words)
+
+
 def test_a_trunk_for_classifier_weights_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setitem(papers.PAPERS, "tiny", TinySegmenter)
     torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "trunk.pth")
