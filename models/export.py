@@ -37,7 +37,8 @@ from models.input_sizes import combine, parse_size
 from models.network import Task
 from models.onnx_file import to_onnx, write
 from models.papers import PAPERS
-from models.weights import WeightsError, load_network, load_weights
+from models.published import PUBLISHED
+from models.weights import WeightsError, class_names_published, load_network, load_weights
 
 SCHEMA = 1
 EXIT_ARGUMENTS, EXIT_MODEL = 2, 4
@@ -307,9 +308,12 @@ def _write_faster_rcnn(options: argparse.Namespace) -> str | None:
 
 def _write_network(options: argparse.Namespace) -> str | None:
     """The same for all other papers, which have no forms to choose from."""
-    if not options.names:
+    if options.names:
+        names = options.names.split(",")
+    elif options.weights == PUBLISHED:
+        names = class_names_published(options.network)
+    else:
         return f"--names is needed: a {options.network} does not know what its classes are called"
-    names = options.names.split(",")
     if len(options.size) > 1:
         return f"--size: a {options.network} is written for one size"
     if options.palette and len(options.palette) != len(names):

@@ -29,11 +29,11 @@ from torch import Tensor
 
 from models.backbones.build import BACKBONES, backbone
 from models.backbones.features import FeatureMaps, load_classifier
-from models.backbones.weights import WeightsError, classifier_state
 from models.boxes import SizeHW
 from models.data import DataError, read_picture
 from models.input_sizes import parse_size
 from models.pixels import Normalise
+from models.published import WeightsError, state_of
 
 EXIT_ARGUMENTS, EXIT_SOURCE, EXIT_MODEL = 2, 3, 4
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -196,7 +196,7 @@ def start(trunk: FeatureMaps, name: str, weights: str) -> None:
         WeightsError: they cannot be had or do not fit.
     """
     try:
-        load_classifier(trunk, classifier_state(name, weights))
+        load_classifier(trunk, state_of(name, weights))
     except RuntimeError as error:
         raise WeightsError(f"{weights} does not hold a {name}: {error}") from error
 

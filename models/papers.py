@@ -13,6 +13,7 @@ from torch import nn
 from models.detection import ssd, yolo
 from models.detection.architectures import ARCHITECTURES, faster_rcnn
 from models.detection.fast_rcnn import fast_rcnn
+from models.detection.localization import localization
 from models.detection.mask_rcnn import mask_rcnn
 from models.detection.overfeat import overfeat
 from models.detection.rcnn import rcnn
@@ -20,6 +21,7 @@ from models.detection.sppnet import sppnet
 from models.segmentation import deeplab
 from models.segmentation.fcn import fcn
 from models.segmentation.hypercolumns import hypercolumns
+from models.segmentation.torchvision_twins import TWINS, torchvision_twin
 from models.segmentation.unet import unet, unet_with_trunk
 
 Builder = Callable[[int], nn.Module]
@@ -45,6 +47,7 @@ ON_TRUNKS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
 """Papers that run on several trunks, and on which."""
 
 PAPERS: dict[str, Builder] = {
+    "localization": partial(localization, "mobilenet_v2"),
     "overfeat_fast": partial(overfeat, "overfeat_fast"),
     "overfeat_accurate": partial(overfeat, "overfeat_accurate"),
     "overfeat": partial(overfeat, "mobilenet_v2"),
@@ -54,6 +57,7 @@ PAPERS: dict[str, Builder] = {
     "mask_rcnn": partial(mask_rcnn, "mobilenet_v2_fpn"),
     "ssd300_vgg16": ssd.ssd300_vgg16,
     "ssdlite320_mobilenet_v3_large": ssd.ssdlite320_mobilenet_v3_large,
+    **{name: partial(torchvision_twin, name) for name in TWINS},
     "unet": unet,
     "unet_mobilenet_v2": partial(unet_with_trunk, "mobilenet_v2"),
     **{

@@ -18,8 +18,8 @@ from typing import Literal
 import torchvision
 from torch import Tensor, nn
 
-from models.backbones.weights import WeightsError, classifier_state
 from models.pixels import Normalise
+from models.published import WeightsError, state_of
 
 TOPS = {
     "alexnet": "classifier",
@@ -94,7 +94,7 @@ def classifier(
         raise ValueError(f"unknown classifier {name!r}; known: {', '.join(TOPS)}")
     network = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
     if weights is not None:
-        _load_fitting(network, TOPS[name], classifier_state(name, weights), f"{weights}")
+        _load_fitting(network, TOPS[name], state_of(name, weights), f"{weights}")
     if not top:
         network.add_module(TOPS[name], nn.Identity())
     return Classifier(network, TOPS[name])

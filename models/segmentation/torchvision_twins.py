@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-import torchvision
 from torch import Tensor, nn
 from torchvision.models import segmentation
 
 from models.data import MaskBatch
+from models.published import published_entry, published_state
 from models.segmentation.semantic import SemanticNetwork
 
 VOC_CLASSES = 21
@@ -35,10 +35,6 @@ TWINS = {
     "lraspp_mobilenet_v3_large": segmentation.lraspp_mobilenet_v3_large,
 }
 """By torchvision's names."""
-
-
-class PublishedWeightsError(Exception):
-    """torchvision's weights cannot be fetched; says what to do."""
 
 
 class TorchvisionTwin(SemanticNetwork):
@@ -87,21 +83,8 @@ def with_published_weights(name: str) -> TorchvisionTwin:
     """One of ``TWINS`` as torchvision trained it, on COCO's pictures with VOC's 21 classes.
 
     Raises:
-        PublishedWeightsError: they cannot be fetched.
+        WeightsError: they cannot be fetched.
     """
     network = torchvision_twin(name)
-    entry = torchvision.models.get_model_weights(name).DEFAULT
-    try:
-        state = entry.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error:  # no network, no such file, or not the right bytes
-        raise PublishedWeightsError(
-            f"cannot fetch {entry}: {error}. Without a network, fetch the file "
-            f"{entry.url.rpartition('/')[2]} elsewhere and load it as a state dict"
-        ) from error
-    network.load_state_dict(state)
+    network.load_state_dict(published_state(published_entry(name)))
     return network
-
-
-def published_class_names(name: str) -> list[str]:
-    """The classes that torchvision's weights know, in order."""
-    return list(torchvision.models.get_model_weights(name).DEFAULT.meta["categories"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from urllib.error import URLError
@@ -300,7 +301,10 @@ def test_published_weights_without_a_network_name_the_way_out(monkeypatch, tmp_p
     words = ["resnet50_fpn", "--weights", "DEFAULT", "--size", "360x640", "--out", out]
     assert main(words) == 4
     error = capsys.readouterr().err
-    assert "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth" in error and "--weights FILE" in error
+    assert (
+        "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth" in error
+        and "give it instead of DEFAULT" in error
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -319,7 +323,7 @@ def test_published_weights_of_the_first_resnet_bring_their_epsilon(monkeypatch):
 def test_the_first_resnets_file_is_known_by_its_digest(monkeypatch, tmp_path):
     path = tmp_path / "weights.pth"
     torch.save(faster_rcnn("resnet50_fpn").state_dict(), path)
-    digest = weights_module.hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     monkeypatch.setattr(weights_module, "SHA256_WITHOUT_EPSILON", digest[:8])
     model, _ = load_weights("resnet50_fpn", str(path))
     assert model.backbone.body["bn1"].eps == 0.0

@@ -13,13 +13,13 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from models.backbones import weights as weights_module
+from models import published
 from models.backbones.build import BACKBONES, backbone
 from models.backbones.classifier import TOPS, classifier
 from models.backbones.features import load_classifier
-from models.backbones.weights import WeightsError
 from models.data import read_picture
 from models.pixels import Normalise
+from models.published import WeightsError
 
 SMALL = ("resnet18", "mobilenet_v2", "mobilenet_v3_large")
 
@@ -166,7 +166,7 @@ def test_without_a_network_the_way_out_is_named(monkeypatch):
 
     monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", offline)
     with pytest.raises(WeightsError, match=r"fetch the file mobilenet_v2-7ebf99e0\.pth elsewhere"):
-        weights_module.classifier_state("mobilenet_v2", "DEFAULT")
+        published.state_of("mobilenet_v2", "DEFAULT")
 
 
 def test_an_unknown_classifier_is_refused_with_those_there_are():

@@ -9,15 +9,15 @@ import torch
 import torchvision
 from torch import nn
 
+from models.published import WeightsError
 from models.segmentation.semantic import enlarge
 from models.segmentation.torchvision_twins import (
     TWINS,
     VOC_CLASSES,
-    PublishedWeightsError,
-    published_class_names,
     torchvision_twin,
     with_published_weights,
 )
+from models.weights import class_names_published
 from tests.models.segmentation.engines import ENGINES, agreement, enliven, write_onnx
 from tests.models.segmentation.scenes import scenes
 
@@ -92,7 +92,7 @@ def test_without_a_network_it_says_what_to_fetch(monkeypatch):
 
     entry = torchvision.models.get_model_weights("lraspp_mobilenet_v3_large").DEFAULT
     monkeypatch.setattr(type(entry), "get_state_dict", unreachable)
-    with pytest.raises(PublishedWeightsError, match=r"fetch the file lraspp_.*\.pth elsewhere"):
+    with pytest.raises(WeightsError, match=r"fetch the file lraspp_.*\.pth elsewhere"):
         with_published_weights("lraspp_mobilenet_v3_large")
 
 
@@ -104,7 +104,7 @@ def test_published_weights_are_loaded_as_they_are(monkeypatch):
     ours = with_published_weights("lraspp_mobilenet_v3_large")
     for name, value in theirs.state_dict().items():
         assert torch.equal(ours.state_dict()[name], value)
-    names = published_class_names("lraspp_mobilenet_v3_large")
+    names = class_names_published("lraspp_mobilenet_v3_large")
     assert len(names) == VOC_CLASSES
     assert (names[0], names[7]) == ("__background__", "car")
 

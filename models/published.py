@@ -1,0 +1,74 @@
+"""Weights from a file, or from those who trained them."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor
+from torchvision.models import WeightsEnum
+
+PUBLISHED = "DEFAULT"
+"""The word for torchvision's own weights, which are fetched."""
+
+
+class WeightsError(Exception):
+    """The weights cannot be had or do not fit; says what to do."""
+
+
+def published_entry(name: str) -> WeightsEnum:
+    """torchvision's best weights of its network ``name``, not yet fetched."""
+    entry: WeightsEnum = torchvision.models.get_model_weights(name).DEFAULT
+    return entry
+
+
+def published_state(entry: WeightsEnum) -> Mapping[str, Tensor]:
+    """Fetch a state dict, or take it from torch's own store of what was fetched before.
+
+    Raises:
+        WeightsError: it cannot be fetched, or is not what was published.
+    """
+    try:
+        state: Mapping[str, Tensor] = entry.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as error:  # no network, no such file, or not the right bytes
+        raise WeightsError(
+            f"cannot fetch {entry}: {error}. Without a network, fetch the file "
+            f"{Path(entry.url).name} elsewhere and give it instead of {PUBLISHED}"
+        ) from error
+    return state
+
+
+def state_in(path: Path) -> Mapping[str, Tensor]:
+    """A bare state dict, or one under "model" among other things (a checkpoint of ours).
+
+    Raises:
+        WeightsError: there is no such file, or it holds something else.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"cannot read weights from {path}: {error}") from error
+    state = content.get("model", content) if isinstance(content, dict) else content
+    if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+        raise WeightsError(f"{path} holds a {type(content).__name__}, not a state dict")
+    return state
+
+
+def state_of(name: str, weights: str | Path) -> Mapping[str, Tensor]:
+    """The state dict of torchvision's network ``name``: a file's, or by the word DEFAULT its own.
+
+    Raises:
+        WeightsError: it cannot be had.
+    """
+    if weights == PUBLISHED:
+        return published_state(published_entry(name))
+    return state_in(Path(weights))
+
+
+def sha256_of(path: Path) -> str:
+    """Of the file's bytes, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
