@@ -17,6 +17,7 @@ from models.detection.localization import localization
 from models.detection.mask_rcnn import mask_rcnn
 from models.detection.overfeat import overfeat
 from models.detection.rcnn import rcnn
+from models.detection.single_map import faster_rcnn_c4
 from models.detection.sppnet import sppnet
 from models.segmentation import deeplab
 from models.segmentation.fcn import fcn
@@ -33,6 +34,7 @@ ON_TRUNKS: dict[str, tuple[Callable[..., nn.Module], tuple[str, ...]]] = {
     "rcnn": (rcnn, REGION_TRUNKS),
     "sppnet": (sppnet, REGION_TRUNKS),
     "fast_rcnn": (fast_rcnn, REGION_TRUNKS),
+    "faster_rcnn": (faster_rcnn_c4, DENSE_TRUNKS),
     "yolo_v1": (yolo.yolo_v1, DENSE_TRUNKS),
     "yolo_v2": (yolo.yolo_v2, DENSE_TRUNKS),
     "fcn32s": (partial(fcn, finest=32), DENSE_TRUNKS),

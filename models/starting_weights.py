@@ -37,7 +37,7 @@ def load_trunk(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     backbone = getattr(model, "backbone", None)
     if hasattr(model, "load_classifier"):  # hidden layers, too, that a classifier has
         cast(Any, model).load_classifier(state)
-    elif isinstance(backbone, features.FeatureMaps):
+    elif isinstance(backbone, features.FeatureMaps | features.SingleMap):
         features.load_classifier(backbone, state)
     elif isinstance(backbone, PyramidBackbone):
         mobilenet.load_classifier(backbone, state)

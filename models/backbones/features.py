@@ -69,7 +69,30 @@ class FeatureMaps(nn.Module):
                 module.requires_grad_(False)
 
 
-def load_classifier(backbone: FeatureMaps, state: Mapping[str, Tensor]) -> None:
+class SingleMap(nn.Module):
+    """A trunk with one map as a pyramid of one level, for detectors made for pyramids.
+
+    Attributes:
+        body: its layers, by torchvision's names.
+        stride: of the map, in pixels.
+        out_channels: its depth.
+    """
+
+    def __init__(self, trunk: FeatureMaps) -> None:
+        """Raises ValueError for a trunk of several maps."""
+        super().__init__()
+        if len(trunk.strides) != 1:
+            raise ValueError(f"a single map is wanted, the trunk has {len(trunk.strides)}")
+        (self.stride,) = trunk.strides
+        self.out_channels = trunk.channels[self.stride]
+        self.body, self.prefix = trunk.body, trunk.prefix
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) normalised -> the one map (N, C, about H/stride, W/stride), in a list."""
+        return self.body(images)
+
+
+def load_classifier(backbone: FeatureMaps | SingleMap, state: Mapping[str, Tensor]) -> None:
     """Start a trunk from the state dict of torchvision's classifier of the same name.
 
     Raises:

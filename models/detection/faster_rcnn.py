@@ -16,6 +16,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from models.anchors import AnchorGrid
+from models.backbones.features import SingleMap
 from models.backbones.pyramid import PyramidBackbone
 from models.boxes import SizeHW
 from models.data import TrainingBatch
@@ -62,7 +63,7 @@ class FasterRCNN(nn.Module):
 
     def __init__(
         self,
-        backbone: PyramidBackbone,
+        backbone: PyramidBackbone | SingleMap,
         anchor_grid: AnchorGrid,
         rpn: RegionProposalNetwork,
         roi_heads: RoIHeads,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from models.boxes import encode
+from models.boxes import SizeHW, clip, encode
 from models.data import TrainingBatch
 from models.detection.losses import roi_losses, rpn_losses, sample_rois
 from models.detection.roi import PROPOSAL_WEIGHTS
@@ -35,6 +35,8 @@ class Proposing:
     anchors: int = 256
     rois: int = 96
     iou: float = 0.7
+    inside: bool = False
+    """Whether anchors that cross the picture's border learn nothing (sec. 3.1.3)."""
 
 
 def joint_losses(
@@ -50,10 +52,11 @@ def joint_losses(
     maps = model.rpn.flatten(*model.rpn.head(features))
     logits, deltas = ([level.float() for level in kind] for kind in maps)
     anchors = model.anchors(features, size_hw)
+    learning = inside(torch.cat(anchors), size_hw) if proposing.inside else slice(None)
     objectness, proposal_box = rpn_losses(
-        torch.cat(anchors),
-        torch.cat(logits, 1),
-        torch.cat(deltas, 1),
+        torch.cat(anchors)[learning],
+        torch.cat(logits, 1)[:, learning],
+        torch.cat(deltas, 1)[:, learning],
         batch.truths,
         partial(encode, weights=ANCHOR_WEIGHTS),
         proposing.anchors,
@@ -71,3 +74,9 @@ def joint_losses(
     class_logits, box_deltas = model.roi_heads.box_predictor(model.roi_heads.box_head(bins))
     classification, box = roi_losses(class_logits.float(), box_deltas.float(), drawn)
     return dict(zip(LOSSES, (objectness, proposal_box, classification, box), strict=True))
+
+
+def inside(anchors: Tensor, size_hw: SizeHW) -> Tensor:
+    """Which anchors (A, 4) lie within a picture, (A,) bool; all of them where none does."""
+    within = (clip(anchors[None], size_hw)[0] == anchors).all(1)
+    return within if bool(within.any()) else ~within

@@ -21,13 +21,13 @@ import torchvision
 from torch import Tensor, nn
 
 from models.anchors import AnchorGrid
+from models.backbones.features import SingleMap
 from models.backbones.pyramid import Norm, PyramidBackbone, conv
 from models.boxes import SizeHW, at_least_float32
 from models.detection.architectures import faster_rcnn
 from models.detection.frame_size import FrameSize, Resize, frame_size, prepared_for
 from models.detection.losses import RoiSample, Truth
-from models.detection.pooling import PyramidRoIAlign
-from models.detection.roi import Candidates, RoIHeads
+from models.detection.roi import Candidates, Pool, RoIHeads
 from models.detection.rpn import RegionProposalNetwork
 from models.detection.suppression import Suppress, greedy_nms
 from models.network import INSTANCE_OUTPUTS
@@ -68,7 +68,7 @@ class MaskHeads(RoIHeads):
     """Faster R-CNN's second stage with the third head beside it, by torchvision's names."""
 
     def __init__(
-        self, boxes: RoIHeads, pool: PyramidRoIAlign, head: nn.Module, predictor: MaskPredictor
+        self, boxes: RoIHeads, pool: Pool, head: nn.Module, predictor: MaskPredictor
     ) -> None:
         super().__init__(boxes.pool, boxes.box_head, boxes.box_predictor, boxes.settings)
         self.mask_pool = pool
@@ -98,7 +98,7 @@ class MaskRCNN(nn.Module):
 
     def __init__(
         self,
-        backbone: PyramidBackbone,
+        backbone: PyramidBackbone | SingleMap,
         anchor_grid: AnchorGrid,
         rpn: RegionProposalNetwork,
         roi_heads: MaskHeads,

@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from models.backbones.pyramid import Norm, conv
 from models.boxes import SizeHW, at_least_float32, both_sides_at_least, clip, decode
 from models.detection.pooling import PyramidRoIAlign
+from models.detection.region_pooling import RoIMaxPool
 from models.detection.rpn import Proposals
 from models.detection.suppression import Suppress
+
+Pool = PyramidRoIAlign | RoIMaxPool
 
 PROPOSAL_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 """Of the box coder between proposals and detections: about one over the deltas' deviation."""
@@ -84,7 +87,7 @@ class RoIHeads(nn.Module):
 
     def __init__(
         self,
-        pool: PyramidRoIAlign,
+        pool: Pool,
         box_head: nn.Module,
         box_predictor: BoxPredictor,
         settings: DetectionSettings,
