@@ -8,5 +8,6 @@ over the picture and knows what of each can still be seen.
 
 from pipeline.sources.street.counter import read_frame_counter
 from pipeline.sources.street.drive import STREET_CLASSES, Street, StreetFrame
+from pipeline.sources.street.pixel_classes import PIXEL_CLASSES
 
-__all__ = ["STREET_CLASSES", "Street", "StreetFrame", "read_frame_counter"]
+__all__ = ["PIXEL_CLASSES", "STREET_CLASSES", "Street", "StreetFrame", "read_frame_counter"]

@@ -55,7 +55,7 @@ class Canvas:
         width = math.ceil(window.right * pixels_per_tangent) + 1 - self.left
         height = math.ceil(window.bottom * pixels_per_tangent) + 1 - self.top
         self.colour = np.zeros((height * fine, width * fine, 3), np.uint8)
-        # 0 where nothing is drawn, 1 for scenery, 1 + label for objects.
+        # 0 where nothing is drawn, else 1 + label.
         self.owners = np.zeros((height * fine, width * fine), np.uint8)
 
     def corners(self, flat: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:

@@ -11,12 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.sources.street import buses, cars, lorries, people, riders
 from pipeline.sources.street.layout import Layout
+from pipeline.sources.street.pixel_classes import PIXEL_CLASSES, RIDER
 from pipeline.sources.street.solids import Solid
 
 PERSON, BICYCLE, CAR, MOTORCYCLE, BUS, TRUCK = range(6)
+STREET_CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "truck")
 PHASES = 10
 """Drawn steps of a walk or a turn of the pedals."""
 
@@ -43,6 +46,15 @@ class Actor:
     model: object = None
     """What actors that look the same share, so that their sprites are shared too."""
     solids: dict[int, Solid] = field(default_factory=dict)
+
+    def pixel_kinds(self) -> npt.NDArray[np.uint8]:
+        """Give the pixel class (256,) of each label in its sprite."""
+        kinds = np.arange(256, dtype=np.uint8)
+        for label, class_id in self.classes.items():
+            kinds[label] = PIXEL_CLASSES.index(STREET_CLASSES[class_id])
+            if class_id == PERSON and len(self.classes) > 1:
+                kinds[label] = RIDER
+        return kinds
 
     def step(self, seconds: float) -> int:
         """Give the step of its movement at that time."""

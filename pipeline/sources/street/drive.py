@@ -17,11 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.sources.street.backdrop import Camera, Haze, Image
+from pipeline.sources.street.cast import STREET_CLASSES
 from pipeline.sources.street.counter import paint_frame_counter, read_frame_counter
 from pipeline.sources.street.fronts import paint_walls
 from pipeline.sources.street.layout import Layout, bend_of, draw_layout
 from pipeline.sources.street.light import draw_mood
 from pipeline.sources.street.pasting import Seen, paste, truth
+from pipeline.sources.street.pixel_classes import UNKNOWN
 from pipeline.sources.street.roads import paint_ground
 from pipeline.sources.street.sensor import Light, Sensor
 from pipeline.sources.street.skies import paint_sky
@@ -31,7 +33,6 @@ from pipeline.sources.street.traffic import draw_actors
 
 __all__ = ["STREET_CLASSES", "Street", "StreetFrame", "read_frame_counter"]
 
-STREET_CLASSES = ("person", "bicycle", "car", "motorcycle", "bus", "truck")
 LEAST_SIZE = 64
 _SALT = 41  # any number would do; with this one, seed 0 is a lively street by day
 _FARTHEST_METRES, _BEHIND_METRES = 170.0, 9.0
@@ -50,6 +51,8 @@ class StreetFrame:
     ignored: npt.NDArray[np.float32]
     """(I, 4) boxes that count neither way: objects nearly hidden, cut off or tiny."""
     index: int
+    classes: npt.NDArray[np.uint8] | None = None
+    """(H, W) indices into `PIXEL_CLASSES`, 255 = unknown; None where they were not asked for."""
 
 
 class Street:
@@ -97,8 +100,12 @@ class Street:
     def __iter__(self) -> Iterator[StreetFrame]:
         return (self.frame(index) for index in range(len(self)))
 
-    def frame(self, index: int) -> StreetFrame:
+    def frame(self, index: int, labelled: bool = False) -> StreetFrame:
         """Draw frame ``index``; any order gives the same frames.
+
+        Args:
+            index: From 0 on.
+            labelled: Give the class of every pixel too. The picture is the same without.
 
         Raises:
             IndexError: ``index`` lies outside the drive.
@@ -115,15 +122,32 @@ class Street:
         for wall in self._walls:
             wall.draw(image, camera)
         owners = np.zeros((height, width), np.uint8)
-        seen = self._paste_actors(image, owners, camera, seconds)
+        classes = self._classes_behind(camera) if labelled else None
+        seen = self._paste_actors(image, owners, camera, seconds, classes)
         image = self._sensor.expose(image, index, seconds)
         high, wide = paint_frame_counter(image, index % (1 << 24))
         owners[-high:, :wide] = 0
+        if classes is not None:
+            classes[-high:, :wide] = UNKNOWN
         boxes, class_ids, ignored = truth(seen, owners)
-        return StreetFrame(image, boxes, class_ids, ignored, index)
+        return StreetFrame(image, boxes, class_ids, ignored, index, classes)
+
+    def _classes_behind(self, camera: Camera) -> Image:
+        """Give the classes (H, W) of the street without its actors."""
+        classes = np.full(self.size_hw, UNKNOWN, np.uint8)
+        self._sky.draw_classes(classes, camera, 4000.0 * camera.bend)
+        self._ground.draw_classes(classes, camera)
+        for wall in self._walls:
+            wall.draw_classes(classes, camera)
+        return classes
 
     def _paste_actors(
-        self, image: Image, owners: Image, camera: Camera, seconds: float
+        self,
+        image: Image,
+        owners: Image,
+        camera: Camera,
+        seconds: float,
+        classes: Image | None = None,
     ) -> dict[int, Seen]:
         """Paste all actors, far ones first; give what was pasted under its number in ``owners``."""
         placed = []
@@ -145,7 +169,8 @@ class Street:
             for label, class_id in actor.classes.items():
                 names[label] = len(seen) + 1
                 seen[names[label]] = Seen(class_id)
-            paste(image, owners, drawn, names, seen)
+            labelling = None if classes is None else (classes, actor.pixel_kinds())
+            paste(image, owners, drawn, names, seen, labelling)
             for light in _lights(actor.solid(step), actor.heading, x, z, camera):
                 self._sensor.shine(image, light)
         return seen

@@ -9,11 +9,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.sources.street.backdrop import Image, Wall, lit_picture
+from pipeline.sources.street.backdrop import Image, lit_picture
 from pipeline.sources.street.foliage import break_into_leaves
 from pipeline.sources.street.layout import Layout
 from pipeline.sources.street.light import Mood
+from pipeline.sources.street.pixel_classes import BUILDING, FENCE, TREE
 from pipeline.sources.street.texture import cloud, grain
+from pipeline.sources.street.walls import Wall
 
 _WALL_LOOP, _WALL_SCALE = 128.0, 14.0
 _FRONTS = ((168, 96, 72), (150, 84, 66), (196, 178, 148), (205, 196, 180), (176, 150, 120),
@@ -28,18 +30,19 @@ def paint_walls(layout: Layout, mood: Mood, rng: np.random.Generator) -> list[Wa
         x = layout.wall[side] * (-1 if layout.mirrored else 1)
         high = 24.0 if layout.kind in ("city", "junction") else 13.0
         rows, columns = round(high * _WALL_SCALE), round(_WALL_LOOP * _WALL_SCALE)
-        picture, mask = np.zeros((rows, columns, 3), np.uint8), np.zeros((rows, columns), np.uint8)
+        picture, kinds = np.zeros((rows, columns, 3), np.uint8), np.zeros((rows, columns), np.uint8)
         if layout.kind in ("city", "junction"):
-            _house_row(picture, mask, rng, mood.lamps)
+            _house_row(picture, kinds, rng, mood.lamps)
         elif layout.kind == "suburb":
-            _greenery(picture, mask, rng, 4.0)
-            _villas(picture, mask, rng, mood.lamps)
-            _hedge(picture, mask, rng, 1.3)
+            _greenery(picture, kinds, rng, 4.0)
+            _villas(picture, kinds, rng, mood.lamps)
+            _hedge(picture, kinds, rng, 1.3)
         else:
-            _greenery(picture, mask, rng, float(rng.uniform(2.0, 9.0)))
+            _greenery(picture, kinds, rng, float(rng.uniform(2.0, 9.0)))
             if layout.kind == "pole" and rng.random() < 0.6:
-                _villas(picture, mask, rng, mood.lamps)
-            _hedge(picture, mask, rng, float(rng.uniform(0.5, 3.0)), stone=bool(rng.random() < 0.5))
+                _villas(picture, kinds, rng, mood.lamps)
+            high = float(rng.uniform(0.5, 3.0))
+            _hedge(picture, kinds, rng, high, stone=bool(rng.random() < 0.5))
         windows = picture.copy() if mood.lamps > 0.4 else None
         grain(picture, rng, 4.0)
         if layout.crossing is not None:
@@ -47,13 +50,13 @@ def paint_walls(layout: Layout, mood: Mood, rng: np.random.Generator) -> list[Wa
                 round((layout.crossing - 7) * _WALL_SCALE),
                 round((layout.crossing + 7) * _WALL_SCALE),
             )
-            mask[:, gap] = 0
+            kinds[:, gap] = 0
         lit = lit_picture(picture, mood, (-1.0 if x > 0 else 1.0, 0.0, 0.0))
         if windows is not None:
             red, _, blue = cv2.split(windows)
             bright = (red > 240) & (blue > 90)  # lit from within, whatever shines outside
             lit[bright] = windows[bright] * 0.85
-        walls.append(Wall(lit, mask, mood, x, _WALL_SCALE))
+        walls.append(Wall(lit, kinds, mood, x, _WALL_SCALE))
     return walls
 
 
@@ -74,20 +77,20 @@ def _glass(rng: np.random.Generator, lamps: float) -> tuple[int, int, int]:
     return base, min(255, base + 6), min(255, base + 14)
 
 
-def _house_row(picture: Image, mask: Image, rng: np.random.Generator, lamps: float) -> None:
+def _house_row(picture: Image, kinds: Image, rng: np.random.Generator, lamps: float) -> None:
     x = 0.0
     while x < _WALL_LOOP:
         wide = min(float(rng.uniform(7, 20)), _WALL_LOOP - x)
         if rng.random() < 0.08:
             x += min(6.0, wide)  # a gap between two houses
             continue
-        _house(picture, mask, rng, x, x + wide, float(rng.uniform(6.5, 21)), lamps)
+        _house(picture, kinds, rng, x, x + wide, float(rng.uniform(6.5, 21)), lamps)
         x += wide
 
 
 def _house(
     picture: Image,
-    mask: Image,
+    kinds: Image,
     rng: np.random.Generator,
     x0: float,
     x1: float,
@@ -98,7 +101,7 @@ def _house(
         np.array(_FRONTS[int(rng.integers(len(_FRONTS)))]) + rng.integers(-14, 15, 3), 0, 220
     )
     _rect(picture, x0, 0, x1, high, front)
-    _rect(mask, x0, 0, x1, high, 255)
+    _rect(kinds, x0, 0, x1, high, BUILDING)
     if front[0] > front[2] + 40:  # brick courses
         for course in np.arange(0, high, 0.35):
             _rect(picture, x0, course, x1, course + 0.08, front * 0.88)
@@ -139,10 +142,10 @@ def _house(
         _rect(
             picture, x0, high, x1, high + roof, (96, 62, 50) if rng.random() < 0.6 else (70, 70, 74)
         )
-        _rect(mask, x0, high, x1, high + roof, 255)
+        _rect(kinds, x0, high, x1, high + roof, BUILDING)
         chimney = x0 + (x1 - x0) * float(rng.uniform(0.1, 0.8))
         _rect(picture, chimney, high + roof, chimney + 0.9, high + roof + 0.9, front * 0.7)
-        _rect(mask, chimney, high + roof, chimney + 0.9, high + roof + 0.9, 255)
+        _rect(kinds, chimney, high + roof, chimney + 0.9, high + roof + 0.9, BUILDING)
 
 
 def _shop(picture: Image, rng: np.random.Generator, x0: float, x1: float, lamps: float) -> None:
@@ -168,7 +171,7 @@ def _shop(picture: Image, rng: np.random.Generator, x0: float, x1: float, lamps:
             _rect(picture, stripe, 2.3, stripe + 0.5, 2.8, awning if n % 2 else (205, 200, 190))
 
 
-def _villas(picture: Image, mask: Image, rng: np.random.Generator, lamps: float) -> None:
+def _villas(picture: Image, kinds: Image, rng: np.random.Generator, lamps: float) -> None:
     x = float(rng.uniform(0, 8))
     while x < _WALL_LOOP - 12:
         wide, high = float(rng.uniform(8, 12)), float(rng.uniform(3.2, 6.4))
@@ -189,9 +192,9 @@ def _villas(picture: Image, mask: Image, rng: np.random.Generator, lamps: float)
         )
         tiles = (112, 66, 50) if rng.random() < 0.5 else (78, 76, 78)
         cv2.fillPoly(picture, [roof], tiles)
-        cv2.fillPoly(mask, [roof], (255,))
+        cv2.fillPoly(kinds, [roof], (BUILDING,))
         _rect(picture, x, 0, x + wide, high, front)
-        _rect(mask, x, 0, x + wide, high, 255)
+        _rect(kinds, x, 0, x + wide, high, BUILDING)
         for y in np.arange(0.9, high - 1.0, 2.7):
             for left in np.arange(x + 0.8, x + wide - 1.6, 2.4):
                 _rect(picture, left - 0.1, y - 0.1, left + 1.4, y + 1.4, (210, 208, 200))
@@ -200,9 +203,9 @@ def _villas(picture: Image, mask: Image, rng: np.random.Generator, lamps: float)
         x += wide + float(rng.uniform(3, 14))
 
 
-def _greenery(picture: Image, mask: Image, rng: np.random.Generator, high: float) -> None:
+def _greenery(picture: Image, kinds: Image, rng: np.random.Generator, high: float) -> None:
     """Paint a ragged belt of trees."""
-    rows, columns = mask.shape
+    rows, columns = kinds.shape
     base = np.array([58, 84, 38]) * float(rng.uniform(0.7, 1.2))
     for layer in range(4):
         level = high * (1 - layer * 0.18)
@@ -213,21 +216,21 @@ def _greenery(picture: Image, mask: Image, rng: np.random.Generator, high: float
             centre = (x, rows - round(y * _WALL_SCALE))
             colour = tuple(float(v) for v in np.clip(base * light, 0, 255))
             cv2.circle(picture, centre, size, colour, -1)
-            cv2.circle(mask, centre, size, (255,), -1)
-    leafy, veil = break_into_leaves(picture, mask, 0.16 * _WALL_SCALE)
+            cv2.circle(kinds, centre, size, (TREE,), -1)
+    leafy, veil = break_into_leaves(picture, kinds, 0.16 * _WALL_SCALE)
     np.copyto(picture, leafy)
-    np.copyto(mask, veil)
+    np.copyto(kinds, veil)
     low = round(high * 0.25 * _WALL_SCALE)
-    mask[rows - low :] = 255
+    kinds[rows - low :] = TREE
     empty = picture[rows - low :].max(axis=2) == 0
     picture[rows - low :][empty] = np.clip(base * 0.5, 0, 255)
 
 
 def _hedge(
-    picture: Image, mask: Image, rng: np.random.Generator, high: float, stone: bool = False
+    picture: Image, kinds: Image, rng: np.random.Generator, high: float, stone: bool = False
 ) -> None:
     """Paint a hedge, a fence or a barrier at the foot of the plane."""
-    rows = mask.shape[0]
+    rows = kinds.shape[0]
     top = rows - round(high * _WALL_SCALE)
     colour = np.array([150, 148, 142]) if stone else np.array([62, 78, 40])
     strip = picture[top:]
@@ -238,4 +241,4 @@ def _hedge(
     else:
         lumps = cloud(rng, strip.shape[0], strip.shape[1], 220)[:, :, None]
         np.copyto(strip, np.clip(strip * (1 + 0.4 * lumps), 0, 255).astype(np.uint8))
-    mask[top:] = 255
+    kinds[top:] = FENCE if stone else TREE

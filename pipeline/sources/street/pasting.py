@@ -36,7 +36,12 @@ class Seen:
 
 
 def paste(
-    image: Image, owners: Image, drawn: Placed, names: dict[int, int], seen: dict[int, Seen]
+    image: Image,
+    owners: Image,
+    drawn: Placed,
+    names: dict[int, int],
+    seen: dict[int, Seen],
+    labelling: tuple[Image, Image] | None = None,
 ) -> None:
     """Lay a sprite over the picture and over who owns each of its pixels; measure its objects.
 
@@ -46,6 +51,8 @@ def paste(
         drawn: The sprite and its place.
         names: Number of each object label in the sprite; empty for scenery.
         seen: The objects under their numbers; measured in place.
+        labelling: Classes of the picture's pixels (H, W), changed in place, and of the sprite's
+            labels (256,); None where they are not asked for.
     """
     sprite, left, top, scale = drawn
     full_h, full_w = sprite.labels.shape
@@ -64,7 +71,7 @@ def paste(
         width, height = max(1, round((u1 - u0) * scale)), max(1, round((v1 - v0) * scale))
         colour = _resized(colour, (width, height), cv2.INTER_LINEAR)
         keep = _resized(keep, (width, height), cv2.INTER_LINEAR)
-        if names:
+        if names or labelling is not None:
             labels = _resized(labels, (width, height), cv2.INTER_NEAREST)
     else:
         x, y, width, height = x + u0, y + v0, u1 - u0, v1 - v0
@@ -76,6 +83,9 @@ def paste(
     region, owned, keep = image[y0:y1, x0:x1], owners[y0:y1, x0:x1], keep[cut]
     cv2.multiply(region, cv2.cvtColor(keep, cv2.COLOR_GRAY2BGR), region, scale=1 / 255)
     cv2.add(region, colour[cut], region)
+    if labelling is not None:
+        classes, kinds = labelling
+        cv2.copyTo(kinds[labels[cut]], labels[cut], classes[y0:y1, x0:x1])
     if not names:
         opaque = cv2.threshold(keep, 127, 255, cv2.THRESH_BINARY_INV)[1]
         _write(owned, 0, np.asarray(opaque, np.uint8))

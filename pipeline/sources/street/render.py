@@ -34,7 +34,7 @@ class Sprite(NamedTuple):
     """A drawn model.
 
     ``colour`` (h, w, 3) uint8, already multiplied by the opacity; ``keep`` (h, w) uint8 is
-    255 minus the opacity; ``labels`` (h, w) uint8 names the object of each opaque pixel;
+    255 minus the opacity; ``labels`` (h, w) uint8 holds the label of each opaque pixel;
     ``left`` and ``top`` give the picture's corner relative to the model's ground point in pixels;
     ``extents`` gives left, top, width, height of each object's pixels.
     """

@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.sources.street.backdrop import Ground, Image, lit_picture
 from pipeline.sources.street.layout import LANE, Layout
 from pipeline.sources.street.light import Mood
+from pipeline.sources.street.pixel_classes import GRASS, PAVEMENT, ROAD
 from pipeline.sources.street.texture import cloud, grain
 
 _ROAD_LOOP, _ALONG, _ACROSS = 96.0, 12.0, 20.0
@@ -30,6 +31,7 @@ def paint_ground(layout: Layout, mood: Mood, rng: np.random.Generator) -> Ground
     if rng.random() < 0.3:
         green = np.array([150, 132, 88]) + rng.integers(-15, 15, 3)  # dry grass
     picture[:] = green
+    kinds = np.full((rows, columns), GRASS, np.uint8)
 
     def column(x: float) -> int:
         return round((x - left) * _ACROSS)
@@ -38,16 +40,20 @@ def paint_ground(layout: Layout, mood: Mood, rng: np.random.Generator) -> Ground
     asphalt = int(rng.integers(78, 128))
     tint = rng.integers(-4, 5, 3)
     picture[:, road0:road1] = np.clip(asphalt + tint, 0, 255)
-    _pavements(picture, layout, column, rng)
+    kinds[:, road0:road1] = ROAD
+    _pavements(picture, kinds, layout, column, rng)
     _wear(picture, layout, column, road0, road1, rng)
     if layout.median is not None:
         m0, m1 = column(layout.median[0]), column(layout.median[1])
-        picture[:, m0:m1] = green if rng.random() < 0.7 else (128, 126, 120)
+        grown = rng.random() < 0.7
+        picture[:, m0:m1] = green if grown else (128, 126, 120)
+        kinds[:, m0:m1] = GRASS if grown else PAVEMENT
         picture[:, m0 : m0 + 5] = picture[:, m1 - 5 : m1] = (150, 148, 142)
     if layout.crossing is not None:
         row = round(layout.crossing * _ALONG)
         half = round(4.2 * _ALONG)
         picture[row - half : row + half] = np.clip(asphalt + tint + 2, 0, 255)
+        kinds[row - half : row + half] = ROAD
     _lines(picture, layout, column, rng)
     shade = cloud(rng, rows // 8, columns // 8, 12)
     gain = (
@@ -58,9 +64,9 @@ def paint_ground(layout: Layout, mood: Mood, rng: np.random.Generator) -> Ground
     if mood.shadow and layout.kind != "highway":
         _house_shadow(picture, layout, column, mood, rng)
     if layout.mirrored:
-        picture = np.ascontiguousarray(picture[:, ::-1])
+        picture, kinds = np.ascontiguousarray(picture[:, ::-1]), kinds[:, ::-1]
         left = -right
-    return Ground(lit_picture(picture, mood, (0.0, 1.0, 0.0)), mood, left, _ALONG, _ACROSS)
+    return Ground(lit_picture(picture, mood, (0.0, 1.0, 0.0)), kinds, left, _ALONG, _ACROSS)
 
 
 def _house_shadow(
@@ -81,7 +87,9 @@ def _house_shadow(
     np.copyto(picture, (picture * (1 - soft * mood.shadow)).astype(np.uint8))
 
 
-def _pavements(picture: Image, layout: Layout, column: Column, rng: np.random.Generator) -> None:
+def _pavements(
+    picture: Image, kinds: Image, layout: Layout, column: Column, rng: np.random.Generator
+) -> None:
     """Paint kerbs and pavements, or a highway's verge, on both sides."""
     if layout.kind == "highway":
         return
@@ -91,6 +99,7 @@ def _pavements(picture: Image, layout: Layout, column: Column, rng: np.random.Ge
         near, far = edge, edge + out * layout.walk
         a, b = sorted((column(near), column(far)))
         picture[:, a:b] = stone
+        kinds[:, a:b] = PAVEMENT
         if layout.kind != "suburb":
             picture[::slab, a:b] = stone * 0.86
             for x in range(a, b, slab):
@@ -103,6 +112,7 @@ def _pavements(picture: Image, layout: Layout, column: Column, rng: np.random.Ge
             # Forecourt up to the houses.
             a, b = sorted((column(far), column(far + out * 12)))
             picture[:, max(0, a) : max(0, b)] = stone * 0.9
+            kinds[:, max(0, a) : max(0, b)] = PAVEMENT
 
 
 def _wear(

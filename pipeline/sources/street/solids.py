@@ -33,7 +33,7 @@ class Piece:
     """Outward unit normal of a face; a face with one is skipped when seen from behind."""
     radii: Sequence[float] = ()
     label: int = 1
-    """Which object of the sprite it belongs to (1, 2), or 0 for scenery."""
+    """Which object of the sprite it belongs to (1, 2); the pixel class (3, ...) of scenery."""
     emission: float = 0.0
     """0 = lit by the mood, 1 = shines in its own colour."""
     gloss: float = 0.0
