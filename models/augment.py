@@ -34,6 +34,8 @@ class Labelled:
     """(I, 4) float32 regions in which nothing is known."""
     regions: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     """(R, 4) float32 proposals, which move with the picture."""
+    masks: np.ndarray | None = None
+    """(G, H, W) uint8, 1 where the object is; None where only boxes are known."""
 
 
 def blank(height: int, width: int, value: int = 114) -> Labelled:
@@ -70,10 +72,7 @@ def place(
     sized = resize(item.image, scale_xy)
     image = np.full((height, width, 3), grey, np.uint8)
     x, y = round(float(shift_xy[0])), round(float(shift_xy[1]))
-    left, top = max(x, 0), max(y, 0)
-    right, bottom = min(x + sized.shape[1], width), min(y + sized.shape[0], height)
-    if right > left and bottom > top:
-        image[top:bottom, left:right] = sized[top - y : bottom - y, left - x : right - x]
+    paste(sized, image, x, y)
     factor = np.tile(scale_xy, 2).astype(np.float32)
     offset = np.array([x, y, x, y], np.float32)
     whole = item.boxes * factor + offset
@@ -86,7 +85,20 @@ def place(
     ignored = np.concatenate([ignored[area(ignored) > 0], seen[remains]])
     regions = clip(item.regions * factor + offset, canvas_hw)
     regions = regions[(regions[:, 2:] - regions[:, :2]).min(1, initial=np.inf) >= 1.0]
-    return Labelled(image, seen[good], item.class_ids[good], ignored, regions)
+    masks = None
+    if item.masks is not None:
+        masks = np.zeros((int(good.sum()), height, width), np.uint8)
+        for own, mask in zip(masks, item.masks[good], strict=True):
+            paste((resize(mask * 255, scale_xy) > 127).astype(np.uint8), own, x, y)
+    return Labelled(image, seen[good], item.class_ids[good], ignored, regions, masks)
+
+
+def paste(part: np.ndarray, canvas: np.ndarray, x: int, y: int) -> None:
+    """Put ``part`` with its corner at (x, y) into ``canvas``; what sticks out is lost."""
+    left, top = max(x, 0), max(y, 0)
+    right, bottom = min(x + part.shape[1], canvas.shape[1]), min(y + part.shape[0], canvas.shape[0])
+    if right > left and bottom > top:
+        canvas[top:bottom, left:right] = part[top - y : bottom - y, left - x : right - x]
 
 
 def resize(image: np.ndarray, scale_xy: np.ndarray) -> np.ndarray:
@@ -118,6 +130,7 @@ def mirror(item: Labelled) -> Labelled:
         boxes=flip(item.boxes),
         ignored=flip(item.ignored),
         regions=flip(item.regions),
+        masks=None if item.masks is None else np.ascontiguousarray(item.masks[:, :, ::-1]),
     )
 
 
@@ -165,21 +178,25 @@ def cells(
 
 
 def collage(items: list[Labelled], canvas_hw: tuple[int, int], rng: Generator) -> Labelled:
-    """Put 1, 2 or 4 pictures on one canvas."""
+    """Put 1, 2 or 4 pictures on one canvas, which has masks if all of them do."""
     canvas = blank(*canvas_hw)
-    parts = []
+    parts, masks = [], list[np.ndarray]()
     for item, (x1, y1, x2, y2) in zip(items, cells(canvas_hw, len(items), rng), strict=True):
         view = random_view(item, (y2 - y1, x2 - x1), rng)
         canvas.image[y1:y2, x1:x2] = view.image
         offset = np.array([x1, y1, x1, y1], np.float32)
         moved = {n: getattr(view, n) + offset for n in ("boxes", "ignored", "regions")}
         parts.append(replace(view, **moved))
+        if view.masks is not None:
+            masks.append(np.zeros((len(view.masks), *canvas_hw), np.uint8))
+            masks[-1][:, y1:y2, x1:x2] = view.masks
     return Labelled(
         canvas.image,
         np.concatenate([p.boxes for p in parts]).astype(np.float32),
         np.concatenate([p.class_ids for p in parts]),
         np.concatenate([p.ignored for p in parts]).astype(np.float32),
         np.concatenate([p.regions for p in parts]).astype(np.float32),
+        np.concatenate(masks) if len(masks) == len(parts) else None,
     )
 
 

@@ -3,6 +3,7 @@ batches drawn from them."""
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset
 from models.augment import Labelled, collage, vary
 from models.class_names import class_of
 from models.detection.losses import Truth
+from models.masks import rasterise
 from models.pictures import DataError as DataError
 from models.pictures import read_picture as read_picture
 from models.voc import voc_as_coco
@@ -32,14 +34,20 @@ class Entry:
     ignored: np.ndarray
     regions: np.ndarray | None = None
     """(R, 4) float32 proposals in pixels of the picture; None where nobody asked."""
+    segmentations: tuple[Any, ...] | None = None
+    """COCO's, one for each box; None where nobody asked, or one is missing."""
 
     def read(self) -> Labelled:
-        """Decode the picture.
+        """Decode the picture, and draw the masks.
 
         Raises:
             DataError: the file is missing or no picture.
         """
         item = Labelled(read_picture(self.file), self.boxes, self.class_ids, self.ignored)
+        if self.segmentations is not None:
+            size_hw = (item.image.shape[0], item.image.shape[1])
+            drawn = [rasterise(one, size_hw) for one in self.segmentations]
+            item = replace(item, masks=np.array(drawn, np.uint8).reshape(-1, *size_hw))
         return item if self.regions is None else replace(item, regions=self.regions)
 
 
@@ -79,6 +87,7 @@ def read_coco(
     images: Path,
     class_names: Sequence[str],
     regions: Mapping[str, np.ndarray] | None = None,
+    masks: bool = False,
 ) -> list[Entry]:
     """Entries of a COCO json or of VOC's annotations; see :func:`read_truth`.
 
@@ -87,6 +96,7 @@ def read_coco(
     Args:
         regions: (R, 4) float32 proposals in pixels, by the pictures' file names in the
             annotations.
+        masks: keep the segmentations of pictures in which every object has one.
 
     Raises:
         DataError: the file is missing, foreign, has no class of the model, or a picture has no
@@ -114,7 +124,11 @@ def read_coco(
         if regions is not None and name not in regions:
             raise DataError(f"no proposals for {name}, which {annotations} lists")
         own = None if regions is None else regions[name]
-        entries.append(Entry(images / name, corners(sure), class_ids, corners(rest), own))
+        drawn = tuple(a.get("segmentation") for a in sure) if masks else (None,)
+        segmentations = drawn if all(drawn) else None
+        entries.append(
+            Entry(images / name, corners(sure), class_ids, corners(rest), own, segmentations)
+        )
     return entries
 
 
@@ -127,7 +141,10 @@ class Share:
 
 
 def parse_share(
-    words: str, class_names: Sequence[str], regions: Mapping[str, np.ndarray] | None = None
+    words: str,
+    class_names: Sequence[str],
+    regions: Mapping[str, np.ndarray] | None = None,
+    masks: bool = False,
 ) -> Share:
     """``ANNOTATIONS:IMAGES_DIR[:REPEAT]`` as the command line gives it; see :func:`read_coco`.
 
@@ -138,7 +155,7 @@ def parse_share(
     if len(parts) not in (2, 3):
         raise DataError(f"expected ANNOTATIONS:IMAGES_DIR[:REPEAT], got {words!r}")
     repeat = float(parts[2]) if len(parts) == 3 else 1.0
-    return Share(read_coco(Path(parts[0]), Path(parts[1]), class_names, regions), repeat)
+    return Share(read_coco(Path(parts[0]), Path(parts[1]), class_names, regions, masks), repeat)
 
 
 def repeat_factors(entries: list[Entry], balance: float) -> np.ndarray:
@@ -218,6 +235,14 @@ class TrainingBatches(Dataset[TrainingBatch]):
         self.share_of_run = share_of_run
         self.cell_weights = np.array(cell_weights) / sum(cell_weights)
 
+    def with_proposals(self, regions: Sequence[np.ndarray]) -> TrainingBatches:
+        """The same stream with new proposals (R, 4) in pixels of the pictures, one for each."""
+        fresh = copy.copy(self)
+        pairs = zip(self.entries, regions, strict=True)
+        fresh.entries = [replace(entry, regions=own) for entry, own in pairs]
+        fresh.with_regions = True
+        return fresh
+
     def __len__(self) -> int:
         return self.steps
 
@@ -246,4 +271,5 @@ def truth_of(item: Labelled) -> Truth:
         torch.from_numpy(item.boxes),
         torch.from_numpy(item.class_ids),
         torch.from_numpy(item.ignored),
+        None if item.masks is None else torch.from_numpy(item.masks),
     )

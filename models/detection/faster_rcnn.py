@@ -10,7 +10,7 @@ it can be exported, batched and captured, and its ``exact`` output says when a b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor, nn
@@ -23,11 +23,10 @@ from models.data import TrainingBatch
 from models.detection.frame_size import (
     FrameSize,
     Resize,
-    anchors_on,
     frame_size,
     prepared_for,
 )
-from models.detection.joint_training import Proposing, joint_losses
+from models.detection.joint_training import LEARNING, Learning, Proposing
 from models.detection.roi import Candidates, RoIHeads
 from models.detection.rpn import RegionProposalNetwork
 from models.detection.suppression import Suppress, fixpoint_nms, greedy_nms
@@ -55,6 +54,7 @@ class FasterRCNN(nn.Module):
 
     Attributes: see :class:`models.network.Network`, and
         proposing: how many proposals a training step makes.
+        learning: which stages a training step is for.
     """
 
     task: Task = "detection"
@@ -81,6 +81,7 @@ class FasterRCNN(nn.Module):
         self.size: FrameSize | None = None
         self.output_form: OutputForm = "detections"
         self.proposing = Proposing()
+        self.learning: Learning = "jointly"
         self.nms: Suppress = greedy_nms
         self.normalise = Normalise()
 
@@ -90,8 +91,11 @@ class FasterRCNN(nn.Module):
         return OUTPUTS[self.output_form]
 
     def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """What both stages learn from; frames have sides that are multiples of 32."""
-        return joint_losses(self, batch, self.proposing)
+        """What both stages, or the one that ``learning`` names, learn from.
+
+        Frames have sides that are multiples of 32.
+        """
+        return LEARNING[self.learning](self, batch, self.proposing)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """(N, H, W, 3) uint8 RGB of the size given to :meth:`prepare` -> fixed slots per frame."""
@@ -137,10 +141,6 @@ class FasterRCNN(nn.Module):
         self.output_form = output_form
         self.nms = NMS_BODIES[nms_body](nms_iterations)
         return self
-
-    def anchors(self, features: Sequence[Tensor], padded_hw: SizeHW) -> list[Tensor]:
-        """Per level (n_l, 4) float32 in pixels of the padded image, on the features' device."""
-        return anchors_on(self.anchor_grid, features, padded_hw)
 
 
 NMS_BODIES: dict[NMSBody, Callable[[int], Suppress]] = {

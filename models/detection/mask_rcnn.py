@@ -24,8 +24,10 @@ from models.anchors import AnchorGrid
 from models.backbones.features import SingleMap
 from models.backbones.pyramid import Norm, PyramidBackbone, conv
 from models.boxes import SizeHW, at_least_float32
+from models.data import TrainingBatch
 from models.detection.architectures import faster_rcnn
 from models.detection.frame_size import FrameSize, Resize, frame_size, prepared_for
+from models.detection.joint_training import Proposing, joint_pass
 from models.detection.losses import RoiSample, Truth
 from models.detection.roi import Candidates, Pool, RoIHeads
 from models.detection.rpn import RegionProposalNetwork
@@ -75,6 +77,11 @@ class MaskHeads(RoIHeads):
         self.mask_head = head
         self.mask_predictor = predictor
 
+    def mask_logits(self, features: Sequence[Tensor], boxes: Tensor) -> Tensor:
+        """For training: boxes (N, R, 4) -> (N * R, C + 1, 28, 28)."""
+        logits: Tensor = self.mask_predictor(self.mask_head(self.mask_pool(features, boxes)))
+        return logits
+
     def masks(self, features: Sequence[Tensor], found: Candidates) -> tuple[Tensor, Tensor]:
         """The mask of each box's own class, (N, S, 28, 28) in [0, 1]; and whether boxes were sound.
 
@@ -115,7 +122,18 @@ class MaskRCNN(nn.Module):
         self.num_classes = num_classes
         self.resize = resize
         self.size: FrameSize | None = None
+        self.proposing = Proposing()
         self.nms: Suppress = greedy_nms
+
+    def losses(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Faster R-CNN's four and ``mask``, from the same drawn boxes (sec. 3).
+
+        Frames have sides that are multiples of 32.
+        """
+        losses, features, drawn = joint_pass(self, batch, self.proposing)
+        objects = leading_objects(drawn)
+        logits = self.roi_heads.mask_logits(features, objects.boxes)
+        return losses | {"mask": mask_loss(logits.float(), objects, batch.truths)}
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """(N, H, W, 3) uint8 RGB of the size given to :meth:`prepare` -> ``outputs``."""
@@ -142,6 +160,16 @@ class MaskRCNN(nn.Module):
         self.size = frame_size(frame_hw, self.resize, self.backbone, self.anchor_grid)
         self.nms = nms
         return self
+
+
+def leading_objects(drawn: RoiSample) -> RoiSample:
+    """The front of a sample up to the last object: the rest has no mask to learn.
+
+    :func:`models.detection.losses.sample_rois` puts objects first.
+    """
+    most = max(int((drawn.labels > 0).sum(1).max()), 1)
+    kept = (drawn.boxes, drawn.labels, drawn.targets, drawn.matches)
+    return RoiSample(*(column[:, :most] for column in kept))
 
 
 def mask_loss(logits: Tensor, drawn: RoiSample, truths: Sequence[Truth]) -> Tensor:

@@ -199,3 +199,59 @@ def test_batches_carry_the_proposals_of_their_pictures(tmp_path):
     assert torch.equal(plain[1].frames, batch.frames)
     with pytest.raises(DataError, match=r"no proposals for 2\.png"):
         parse_share(f"{file}:{tmp_path}", STREET_NAMES, {n: stored[n] for n in ("0.png", "1.png")})
+
+
+def write_outlines(folder: Path, scenes: list[Labelled]) -> Path:
+    """The blocks of `write_coco` with outlines: polygons, and run-length codes for every other."""
+    file = write_coco(folder, scenes)
+    content = json.loads(file.read_text())
+    for number, one in enumerate(content["annotations"]):
+        x, y, width, height = (round(side) for side in one["bbox"])
+        one["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+        if number % 2:
+            mask = np.zeros((120, 200), np.uint8)
+            mask[y : y + height, x : x + width] = 1
+            runs = np.diff(np.flatnonzero(np.diff(mask.T.ravel(), prepend=0, append=0)))
+            first = int(np.argmax(mask.T.ravel()))
+            counts = [first, *runs.tolist()]
+            counts.append(mask.size - sum(counts))
+            one["segmentation"] = {"size": [120, 200], "counts": counts}
+    file.write_text(json.dumps(content))
+    return file
+
+
+def test_masks_move_with_their_objects_through_crops_mirrors_and_collages(tmp_path):
+    file = write_outlines(tmp_path, [scene(0), scene(1)])
+    entries = read_coco(file, tmp_path, STREET_NAMES, masks=True)
+    colours = {0: COLOURS[0], 3: COLOURS[1], 2: COLOURS[2]}
+    seen = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        items = [entries[i % 2].read() for i in range((1, 2, 4)[seed % 3])]
+        canvas = collage(items, (96, 160), rng)
+        assert canvas.masks is not None
+        assert canvas.masks.shape == (len(canvas.boxes), 96, 160)
+        for mask, box, class_id in zip(canvas.masks, canvas.boxes, canvas.class_ids, strict=True):
+            inner = cv2.erode(mask, np.ones((5, 5)), borderValue=0).astype(bool)
+            wanted = np.array(colours[int(class_id)])
+            assert np.abs(canvas.image[inner] - wanted.astype(int)).max(initial=0) < 12
+            y, x = np.nonzero(mask)
+            around = [x.min(), y.min(), x.max() + 1, y.max() + 1]
+            assert np.abs(np.array(around) - box).max() <= 1.5
+            seen += 1
+    assert seen > 20
+
+
+def test_a_picture_with_an_object_without_outline_has_no_masks(tmp_path):
+    file = write_outlines(tmp_path, [scene(0)])
+    content = json.loads(file.read_text())
+    del content["annotations"][1]["segmentation"]
+    file.write_text(json.dumps(content))
+    (entry,) = read_coco(file, tmp_path, STREET_NAMES, masks=True)
+    assert entry.read().masks is None
+    (entry,) = read_coco(write_outlines(tmp_path, [scene(0)]), tmp_path, STREET_NAMES)
+    assert entry.read().masks is None, "nobody asked"
+    rng = np.random.default_rng(0)
+    batches = TrainingBatches([Share([entry])], [(64, 96)], 1, 1)
+    assert batches[0].truths[0].masks is None
+    assert collage([scene(0), scene(1)], (64, 96), rng).masks is None

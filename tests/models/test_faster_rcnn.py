@@ -17,7 +17,7 @@ from models.backbones.mobilenet import load_classifier
 from models.boxes import clip
 from models.detection.architectures import ARCHITECTURES, faster_rcnn
 from models.detection.faster_rcnn import OUTPUTS
-from models.detection.frame_size import Resize
+from models.detection.frame_size import Resize, anchors_on
 from models.detection.pooling import PyramidRoIAlign
 from tests.models.detectors import (
     TORCHVISION,
@@ -170,7 +170,7 @@ def test_proposals_for_training_are_those_of_the_graph():
     images = model.normalise(frames(2, (128, 192)))
     features = model.backbone(images)
     logits, deltas = model.rpn.flatten(*model.rpn.head(features))
-    anchors = model.anchors(features, (128, 192))
+    anchors = anchors_on(model.anchor_grid, features, (128, 192))
     assert [x.shape[1] for x in logits] == [len(x) for x in anchors]
     expected = model.rpn(features, anchors, (128, 192), model.nms)
     for sizes in ((128, 192), torch.tensor([[128, 192], [128, 192]])):
