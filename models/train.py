@@ -30,6 +30,8 @@ from torch import nn
 
 from models.class_names import STREET_NAMES
 from models.data import TrainingBatches, parse_share
+from models.detection.alternating_training import alternate
+from models.detection.faster_rcnn import FasterRCNN
 from models.input_sizes import parse_size
 from models.mask_batches import MaskBatches, View
 from models.masks import MaskSet, class_pixels, median_frequency_weights, read_masks
@@ -62,6 +64,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--trunk", type=Path, help="classifier weights to start the trunk from")
     add("--weights", type=Path, help="weights of the same network to fine-tune")
     add("--resume", action="store_true", help="go on from OUT/last.pt")
+    add("--alternating", action="store_true", help="Faster R-CNN: four steps, --steps each")
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     add("--precision", choices=("f32", "bf16", "f16"), default="f32", help="f16: on a GPU only")
     add("--workers", type=int, default=1, help="processes that prepare pictures")
@@ -135,15 +138,16 @@ def steps_of(arguments: argparse.Namespace, pictures: float) -> int:
 
 
 def detection_data(
-    arguments: argparse.Namespace, class_names: tuple[str, ...], rank: int, processes: int
+    arguments: argparse.Namespace, class_names: tuple[str, ...], task: Task, *run: int
 ) -> TrainingBatches:
-    """The stream of batches of a detector."""
+    """The stream of batches of a detector; run: number of this process, and of all."""
+    rank, processes = run
     sizes = arguments.sizes or [arguments.size]
     if uneven := [size for size in sizes if size[0] % 32 or size[1] % 32]:
         raise SettingsError(f"sides must be multiples of 32 to train a detector, got {uneven}")
     regions = regions_of(arguments.regions, arguments.data)
     shares = [
-        parse_share(words, class_names, own)
+        parse_share(words, class_names, own, masks=task == "instance")
         for words, own in zip(arguments.data, regions, strict=True)
     ]
     return TrainingBatches(
@@ -211,7 +215,7 @@ def main(words: list[str] | None = None) -> None:
         data = semantic_data(arguments, sets, rank, processes)
     else:
         class_names = given or STREET_NAMES
-        data = detection_data(arguments, class_names, rank, processes)
+        data = detection_data(arguments, class_names, task, rank, processes)
     model = build(arguments, task, class_names)
     if not hasattr(model, "losses"):
         raise SettingsError(f"{arguments.network} is not trained here, only run with given weights")
@@ -222,26 +226,39 @@ def main(words: list[str] | None = None) -> None:
         )
     if arguments.class_weights == "median":
         weigh_classes(model, sets)
-    training = Training(
-        model,
-        recipe_of(arguments),
-        Schedule(data.steps, arguments.warm_up, arguments.floor, CURVES[arguments.schedule]),
-        arguments.precision,
-    )
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    log = Log(arguments.out, writes=rank == 0)
-    if arguments.resume:
-        training.load(arguments.out / "last.pt")
 
-    def validate() -> None:
-        for row in judged(arguments, task, training.average.model, class_names):
-            log.add("validation.csv", {"step": training.step, **row})
-            Console().print(f"step {training.step} {row}")
+    def fit(
+        data: TrainingBatches | MaskBatches, out: Path, resume: bool, judged: bool = True
+    ) -> nn.Module:
+        training = Training(
+            model,
+            recipe_of(arguments),
+            Schedule(data.steps, arguments.warm_up, arguments.floor, CURVES[arguments.schedule]),
+            arguments.precision,
+        )
+        out.mkdir(parents=True, exist_ok=True)
+        log = Log(out, writes=rank == 0)
+        if resume:
+            training.load(out / "last.pt")
 
-    fit_model(training, data, log, arguments.every, arguments.workers, validate)
+        def validate() -> None:
+            for row in figures(arguments, task, training.average.model, class_names):
+                log.add("validation.csv", {"step": training.step, **row})
+                Console().print(f"step {training.step} {row}")
+
+        validate_now = validate if judged else lambda: None
+        fit_model(training, data, log, arguments.every, arguments.workers, validate_now)
+        return training.average.model
+
+    if not arguments.alternating:
+        fit(data, arguments.out, arguments.resume)
+    elif isinstance(model, FasterRCNN) and isinstance(data, TrainingBatches) and processes == 1:
+        alternate(model, data, arguments.size, arguments.out, fit, resume=arguments.resume)
+    else:
+        raise SettingsError("--alternating is for a Faster R-CNN, in one process")
 
 
-def judged(
+def figures(
     arguments: argparse.Namespace, task: Task, network: nn.Module, class_names: tuple[str, ...]
 ) -> Iterator[Row]:
     """A row of figures for each set of ``--val``."""

@@ -39,6 +39,8 @@ def test_every_network_says_what_it_is(name):
 def test_every_paper_learns_and_answers_by_the_same_calls(name):
     torch.manual_seed(0)
     network = PAPERS[name](3)
+    if name == "sppnet":
+        network.scales = (96, 128)  # the papers' 1200 pixels take a while
     pixels = frames(2, SIZE_HW)
     if network.task == "semantic":
         labels = torch.randint(0, 3, (2, *SIZE_HW), dtype=torch.uint8)
@@ -60,7 +62,7 @@ def test_every_paper_learns_and_answers_by_the_same_calls(name):
     network.eval().prepare(SIZE_HW)
     given = [pixels]
     if network.proposer:
-        regions = torch.zeros(2, network.regions, 4)
+        regions = torch.zeros(2, 8, 4)  # of the thousands that it may be given
         regions[:, 0] = torch.tensor([10.0, 10, 90, 90])
         given.append(regions)
     with torch.inference_mode():

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from models import train
 from models.averaging import Average
 from models.data import TrainingBatch
+from models.detection.alternating_training import PHASES
 from models.detection.architectures import faster_rcnn
 from models.detection.joint_training import LOSSES
 from models.detection.losses import Truth
@@ -18,6 +20,8 @@ from models.schedules import Schedule
 from models.starting_weights import SettingsError, load_fitting
 from models.train import main, parse_arguments
 from models.training import Precision, Recipe, Training, freeze, train_mode
+from tests.models.detection.test_mask_training import tiny as tiny_mask_rcnn
+from tests.models.detection.test_single_map import tiny as tiny_faster_rcnn
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -179,3 +183,59 @@ def test_detectors_learn_from_sides_that_are_multiples_of_32(tmp_path):
         main(words)
     with pytest.raises(SystemExit):
         parse_arguments(["unknown_architecture", "--data", "a:b", "--out", "c"])
+
+
+def test_the_four_steps_are_trained_one_after_the_other_and_resumed(tmp_path, monkeypatch):
+    monkeypatch.setitem(train.PAPERS, "faster_rcnn", lambda classes: tiny_faster_rcnn())
+    annotations = write_coco(tmp_path)
+    run = tmp_path / "run"
+    words = ["faster_rcnn", "--alternating", "--data", f"{annotations}:{tmp_path}", "--size",
+             "96x128", "--val", f"{annotations}:{tmp_path}", "--classes", "car,bus,truck",
+             "--batch", "2", "--every", "2", "--workers", "0", "--warm-up", "1", "--frozen", "1",
+             "--out", str(run)]  # fmt: skip
+    main([*words, "--steps", "2"])
+    assert sorted(file.name for file in run.iterdir()) == [phase.name for phase in PHASES]
+    assert losses_of(run / "1_proposals") == (["objectness", "proposal_box"], ["2"])
+    assert losses_of(run / "2_detections") == (["class", "box"], ["2"])
+    assert [phase.name for phase in PHASES if (run / phase.name / "validation.csv").exists()] == [
+        "4_detections"
+    ]
+    (run / "4_detections" / "finished.pt").unlink()
+    main([*words, "--steps", "3", "--resume"])
+    assert losses_of(run / "3_proposals") == (["objectness", "proposal_box"], ["2"])
+    assert losses_of(run / "4_detections") == (["class", "box"], ["2", "3"])
+    state = torch.load(run / "4_detections" / "model_000003.pt", weights_only=True)
+    tiny_faster_rcnn().load_state_dict(state)
+
+
+def losses_of(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the losses that were written down, and the steps."""
+    with (folder / "losses.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    return list(rows[0])[1:-1], [row["step"] for row in rows]
+
+
+def test_four_steps_are_only_for_networks_of_two_stages(tmp_path):
+    annotations = write_coco(tmp_path)
+    words = ["ssdlite320_mobilenet_v3_large", "--alternating", "--data",
+             f"{annotations}:{tmp_path}", "--size", "320x320", "--classes", "car,bus",
+             "--out", str(tmp_path / "run")]  # fmt: skip
+    with pytest.raises(SettingsError, match="for a Faster R-CNN"):
+        main(words)
+
+
+def test_a_network_that_draws_masks_learns_and_is_judged_like_any_detector(tmp_path, monkeypatch):
+    monkeypatch.setitem(train.PAPERS, "mask_rcnn", lambda classes: tiny_mask_rcnn())
+    annotations = write_coco(tmp_path)
+    content = json.loads(annotations.read_text())
+    for one in content["annotations"]:
+        x, y, w, h = one["bbox"]
+        one["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    annotations.write_text(json.dumps(content))
+    main(["mask_rcnn", "--data", f"{annotations}:{tmp_path}", "--size", "96x128", "--val",
+          f"{annotations}:{tmp_path}", "--classes", "car,bus,truck", "--batch", "2", "--steps",
+          "1", "--workers", "0", "--frozen", "0", "--out", str(tmp_path / "run")])  # fmt: skip
+    with (tmp_path / "run" / "losses.csv").open() as lines:
+        (row,) = csv.DictReader(lines)
+    assert float(row["mask"]) > 0.1
+    assert (tmp_path / "run" / "validation.csv").exists()

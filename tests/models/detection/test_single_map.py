@@ -26,6 +26,15 @@ from tests.models.detection import toys
 from tests.models.detectors import enliven, found_in, frames, matched_share
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """More are slower on networks this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def tiny(pool: RoIMaxPool | None = None) -> FasterRCNN:
     """Four convolutions, 4x4 bins, anchors for toys of 20 to 60 pixels."""
     torch.manual_seed(0)
