@@ -24,7 +24,7 @@ from datetime import date
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import onnx
 import torchvision
@@ -36,7 +36,7 @@ from models.detection.faster_rcnn import OUTPUTS, FasterRCNN, NMSBody, OutputFor
 from models.input_sizes import combine, parse_size
 from models.network import Task
 from models.onnx_file import to_onnx, write
-from models.papers import PAPERS
+from models.papers import PAPERS, SINGLE_MAP
 from models.published import PUBLISHED
 from models.weights import WeightsError, class_names_published, load_network, load_weights
 
@@ -268,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 2 for bad arguments, 4 for weights."""
     options = parser().parse_args(arguments)
     try:
-        is_faster_rcnn = options.network in ARCHITECTURES
+        is_faster_rcnn = options.network in ARCHITECTURES or options.network in SINGLE_MAP
         trouble = (_write_faster_rcnn if is_faster_rcnn else _write_network)(options)
     except WeightsError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -282,8 +282,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _write_faster_rcnn(options: argparse.Namespace) -> str | None:
     """Says what is wrong with the arguments, if anything is."""
-    model, origin = load_weights(options.network, options.weights)
-    names = options.names.split(",") if options.names else class_names_of(model.num_classes)
+    if options.network in ARCHITECTURES:
+        model, origin = load_weights(options.network, options.weights)
+        names = options.names.split(",") if options.names else class_names_of(model.num_classes)
+    elif not options.names:
+        return f"--names is needed: a {options.network} does not know what its classes are called"
+    else:
+        names = options.names.split(",")
+        network, origin = load_network(options.network, options.weights, names)
+        model = cast(FasterRCNN, network)
     if len(names) != model.num_classes:
         return f"--names gives {len(names)} of {model.num_classes} names"
     if options.min_score is not None:

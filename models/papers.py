@@ -71,3 +71,6 @@ PAPERS: dict[str, Builder] = {
 }
 """Name -> builder: number of classes -> network (:class:`models.network.Network`) with random
 weights, in training mode."""
+
+SINGLE_MAP = [name for name in PAPERS if name.startswith("faster_rcnn")]
+"""Those that are a Faster R-CNN, too, beside ``ARCHITECTURES``."""

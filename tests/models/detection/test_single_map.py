@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 import torchvision
 from torch.hub import tqdm
 
+from models import export, papers
 from models.anchors import AnchorGrid
 from models.backbones.features import SingleMap
 from models.backbones.resnet import resnet18
@@ -22,6 +24,7 @@ from models.detection.roi import TwoLayerHead
 from models.detection.rpn import ProposalSettings
 from models.detection.single_map import ANCHOR_PIXELS, assemble, faster_rcnn_c4
 from models.onnx_file import to_onnx
+from models.onnx_lint import lint
 from tests.models.detection import toys
 from tests.models.detectors import enliven, found_in, frames, matched_share
 
@@ -154,6 +157,21 @@ def test_every_engine_finds_what_torch_finds(tmp_path: Path, monkeypatch):
         pairs = zip(found_in(ours, "candidates"), found_in(theirs, "candidates"), strict=True)
         # Corners halfway between two cells are rounded to either side, by the last bit.
         assert np.mean([matched_share(one, other) for one, other in pairs]) > 0.95
+
+
+def test_the_command_writes_a_file_in_the_forms_of_any_faster_rcnn(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(tqdm, "monitor_interval", 0)
+    monkeypatch.setitem(papers.PAPERS, "faster_rcnn", lambda classes: tiny())
+    torch.save(tiny().state_dict(), tmp_path / "tiny.pt")
+    words = ["faster_rcnn", "--weights", str(tmp_path / "tiny.pt"), "--size", "64x96",
+             "--out", str(tmp_path / "tiny.onnx")]  # fmt: skip
+    assert export.main(words) == export.EXIT_ARGUMENTS, "its classes have no names"
+    assert export.main([*words, "--names", "a,b,c"]) == 0
+    entries = {p.key: p.value for p in onnx.load(tmp_path / "tiny.onnx").metadata_props}
+    about = json.loads(entries["boxstream"])
+    assert about["output_form"] == "candidates"
+    assert about["nms_body"] == "fixpoint"
+    assert lint(tmp_path / "tiny.onnx") == []
 
 
 def test_it_learns_four_pictures_by_heart():
