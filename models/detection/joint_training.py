@@ -42,7 +42,7 @@ class Proposing:
     rois: int = 96
     iou: float = 0.7
     inside: bool = False
-    """Whether anchors that cross the picture's border learn nothing (sec. 3.1.3)."""
+    """Whether anchors that cross the picture's border learn nothing (sec. 3.3)."""
 
 
 class JointPass(NamedTuple):

@@ -10,7 +10,7 @@ Changed since Fast R-CNN: the regions come from the network itself, by a head on
 - MobileNetV2, of later years, as ResNet: its last four blocks are the head.
 
 Deviations:
-- 1000 boxes go into the suppression of proposals, of which 300 come out as in the paper (sec. 3.3);
+- 1000 boxes go into the suppression of proposals, of which 300 come out as in the paper (sec. 4.1);
   the authors' code has 6000, whose pairs would make a graph of static shapes slow.
 - Anchors are centred on the corner of their cell, as in :class:`models.anchors.AnchorGrid`.
 - Objectness is one logistic number, which the paper names as the alternative to its two (sec. 3.1).
@@ -45,7 +45,7 @@ from models.detection.rpn import ProposalSettings, RegionProposalNetwork, RPNHea
 
 STRIDE = 16
 ANCHOR_PIXELS = (128.0, 256.0, 512.0)
-"""Square roots of the anchors' areas on pictures with a shorter side of 600 (sec. 3.1.1)."""
+"""Square roots of the anchors' areas on pictures with a shorter side of 600 (sec. 3.3)."""
 SINGLE_SCALE = Resize(600, 1000)
 """Sides of the picture in pixels (sec. 3.3)."""
 PROPOSALS = ProposalSettings(pre_nms=1000, post_nms=300)

@@ -64,7 +64,7 @@ def test_the_nine_anchors_have_the_areas_and_ratios_of_the_paper():
         for w, h in zip(wide, high, strict=True)
     }
     assert found == {(side, ratio) for side in (128, 256, 512) for ratio in (0.5, 1.0, 2.0)}
-    for w, h in zip(wide, high, strict=True):  # table 1 of the paper: 181x93, 91x181, ...
+    for w, h in zip(wide, high, strict=True):
         assert min(abs(w * h / side**2 - 1) for side in (128, 256, 512)) < 0.02
 
 
