@@ -12,6 +12,8 @@ Changed since Fast R-CNN: the regions come from the network itself, by a head on
 Deviations:
 - 1000 boxes go into the suppression of proposals, of which 300 come out as in the paper (sec. 4.1);
   the authors' code has 6000, whose pairs would make a graph of static shapes slow.
+- Frames are not brought to 600 pixels by themselves (``SINGLE_SCALE``), so that training and test
+  see one size whatever it is; the anchors are meant for that one.
 - Anchors are centred on the corner of their cell, as in :class:`models.anchors.AnchorGrid`.
 - Objectness is one logistic number, which the paper names as the alternative to its two (sec. 3.1).
 - The sums are divided as in :mod:`models.detection.losses`, so lambda is 1.
@@ -144,7 +146,7 @@ def faster_rcnn_c4(
     num_classes: int = 20,
     *,
     anchor_pixels: Sequence[float] = ANCHOR_PIXELS,
-    resize: Resize | None = SINGLE_SCALE,
+    resize: Resize | None = None,
     pooling: Literal["max", "align"] = "max",
     proposals: ProposalSettings = PROPOSALS,
 ) -> SingleMapFasterRCNN:
@@ -154,7 +156,8 @@ def faster_rcnn_c4(
         backbone: "vgg16", "resnet50" or "mobilenet_v2".
         num_classes: without the background.
         anchor_pixels: square roots of the anchors' areas; smaller ones for small pictures.
-        resize: of the frames; None takes them as they are.
+        resize: of the frames at test time; None takes them as they are. Training takes pictures as
+            they come, so whoever gives ``SINGLE_SCALE`` trains on pictures of that size.
         pooling: "max" is the paper's; "align" samples between the cells instead (Mask R-CNN).
 
     Raises:
