@@ -1,0 +1,57 @@
+"""A detector as second witness for labels of pixels: things are where both see them.
+
+A segmentation network that is far from home calls a pavement a person and a barrier a car; a
+detector seldom errs at the same place. So a thing's pixels count only within a box of its kind, and
+what is not a thing's does not count in the middle of a box.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from models.class_names import STREET_NAMES
+from models.found import Found
+from models.network import IGNORED
+from models.road_classes import ROAD_NAMES
+
+KINDS = (
+    ({"person", "rider"}, {"person"}),
+    ({"car", "truck", "bus"}, {"car", "truck", "bus"}),
+    ({"bicycle", "motorcycle"}, {"bicycle", "motorcycle"}),
+)
+"""Classes of pixels, and of the boxes that bear them out."""
+
+SLACK = 0.08
+"""Share of a box's side by which a thing may reach beyond it: boxes are not exact."""
+MIDDLE = 0.7
+"""Size over the box of the ellipse that is the thing's own, about."""
+
+
+def witnessed(labels: np.ndarray, found: Found, least: float = 0.25) -> np.ndarray:
+    """(H, W) uint8 road classes, ``IGNORED`` where the boxes contradict them.
+
+    Args:
+        labels: (H, W) uint8; not changed.
+        found: boxes of the six street classes in its pixels.
+        least: score from which on a box bears out its pixels; to contradict, it takes twice that.
+    """
+    out = labels.copy()
+    for pixel_names, box_names in KINDS:
+        own = np.isin(labels, [ROAD_NAMES.index(name) for name in sorted(pixel_names)])
+        of_kind = np.isin(found.class_ids, [STREET_NAMES.index(name) for name in sorted(box_names)])
+        borne_out, middle = np.zeros(labels.shape, np.uint8), np.zeros(labels.shape, np.uint8)
+        for box, score in zip(found.boxes[of_kind], found.scores[of_kind], strict=True):
+            x1, y1, x2, y2 = (float(v) for v in box)
+            if score >= least:
+                aside, up = 2 + SLACK * (x2 - x1), 2 + SLACK * (y2 - y1)
+                low = (round(x1 - aside), round(y1 - up))
+                cv2.rectangle(borne_out, low, (round(x2 + aside), round(y2 + up)), (1,), -1)
+            if score >= 2 * least:
+                centre = (round((x1 + x2) / 2), round((y1 + y2) / 2))
+                axes = (round(MIDDLE * (x2 - x1) / 2), round(MIDDLE * (y2 - y1) / 2))
+                cv2.ellipse(middle, centre, axes, 0, 0, 360, (1,), -1)
+        out[own & (borne_out == 0)] = IGNORED
+        things = labels >= ROAD_NAMES.index("person")  # a rider's middle may show the bicycle
+        out[(middle == 1) & ~things] = IGNORED
+    return out

@@ -1,0 +1,333 @@
+"""Label the pixels of clips and pictures with a teacher network, where no hand labels exist.
+
+The teacher (DeepLab of Cityscapes' 19 classes) looks at the whole picture, at overlapping tiles of
+it and at their mirror images; its chances are averaged (data distillation: Radosavovic et al. 2018,
+arXiv:1712.04440, sec. 3). Pixels on which the looks do not agree, or between two classes, are
+unknown.
+
+    python -m models.pseudo_mask --teacher deeplab_cityscapes_361x481.onnx --out OUT \
+        --every 10 --clips CLIP.mp4[:CLASS,CLASS...] ... --pictures TRAIN.json:IMAGES[:CLASS...] ...
+
+Names of classes behind a source say what the teacher is believed there: far from Cityscapes it sees
+things that are not. A detector (``--witness``) has to bear out vehicles and people.
+
+OUT gets ``images/``, ``labels/`` and ``classes.json`` (:func:`models.masks.read_folder`), and
+``sources.json``: what was used, under which licence. What has none that allows it is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.progress import track
+
+from models.input_sizes import parse_size
+from models.mask_witness import witnessed
+from models.network import IGNORED
+from models.pictures import DataError, read_picture
+from models.pseudo_label import clip_frames, frames_to_keep_out, pictures, thumbnail, write_jpeg
+from models.road_classes import CITYSCAPES_CLASSES, ROAD_NAMES, from_cityscapes
+from models.runners import Runner, onnxruntime_runner, openvino_runner
+from models.teacher import agree, look
+from models.yolox import YoloX
+
+LICENCES = {
+    "highway_day*.mp4": "MIT (Udacity)",
+    "rural_night*.mp4": "MIT (Udacity)",
+    "drive_concat*.mp4": "MIT (Udacity)",
+    "cam_road*.mp4": "MIT",
+    "crowd*.mp4": "MIT",
+    "cam_overhead*.mp4": "CC BY 4.0 (Intel)",
+    "det_trafficcam": "CC BY 4.0",
+    "det_vehicles": "CC BY 2.0 (Open Images)",
+}
+"""Of the recordings of the data pack that may be used: by file, of pictures by folder."""
+
+FORBIDDEN = ("*camvid*", "city_day*", "0001TP*", "0006R0*", "0016E5*", "Seq05VD*")
+"""Names of CamVid's recordings, whose terms are non-commercial."""
+
+SMALLEST_TILE = 300
+"""Side in pixels of the witness's smallest look."""
+
+Tile = tuple[int, int, int, int]
+"""``x1, y1, x2, y2`` in pixels of the picture."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How much of the teacher to believe."""
+
+    margin: float = 0.25
+    """A pixel is unknown if its best class is not so much likelier than the next."""
+    agreement: float = 0.65
+    """A pixel is unknown if a smaller share of the looks have its class as their best."""
+    least_pixels: int = 24
+    """Patches of fewer pixels are unknown: at the teacher's size they are a few cells."""
+
+
+class RoadTeacher:
+    """A network of Cityscapes' classes behind ``look``.
+
+    Args:
+        run: (1, 3, h, w) float32 RGB from -1 to 1 in, logits (1, 19, h, w) out.
+        size_hw: the size of its input.
+    """
+
+    def __init__(self, run: Runner, size_hw: tuple[int, int]) -> None:
+        self.run, self.size_hw = run, size_hw
+        known = from_cityscapes()
+        self.joins = np.zeros((CITYSCAPES_CLASSES, len(ROAD_NAMES)), np.float32)
+        self.joins[known != IGNORED, known[known != IGNORED]] = 1.0
+
+    def look(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 RGB of any size -> (h, w, C) float32 chances of the road classes."""
+        height, width = self.size_hw
+        smaller = image.shape[0] > height or image.shape[1] > width
+        how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+        fitted = cv2.resize(image, (width, height), interpolation=how)
+        blob = fitted.astype(np.float32).transpose(2, 0, 1)[None] / 127.5 - 1.0
+        logits = self.run(np.ascontiguousarray(blob))[0][0].transpose(1, 2, 0)
+        chances = np.exp(logits - logits.max(-1, keepdims=True))
+        chances /= chances.sum(-1, keepdims=True)
+        return np.asarray(chances @ self.joins, np.float32)
+
+
+def origins(length: int, side: int) -> list[int]:
+    """First pixels of evenly spread tiles of ``side`` that overlap by a fifth or more."""
+    if side >= length:
+        return [0]
+    count = int(np.ceil((length - side) / (0.8 * side))) + 1
+    return [round(x) for x in np.linspace(0, length - side, count)]
+
+
+def tiles(
+    size_hw: tuple[int, int], shape_hw: tuple[int, int], shares: Sequence[float]
+) -> set[Tile]:
+    """The looks at a picture: all of it, and tiles of the network's shape.
+
+    Args:
+        shape_hw: the network's input.
+        shares: heights of the tiles over the height of the picture.
+    """
+    height, width = size_hw
+    found = {(0, 0, width, height)}
+    for share in shares:
+        high = min(share * height, width * shape_hw[0] / shape_hw[1])
+        side_hw = round(high), round(high * shape_hw[1] / shape_hw[0])
+        for y in origins(height, side_hw[0]):
+            for x in origins(width, side_hw[1]):
+                found.add((x, y, x + side_hw[1], y + side_hw[0]))
+    return found
+
+
+def opinions(
+    teacher: RoadTeacher, image: np.ndarray, shares: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What all looks at a picture say of each of its pixels.
+
+    Returns:
+        (H, W, C) float32 mean chances, and (H, W, C) float32 share of the looks at a pixel whose
+        best class it is.
+    """
+    height, width = image.shape[:2]
+    chances = np.zeros((height, width, len(ROAD_NAMES)), np.float32)
+    votes, looks = np.zeros_like(chances), np.zeros((height, width, 1), np.float32)
+    for x1, y1, x2, y2 in sorted(tiles((height, width), teacher.size_hw, shares)):
+        crop = image[y1:y2, x1:x2]
+        for mirrored in (False, True):
+            seen = teacher.look(np.ascontiguousarray(crop[:, ::-1]) if mirrored else crop)
+            seen = np.ascontiguousarray(seen[:, ::-1]) if mirrored else seen
+            seen = cv2.resize(seen, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
+            chances[y1:y2, x1:x2] += seen
+            best = seen.argmax(-1)[..., None]
+            part = votes[y1:y2, x1:x2]
+            np.put_along_axis(part, best, np.take_along_axis(part, best, -1) + 1, -1)
+            looks[y1:y2, x1:x2] += 1
+    return chances / looks, votes / looks
+
+
+def labels_of(chances: np.ndarray, votes: np.ndarray, trust: Trust) -> np.ndarray:
+    """(H, W) uint8 class of each pixel, ``IGNORED`` where the teacher is not to be believed."""
+    best = chances.argmax(-1)
+    top = np.partition(chances, -2, -1)
+    sure = top[..., -1] - top[..., -2] >= trust.margin
+    sure &= np.take_along_axis(votes, best[..., None], -1)[..., 0] >= trust.agreement
+    labels = np.where(sure, best, IGNORED).astype(np.uint8)
+    for class_id in np.unique(labels[sure]):
+        _, patches, stats, _ = cv2.connectedComponentsWithStats(
+            (labels == class_id).astype(np.uint8)
+        )
+        small = stats[:, cv2.CC_STAT_AREA] < trust.least_pixels
+        small[0] = False  # what is not of this class
+        labels[small[patches]] = IGNORED
+    return labels
+
+
+def licence_of(source: Path, stated: str | None) -> str:
+    """The licence of a clip or a folder of pictures.
+
+    Raises:
+        DataError: it is CamVid's, or unknown and not stated.
+    """
+    names = [source.name, *(parent.name for parent in source.parents)]
+    if any(fnmatch(name.lower(), bad.lower()) for name in names for bad in FORBIDDEN):
+        raise DataError(f"{source} is CamVid's: its terms are non-commercial, leave it out")
+    for pattern, licence in LICENCES.items():
+        if any(fnmatch(name, pattern) for name in names):
+            return licence
+    if stated is None:
+        raise DataError(f"the licence of {source} is not known; state it with --licence")
+    return stated
+
+
+@dataclass(frozen=True)
+class Source:
+    """A clip, or pictures that a COCO json lists, and what to believe of it."""
+
+    place: Path
+    """The clip, or the folder of the pictures."""
+    listing: Path | None
+    believed: tuple[str, ...]
+    """Names of road classes; others become unknown."""
+
+    def read(self, options: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
+        """Name and RGB picture of all that is to be labelled."""
+        if self.listing is None:
+            return clip_pictures(self.place, options)
+        return listed_pictures(self.listing, self.place, options)
+
+
+def parse_source(words: str, listed: bool) -> Source:
+    """``CLIP[:CLASSES]``, or ``JSON:IMAGES[:CLASSES]`` if listed.
+
+    Raises:
+        DataError: the words do not have this form, or name a class that is not ours.
+    """
+    *files, names = words.split(":") if words.count(":") > listed else (*words.split(":"), "")
+    if len(files) != 1 + listed:
+        form = "JSON:IMAGES[:CLASSES]" if listed else "CLIP[:CLASSES]"
+        raise DataError(f"expected {form}, got {words!r}")
+    believed = tuple(names.split(",")) if names else ROAD_NAMES
+    if unknown := set(believed) - set(ROAD_NAMES):
+        raise DataError(f"no road class {min(unknown)!r}; there are {', '.join(ROAD_NAMES)}")
+    return Source(Path(files[-1]), Path(files[0]) if listed else None, believed)
+
+
+def believing(labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """The labels of these classes; others become unknown."""
+    table = np.full(256, IGNORED, np.uint8)
+    for name in names:
+        table[ROAD_NAMES.index(name)] = ROAD_NAMES.index(name)
+    return table[labels]
+
+
+def clip_pictures(clip: Path, options: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and RGB picture of every n-th frame, without look-alikes of those held out."""
+    skip = frames_to_keep_out(clip, held_out(options), options.around)
+    for index, image in clip_frames(clip):
+        if index % options.every == 0 and index not in skip:
+            yield f"{clip.stem}_{index:05d}", image
+
+
+def listed_pictures(
+    file: Path, folder: Path, options: argparse.Namespace
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The same of the pictures of a folder that a COCO json lists."""
+    keep_out = held_out(options)
+    for one in json.loads(file.read_text())["images"][:: options.every_picture]:
+        image = read_picture(folder / one["file_name"])
+        small = thumbnail(image)
+        if all(float(np.abs(small - other).mean()) >= 4.0 for other in keep_out):
+            yield Path(one["file_name"]).stem, image
+
+
+def held_out(options: argparse.Namespace) -> list[np.ndarray]:
+    """Thumbnails of the pictures that must not be learned from."""
+    return [thumbnail(read_picture(file)) for file in pictures(options.hold_out)]
+
+
+def limited(image: np.ndarray, most_pixels: int) -> np.ndarray:
+    """The picture with no side above so many pixels."""
+    scale = most_pixels / max(image.shape[:2])
+    if scale >= 1:
+        return np.ascontiguousarray(image)
+    size = round(image.shape[1] * scale), round(image.shape[0] * scale)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def named(place: Path) -> str:
+    """The name of a clip; of pictures that of their set, not "images"."""
+    return place.parent.name if place.name == "images" else place.name
+
+
+def label_all(teacher: RoadTeacher, witness: YoloX | None, options: argparse.Namespace) -> None:
+    """Write what the command line names."""
+    out: Path = options.out
+    sources = [parse_source(words, listed=False) for words in options.clips]
+    sources += [parse_source(words, listed=True) for words in options.pictures]
+    licences = [licence_of(source.place, options.licence) for source in sources]
+    for folder in ("images", "labels"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    classes = [{"id": number, "name": name} for number, name in enumerate(ROAD_NAMES)]
+    about = {"classes": classes, "ignore_id": IGNORED}
+    (out / "classes.json").write_text(json.dumps(about, indent=1))
+    used = []
+    for source, licence in zip(sources, licences, strict=True):
+        count, title = 0, named(source.place)
+        for name, picture in track(source.read(options), title):
+            image = limited(picture, options.longest)
+            labels = labels_of(*opinions(teacher, image, options.tiles), options.trust)
+            if witness is not None:
+                labels = witnessed(labels, agree(look(witness, image, SMALLEST_TILE)))
+            labels = believing(labels, source.believed)
+            write_jpeg(out / "images" / f"{name}.jpg", image)
+            cv2.imwrite(str(out / "labels" / f"{name}.png"), labels)
+            count += 1
+        used.append({"source": title, "licence": licence, "pictures": count})
+        described = {"labelled_by": options.teacher.name, "sources": used}
+        (out / "sources.json").write_text(json.dumps(described, indent=1))
+
+
+def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    add = parser.add_argument
+    add("--teacher", type=Path, required=True, help="ONNX file of Cityscapes' 19 classes")
+    add("--teacher-size", type=parse_size, default=(361, 481), help="HxW of its input")
+    add("--witness", type=Path, help="YOLOX ONNX file that has to bear out vehicles and people")
+    add("--clips", nargs="*", default=[], metavar="CLIP[:CLASSES]", help="videos to label")
+    add("--pictures", nargs="*", default=[], metavar="JSON:IMAGES[:CLASSES]", help="COCO sets")
+    add("--out", type=Path, required=True, help="folder to write")
+    add("--licence", help="of clips and pictures that are not of the data pack")
+    add("--every", type=int, default=10, help="use every n-th frame of a clip")
+    add("--every-picture", type=int, default=1, help="use every n-th picture of a set")
+    add("--longest", type=int, default=768, help="most pixels of a side of what is written")
+    add("--tiles", type=float, nargs="*", default=(1.0,), help="heights over the picture's")
+    add("--margin", type=float, default=Trust().margin, help="least lead of a label")
+    add("--agreement", type=float, default=Trust().agreement, help="least share of looks")
+    add("--hold-out", type=Path, help="folder of pictures whose look-alikes stay out")
+    add("--around", type=int, default=25, help="frames kept out around a look-alike")
+    options = parser.parse_args(words)
+    options.trust = Trust(options.margin, options.agreement)
+    return options
+
+
+def main(words: list[str] | None = None) -> None:
+    """Label what the command line names."""
+    options = parse_arguments(words)
+    run = onnxruntime_runner(options.teacher)
+    witness = None
+    if options.witness:
+        witness = YoloX(openvino_runner(options.witness), score_threshold=0.1)
+    label_all(RoadTeacher(run, options.teacher_size), witness, options)
+
+
+if __name__ == "__main__":
+    main()
