@@ -19,9 +19,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
 import cv2
@@ -29,29 +28,14 @@ import numpy as np
 from rich.progress import track
 
 from models.input_sizes import parse_size
+from models.mask_sources import licence_of, parse_source, title_of
 from models.mask_witness import witnessed
 from models.network import IGNORED
-from models.pictures import DataError, read_picture
-from models.pseudo_label import clip_frames, frames_to_keep_out, pictures, thumbnail, write_jpeg
+from models.pseudo_label import write_jpeg
 from models.road_classes import CITYSCAPES_CLASSES, ROAD_NAMES, from_cityscapes
 from models.runners import Runner, onnxruntime_runner, openvino_runner
 from models.teacher import agree, look
 from models.yolox import YoloX
-
-LICENCES = {
-    "highway_day*.mp4": "MIT (Udacity)",
-    "rural_night*.mp4": "MIT (Udacity)",
-    "drive_concat*.mp4": "MIT (Udacity)",
-    "cam_road*.mp4": "MIT",
-    "crowd*.mp4": "MIT",
-    "cam_overhead*.mp4": "CC BY 4.0 (Intel)",
-    "det_trafficcam": "CC BY 4.0",
-    "det_vehicles": "CC BY 2.0 (Open Images)",
-}
-"""Of the recordings of the data pack that may be used: by file, of pictures by folder."""
-
-FORBIDDEN = ("*camvid*", "city_day*", "0001TP*", "0006R0*", "0016E5*", "Seq05VD*")
-"""Names of CamVid's recordings, whose terms are non-commercial."""
 
 SMALLEST_TILE = 300
 """Side in pixels of the witness's smallest look."""
@@ -170,87 +154,12 @@ def labels_of(chances: np.ndarray, votes: np.ndarray, trust: Trust) -> np.ndarra
     return labels
 
 
-def licence_of(source: Path, stated: str | None) -> str:
-    """The licence of a clip or a folder of pictures.
-
-    Raises:
-        DataError: it is CamVid's, or unknown and not stated.
-    """
-    names = [source.name, *(parent.name for parent in source.parents)]
-    if any(fnmatch(name.lower(), bad.lower()) for name in names for bad in FORBIDDEN):
-        raise DataError(f"{source} is CamVid's: its terms are non-commercial, leave it out")
-    for pattern, licence in LICENCES.items():
-        if any(fnmatch(name, pattern) for name in names):
-            return licence
-    if stated is None:
-        raise DataError(f"the licence of {source} is not known; state it with --licence")
-    return stated
-
-
-@dataclass(frozen=True)
-class Source:
-    """A clip, or pictures that a COCO json lists, and what to believe of it."""
-
-    place: Path
-    """The clip, or the folder of the pictures."""
-    listing: Path | None
-    believed: tuple[str, ...]
-    """Names of road classes; others become unknown."""
-
-    def read(self, options: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
-        """Name and RGB picture of all that is to be labelled."""
-        if self.listing is None:
-            return clip_pictures(self.place, options)
-        return listed_pictures(self.listing, self.place, options)
-
-
-def parse_source(words: str, listed: bool) -> Source:
-    """``CLIP[:CLASSES]``, or ``JSON:IMAGES[:CLASSES]`` if listed.
-
-    Raises:
-        DataError: the words do not have this form, or name a class that is not ours.
-    """
-    *files, names = words.split(":") if words.count(":") > listed else (*words.split(":"), "")
-    if len(files) != 1 + listed:
-        form = "JSON:IMAGES[:CLASSES]" if listed else "CLIP[:CLASSES]"
-        raise DataError(f"expected {form}, got {words!r}")
-    believed = tuple(names.split(",")) if names else ROAD_NAMES
-    if unknown := set(believed) - set(ROAD_NAMES):
-        raise DataError(f"no road class {min(unknown)!r}; there are {', '.join(ROAD_NAMES)}")
-    return Source(Path(files[-1]), Path(files[0]) if listed else None, believed)
-
-
 def believing(labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """The labels of these classes; others become unknown."""
     table = np.full(256, IGNORED, np.uint8)
     for name in names:
         table[ROAD_NAMES.index(name)] = ROAD_NAMES.index(name)
     return table[labels]
-
-
-def clip_pictures(clip: Path, options: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and RGB picture of every n-th frame, without look-alikes of those held out."""
-    skip = frames_to_keep_out(clip, held_out(options), options.around)
-    for index, image in clip_frames(clip):
-        if index % options.every == 0 and index not in skip:
-            yield f"{clip.stem}_{index:05d}", image
-
-
-def listed_pictures(
-    file: Path, folder: Path, options: argparse.Namespace
-) -> Iterator[tuple[str, np.ndarray]]:
-    """The same of the pictures of a folder that a COCO json lists."""
-    keep_out = held_out(options)
-    for one in json.loads(file.read_text())["images"][:: options.every_picture]:
-        image = read_picture(folder / one["file_name"])
-        small = thumbnail(image)
-        if all(float(np.abs(small - other).mean()) >= 4.0 for other in keep_out):
-            yield Path(one["file_name"]).stem, image
-
-
-def held_out(options: argparse.Namespace) -> list[np.ndarray]:
-    """Thumbnails of the pictures that must not be learned from."""
-    return [thumbnail(read_picture(file)) for file in pictures(options.hold_out)]
 
 
 def limited(image: np.ndarray, most_pixels: int) -> np.ndarray:
@@ -260,11 +169,6 @@ def limited(image: np.ndarray, most_pixels: int) -> np.ndarray:
         return np.ascontiguousarray(image)
     size = round(image.shape[1] * scale), round(image.shape[0] * scale)
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def named(place: Path) -> str:
-    """The name of a clip; of pictures that of their set, not "images"."""
-    return place.parent.name if place.name == "images" else place.name
 
 
 def label_all(teacher: RoadTeacher, witness: YoloX | None, options: argparse.Namespace) -> None:
@@ -280,7 +184,7 @@ def label_all(teacher: RoadTeacher, witness: YoloX | None, options: argparse.Nam
     (out / "classes.json").write_text(json.dumps(about, indent=1))
     used = []
     for source, licence in zip(sources, licences, strict=True):
-        count, title = 0, named(source.place)
+        count, title = 0, title_of(source.place)
         for name, picture in track(source.read(options), title):
             image = limited(picture, options.longest)
             labels = labels_of(*opinions(teacher, image, options.tiles), options.trust)

@@ -1,0 +1,111 @@
+"""Clips and pictures that a teacher may label: where they lie, and what licence allows it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+
+from models.pictures import DataError, read_picture
+from models.pseudo_label import clip_frames, frames_to_keep_out, pictures, thumbnail
+from models.road_classes import ROAD_NAMES
+
+LICENCES = {
+    "highway_day*.mp4": "MIT (Udacity)",
+    "rural_night*.mp4": "MIT (Udacity)",
+    "drive_concat*.mp4": "MIT (Udacity)",
+    "cam_road*.mp4": "MIT",
+    "crowd*.mp4": "MIT",
+    "cam_overhead*.mp4": "CC BY 4.0 (Intel)",
+    "det_trafficcam": "CC BY 4.0",
+    "det_vehicles": "CC BY 2.0 (Open Images)",
+}
+"""Of the recordings of the data pack that may be used: by file, of pictures by folder."""
+
+FORBIDDEN = ("*camvid*", "city_day*", "0001TP*", "0006R0*", "0016E5*", "Seq05VD*")
+"""Names of CamVid's recordings, whose terms are non-commercial."""
+
+
+def licence_of(source: Path, stated: str | None) -> str:
+    """The licence of a clip or a folder of pictures.
+
+    Raises:
+        DataError: it is CamVid's, or unknown and not stated.
+    """
+    names = [source.name, *(parent.name for parent in source.parents)]
+    if any(fnmatch(name.lower(), bad.lower()) for name in names for bad in FORBIDDEN):
+        raise DataError(f"{source} is CamVid's: its terms are non-commercial, leave it out")
+    for pattern, licence in LICENCES.items():
+        if any(fnmatch(name, pattern) for name in names):
+            return licence
+    if stated is None:
+        raise DataError(f"the licence of {source} is not known; state it with --licence")
+    return stated
+
+
+@dataclass(frozen=True)
+class Source:
+    """A clip, or pictures that a COCO json lists, and what to believe of it."""
+
+    place: Path
+    """The clip, or the folder of the pictures."""
+    listing: Path | None
+    believed: tuple[str, ...]
+    """Names of road classes; others become unknown."""
+
+    def read(self, options: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
+        """Name and RGB picture of all that is to be labelled."""
+        if self.listing is None:
+            return clip_pictures(self.place, options)
+        return listed_pictures(self.listing, self.place, options)
+
+
+def parse_source(words: str, listed: bool) -> Source:
+    """``CLIP[:CLASSES]``, or ``JSON:IMAGES[:CLASSES]`` if listed.
+
+    Raises:
+        DataError: the words do not have this form, or name a class that is not ours.
+    """
+    *files, names = words.split(":") if words.count(":") > listed else (*words.split(":"), "")
+    if len(files) != 1 + listed:
+        form = "JSON:IMAGES[:CLASSES]" if listed else "CLIP[:CLASSES]"
+        raise DataError(f"expected {form}, got {words!r}")
+    believed = tuple(names.split(",")) if names else ROAD_NAMES
+    if unknown := set(believed) - set(ROAD_NAMES):
+        raise DataError(f"no road class {min(unknown)!r}; there are {', '.join(ROAD_NAMES)}")
+    return Source(Path(files[-1]), Path(files[0]) if listed else None, believed)
+
+
+def clip_pictures(clip: Path, options: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and RGB picture of every n-th frame, without look-alikes of those held out."""
+    skip = frames_to_keep_out(clip, held_out(options), options.around)
+    for index, image in clip_frames(clip):
+        if index % options.every == 0 and index not in skip:
+            yield f"{clip.stem}_{index:05d}", image
+
+
+def listed_pictures(
+    file: Path, folder: Path, options: argparse.Namespace
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The same of the pictures of a folder that a COCO json lists."""
+    keep_out = held_out(options)
+    for one in json.loads(file.read_text())["images"][:: options.every_picture]:
+        image = read_picture(folder / one["file_name"])
+        small = thumbnail(image)
+        if all(float(np.abs(small - other).mean()) >= 4.0 for other in keep_out):
+            yield Path(one["file_name"]).stem, image
+
+
+def held_out(options: argparse.Namespace) -> list[np.ndarray]:
+    """Thumbnails of the pictures that must not be learned from."""
+    return [thumbnail(read_picture(file)) for file in pictures(options.hold_out)]
+
+
+def title_of(place: Path) -> str:
+    """The name of a clip; of pictures that of their set, not "images"."""
+    return place.parent.name if place.name == "images" else place.name
