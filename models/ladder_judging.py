@@ -1,0 +1,192 @@
+"""What a rung is worth: accuracy on the judged set, time a picture, size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.data import read_picture, read_truth
+from models.detection.overfeat import OverFeat
+from models.detectors import Detector, fit
+from models.evaluate import evaluate
+from models.found import Found
+from models.ladder_rungs import Rung
+from models.ladder_timing import measure, merged, milliseconds, one_thread
+from models.ladder_training import is_staged
+from models.masks import MaskEntry
+from models.network import Network
+from models.network_judges import NetworkSegmenter, network_detector, prepared
+from models.segmentation.crf import refine
+from models.segmentation.deeplab import DeepLab, Fc6To8
+from models.segmentation.semantic import SemanticNetwork
+from models.segmentation_scores import evaluate_segmentation
+
+Engine = Literal["torch", "onnxruntime", "openvino"]
+ENGINES: tuple[Engine, ...] = ("torch", "onnxruntime", "openvino")
+
+
+class OverFeatDetector:
+    """OverFeat with its own merge in place of suppression."""
+
+    def __init__(
+        self, network: OverFeat, class_names: Sequence[str], size_hw: tuple[int, int]
+    ) -> None:
+        self.network, self.class_names, self.size_hw = network, class_names, size_hw
+        prepared(network, size_hw)
+
+    @torch.inference_mode()
+    def detect(self, image: np.ndarray) -> Found:
+        """Detections in an (H, W, 3) uint8 RGB picture, in its pixels."""
+        fitted, scale_xy, shift_xy = fit(image, self.size_hw, "letterbox")
+        outputs = self.network(torch.from_numpy(fitted)[None])
+        found = merged(self.network, outputs, self.network.settings.merge_iou)
+        boxes = (found.boxes - np.tile(shift_xy, 2)) / np.tile(scale_xy, 2)
+        limit = np.tile(np.array(image.shape[1::-1], np.float32), 2)
+        clipped = np.clip(boxes, 0, limit).astype(np.float32)
+        return Found(clipped, found.scores, found.class_ids)
+
+
+def merge_overlap(network: Any) -> float:
+    """The overlap from which the paper takes two boxes for one."""
+    if isinstance(network, OverFeat):
+        return network.settings.merge_iou
+    settings = getattr(network, "settings", None) or network.roi_heads.settings
+    return float(settings.iou)
+
+
+def detector_for(
+    network: nn.Module, class_names: Sequence[str], size_hw: tuple[int, int]
+) -> Detector:
+    """The network as its paper uses it."""
+    if isinstance(network, OverFeat):
+        return OverFeatDetector(network, class_names, size_hw)
+    return network_detector(network, class_names, size_hw, merge_overlap(network))
+
+
+def judge_detection(
+    network: nn.Module,
+    rung: Rung,
+    class_names: Sequence[str],
+    val: str,
+    regions: Mapping[str, np.ndarray] | None,
+    timed: int,
+) -> dict[str, Any]:
+    """Average precision of COCO and VOC, and the seconds of each part.
+
+    Args:
+        val: ``ANNOTATIONS:IMAGES``.
+        regions: proposals by file name, for networks that need them.
+        timed: pictures that time is taken of.
+    """
+    annotations, images = (Path(words) for words in val.split(":")[:2])
+
+    def scores() -> dict[str, Any]:
+        detector = detector_for(network, class_names, rung.size_hw)
+        return evaluate(detector, annotations, images, regions=regions)
+
+    figures = scores()
+    judged = {
+        "AP": figures["AP"],
+        "AP50": figures["AP50"],
+        "VOC_11_points": figures["VOC"]["11 points"],
+        "VOC_all_points": figures["VOC"]["all points"],
+        "classes": {n: c["AP50"] for n, c in figures["classes"].items()},
+        "parameters": parameters(network),
+    }
+    if is_staged(network):
+        heads = cast(Any, network).heads
+        heads.scores = "softmax"
+        judged["AP50_of_the_softmax"] = scores()["AP50"]
+        heads.scores = "svm"
+    names = [image["file_name"] for image in read_truth(annotations)["images"]]
+    spread = names[:: max(1, len(names) // timed)][:timed]
+    pictures = [read_picture(images / name) for name in spread]
+    judged["seconds"] = measure(network, pictures, rung.size_hw, merge_overlap(network))
+    return judged
+
+
+class CRFSegmenter:
+    """DeepLab v1 as it was published: network, then CRF."""
+
+    def __init__(self, network: SemanticNetwork, class_names: Sequence[str]) -> None:
+        self.network, self.class_names = network, class_names
+
+    @torch.inference_mode()
+    def segment(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 RGB -> (H, W) uint8 class of each pixel."""
+        probabilities = self.network.probabilities(torch.from_numpy(image)[None])[0]
+        return refine(image, probabilities.numpy()).argmax(0).astype(np.uint8)
+
+
+def judge_segmentation(
+    network: nn.Module,
+    class_names: Sequence[str],
+    entries: Sequence[MaskEntry],
+    times: int,
+    engines: Sequence[Engine] = ENGINES,
+) -> dict[str, Any]:
+    """mIoU, pixel accuracy, IoU of classes, and milliseconds a frame at the pictures' own size.
+
+    DeepLab v1 comes with what its CRF makes of it, under ``CRF``.
+
+    times: how often time is taken.
+    """
+    judge = NetworkSegmenter(network, class_names)
+    judged = _scores(evaluate_segmentation(judge, entries))
+    judged["parameters"] = parameters(network)
+    frame = np.ascontiguousarray(entries[0].read()[0])
+    judged["frame_hw"] = list(frame.shape[:2])
+    judged["milliseconds"] = {one: time_of(network, frame, one, times) for one in engines}
+    if is_deeplab_v1(network):
+        with_crf = CRFSegmenter(cast(SemanticNetwork, network), class_names)
+        judged["CRF"] = _scores(evaluate_segmentation(with_crf, entries))
+        judged["CRF"]["milliseconds"] = crf_milliseconds(with_crf, frame, times)
+    return judged
+
+
+def is_deeplab_v1(network: nn.Module) -> bool:
+    """The one whose head is a single chain of layers that ends in scores (v2 has four)."""
+    return isinstance(network, DeepLab) and isinstance(network.head, Fc6To8)
+
+
+def _scores(figures: Mapping[str, Any]) -> dict[str, Any]:
+    classes = {name: row["IoU"] for name, row in figures["classes"].items()}
+    return {
+        "mIoU": figures["mIoU"],
+        "pixel_accuracy": figures["pixel_accuracy"],
+        "classes": classes,
+    }
+
+
+def parameters(network: nn.Module) -> int:
+    """How many numbers were learned or given."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def time_of(network: nn.Module, frame: np.ndarray, engine: Engine, times: int) -> float:
+    """Median milliseconds of one frame (H, W, 3) uint8 RGB on one thread."""
+    frame_hw = (frame.shape[0], frame.shape[1])
+    ready = prepared(network, frame_hw)
+    if engine == "torch":
+        frames: Tensor = torch.from_numpy(frame)[None]
+        with one_thread(), torch.inference_mode():
+            return milliseconds(lambda: ready(frames), times)
+    from models.onnx_file import to_onnx
+    from models.runners import onnxruntime_runner, openvino_runner
+
+    graph = to_onnx(ready, frame_hw, cast(Network, network).outputs).SerializeToString()
+    start = openvino_runner if engine == "openvino" else onnxruntime_runner
+    run = start(graph, threads=1)
+    return milliseconds(lambda: run(frame[None]), times)
+
+
+def crf_milliseconds(segmenter: CRFSegmenter, frame: np.ndarray, times: int) -> float:
+    """Median of the CRF alone, on one thread."""
+    with one_thread(), torch.inference_mode():
+        chances = segmenter.network.probabilities(torch.from_numpy(frame)[None])[0].numpy()
+        return milliseconds(lambda: refine(frame, chances), min(times, 3))

@@ -1,0 +1,146 @@
+"""The rungs of the ladder: which networks, how wide, how long they learn.
+
+All stand on MobileNetV2, the one trunk that a CPU trains in an evening. The sizes are chosen for
+two cores: what a paper does on a GPU for days, each rung does in half an hour to an hour and a
+half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any, Literal
+
+from torch import nn
+
+from models.boxes import SizeHW
+from models.detection.fast_rcnn import fast_rcnn
+from models.detection.frame_size import Resize
+from models.detection.overfeat import OverFeatSettings, overfeat
+from models.detection.rcnn import rcnn
+from models.detection.sppnet import sppnet
+from models.papers import PAPERS
+from models.segmentation import deeplab
+from models.segmentation.fcn import fcn
+from models.segmentation.hypercolumns import hypercolumns
+from models.segmentation.unet import unet_with_trunk
+
+Ladder = Literal["detection", "segmentation"]
+TRUNK = "mobilenet_v2"
+SINGLE_MAP, PYRAMID = "faster_rcnn", "mobilenet_v2_fpn"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One network and its training."""
+
+    title: str
+    build: str
+    """Key of :data:`BUILDERS`."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """For the builder."""
+    steps: int = 2000
+    batch: int = 8
+    """Pictures of a step."""
+    rate: float = 4e-4
+    """Of the heads, at its height; the trunk learns with 0.3 of it."""
+    size_hw: SizeHW = (288, 384)
+    """Of the pictures it learns from; detectors are judged at this size, too."""
+    frozen: int = 4
+    """First parts of the trunk that stay as they are."""
+
+    def network(self, num_classes: int) -> nn.Module:
+        """With random weights, in training mode."""
+        return BUILDERS[self.build](num_classes, **self.settings)
+
+    def about(self) -> dict[str, Any]:
+        """Everything that decides what is learned, fit for JSON."""
+        return asdict(self)
+
+
+def _overfeat(num_classes: int, short_sides: tuple[int, ...]) -> nn.Module:
+    return overfeat(TRUNK, num_classes, settings=OverFeatSettings(short_sides))
+
+
+def _fast_rcnn(num_classes: int, resize: tuple[int, int] | None, **settings: Any) -> nn.Module:
+    return fast_rcnn(TRUNK, num_classes, resize=Resize(*resize) if resize else None, **settings)
+
+
+def _faster_rcnn(num_classes: int) -> nn.Module:
+    return PAPERS[SINGLE_MAP if SINGLE_MAP in PAPERS else PYRAMID](num_classes)
+
+
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "overfeat": _overfeat,
+    "rcnn": partial(rcnn, TRUNK),
+    "sppnet": partial(sppnet, TRUNK),
+    "fast_rcnn": _fast_rcnn,
+    "faster_rcnn": _faster_rcnn,
+    "fcn": partial(fcn, TRUNK),
+    "hypercolumns": partial(hypercolumns, TRUNK),
+    "unet": partial(unet_with_trunk, TRUNK),
+    "deeplab_v1": partial(deeplab.deeplab_v1, TRUNK),
+    "deeplab_v2": partial(deeplab.deeplab_v2, TRUNK),
+    "deeplab_v3": partial(deeplab.deeplab_v3, TRUNK),
+    "deeplab_v3_plus": partial(deeplab.deeplab_v3_plus, TRUNK),
+}
+"""Number of classes and settings -> network."""
+
+REGIONS = 2000
+"""A picture, as in the papers."""
+_detector = partial(Rung, size_hw=(416, 416))
+
+DETECTION: dict[str, Rung] = {
+    "overfeat": _detector(
+        "OverFeat", "overfeat", {"short_sides": (112, 160, 224, 320, 448)}, steps=4000, batch=4
+    ),
+    "rcnn": _detector("R-CNN", "rcnn", {"regions": REGIONS}, steps=2000, batch=2),
+    "sppnet": _detector(
+        "SPPnet",
+        "sppnet",
+        # Half of the paper's five, as our R-CNN's crops are half as large as its own.
+        {"regions": REGIONS, "scales": (240, 288, 344, 432, 600)},
+        steps=3000,
+        batch=2,
+    ),
+    "fast_rcnn": _detector(
+        "Fast R-CNN", "fast_rcnn", {"regions": REGIONS, "resize": (600, 1000)}, steps=3000, batch=2
+    ),
+    "faster_rcnn": _detector("Faster R-CNN", "faster_rcnn", steps=4000, batch=4),
+}
+"""By folder."""
+
+_segmenter = partial(Rung, rate=1e-3, frozen=2)
+
+SEGMENTATION: dict[str, Rung] = {
+    "fcn32s": _segmenter("FCN-32s", "fcn", {"finest": 32}),
+    "fcn16s": _segmenter("FCN-16s", "fcn", {"finest": 16}),
+    "fcn8s": _segmenter("FCN-8s", "fcn", {"finest": 8}),
+    "hypercolumns": _segmenter("Hypercolumns", "hypercolumns", {"hidden": 64}),
+    "unet": _segmenter("U-Net", "unet", {"widths": (16, 32, 64, 128)}),
+    "deeplab_v1": _segmenter("DeepLab v1", "deeplab_v1", {"width": 128}, batch=4),
+    "deeplab_v2": _segmenter("DeepLab v2", "deeplab_v2", {"width": 64}, batch=4),
+    "deeplab_v3": _segmenter("DeepLab v3", "deeplab_v3", {"width": 96}),
+    "deeplab_v3_plus": _segmenter(
+        "DeepLab v3+", "deeplab_v3_plus", {"width": 96, "decoder_width": 64, "low_level": 24}
+    ),
+}
+"""By folder. With their stride of 8, DeepLab v1 and v2 cost more than twice as much a picture."""
+
+LADDERS: dict[Ladder, dict[str, Rung]] = {"detection": DETECTION, "segmentation": SEGMENTATION}
+
+SMALL_HW = (96, 128)
+_SMALL_STEPS, _SMALL_REGIONS = 4, 40
+_SMALL_SETTINGS: dict[str, dict[str, Any]] = {
+    "overfeat": {"short_sides": (96, 112)},
+    "rcnn": {"regions": _SMALL_REGIONS},
+    "sppnet": {"regions": _SMALL_REGIONS, "scales": (96, 128)},
+    "fast_rcnn": {"regions": _SMALL_REGIONS, "resize": None},
+}
+
+
+def small(rung: Rung) -> Rung:
+    """The same network, hardly trained, on small pictures: does everything work together?"""
+    settings = {**rung.settings, **_SMALL_SETTINGS.get(rung.build, {})}
+    return replace(rung, settings=settings, steps=_SMALL_STEPS, batch=2, size_hw=SMALL_HW)
