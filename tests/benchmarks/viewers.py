@@ -122,6 +122,7 @@ def watch_with_boxstream(urls: Sequence[str], seconds: float, tell: Telling) -> 
     from rich.console import Console
 
     import run_stream
+    from pipeline.crew import Crew
     from pipeline.engines import load_engine
     from pipeline.governor import Governor
     from pipeline.model_file import read_model_file
@@ -142,7 +143,8 @@ def watch_with_boxstream(urls: Sequence[str], seconds: float, tell: Telling) -> 
         slow.batch = 1
         governor, stop = Governor(None, lambda: ()), run_stream.StopRequest()
         with ProgressView(Console(stderr=True), True) as view:
-            run_stream.stream(sources, model, slow, outputs, settings, tally, view, stop, governor)
+            crew = Crew(model, slow)
+            run_stream.stream(sources, crew, outputs, settings, tally, view, stop, governor)
     tally.close()
     for source in sources:
         source.close()

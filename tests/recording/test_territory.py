@@ -79,7 +79,7 @@ def test_what_could_be_a_file_of_either_is_refused(
     events: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(MODEL, "class_names", (*MODEL.class_names, *events))
+    monkeypatch.setattr(MODEL, "object_names", (*MODEL.object_names, *events))
     out = tuple(f"{tmp_path}/{each}" for each in out)
     with pytest.raises(ConfigError, match=r"would both write.*; give one of them another name"):
         outputs_of(*sources, out=out, events=events)
