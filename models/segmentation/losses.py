@@ -53,16 +53,3 @@ class PixelLoss(nn.Module):
         if pixel_weights is not None:
             each, share = each * pixel_weights, share * pixel_weights
         return each.sum() / share.sum().clamp(min=torch.finfo(each.dtype).tiny)
-
-
-def class_weights(pixels: Sequence[int], most: float = 10.0) -> list[float]:
-    """Weights from how many pixels each class has, by median frequency (arXiv:1411.4734, sec. 4.4).
-
-    A class of median size counts 1; none counts more than ``most``, or a class of a few pixels
-    would decide alone. Classes that never occur count 1, as nothing is learned of them anyway.
-    """
-    seen = torch.tensor([count for count in pixels if count > 0], dtype=torch.float64)
-    if len(seen) == 0:
-        return [1.0] * len(pixels)
-    median = seen.quantile(0.5).item()
-    return [min(median / count, most) if count > 0 else 1.0 for count in pixels]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from models.network import IGNORED, SEMANTIC_OUTPUTS
 from models.segmentation.deeplab import deeplab_v3_plus
-from models.segmentation.losses import PixelLoss, class_weights
+from models.segmentation.losses import PixelLoss
 from models.segmentation.semantic import SemanticNetwork
 from models.segmentation.trunks import trunk
 from tests.models.segmentation.scenes import scenes
@@ -86,12 +86,6 @@ def test_the_loss_of_half_precision_scores_is_float32():
     assert loss.dtype == torch.float32
     loss.backward()
     assert all(p.grad.isfinite().all() for p in network.parameters())
-
-
-def test_rare_classes_weigh_more_but_not_without_end():
-    assert class_weights([100, 50, 200]) == pytest.approx([1.0, 2.0, 0.5])
-    assert class_weights([1000, 1000, 1, 0]) == pytest.approx([1.0, 1.0, 10.0, 1.0])
-    assert class_weights([0, 0]) == [1.0, 1.0]
 
 
 def test_a_trunk_that_is_not_there_is_refused():
