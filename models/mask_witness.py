@@ -1,8 +1,9 @@
-"""A detector as second witness for labels of pixels: things are where both see them.
+"""Second witnesses for labels of pixels: a detector for things, the picture itself for greenery.
 
 A segmentation network that is far from home calls a pavement a person and a barrier a car; a
 detector seldom errs at the same place. So a thing's pixels count only within a box of its kind, and
-what is not a thing's does not count in the middle of a box.
+what is not a thing's does not count in the middle of a box. The same network sees trees and signs
+in a clear sky; but those have texture.
 """
 
 from __future__ import annotations
@@ -26,6 +27,25 @@ SLACK = 0.08
 """Share of a box's side by which a thing may reach beyond it: boxes are not exact."""
 MIDDLE = 0.7
 """Size over the box of the ellipse that is the thing's own, about."""
+
+TEXTURED = ("fence", "pole", "sign", "tree", "grass")
+BARE = 2.5
+"""Deviation of the brightness (of 255) around a pixel below which there is no texture."""
+
+
+def textured(labels: np.ndarray, image: np.ndarray, side_pixels: int = 9) -> np.ndarray:
+    """(H, W) uint8 road classes, ``IGNORED`` where what has texture was seen in a bare place.
+
+    Args:
+        labels: (H, W) uint8; not changed.
+        image: (H, W, 3) uint8 RGB.
+        side_pixels: of the square around a pixel that is looked at.
+    """
+    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    mean = cv2.blur(luma, (side_pixels, side_pixels))
+    spread = cv2.blur(luma * luma, (side_pixels, side_pixels)) - mean * mean
+    own = np.isin(labels, [ROAD_NAMES.index(name) for name in TEXTURED])
+    return np.where(own & (spread < BARE * BARE), IGNORED, labels).astype(np.uint8)
 
 
 def witnessed(labels: np.ndarray, found: Found, least: float = 0.25) -> np.ndarray:

@@ -29,7 +29,7 @@ from rich.progress import track
 
 from models.input_sizes import parse_size
 from models.mask_sources import licence_of, parse_source, title_of
-from models.mask_witness import witnessed
+from models.mask_witness import textured, witnessed
 from models.network import IGNORED
 from models.pseudo_label import write_jpeg
 from models.road_classes import CITYSCAPES_CLASSES, ROAD_NAMES, from_cityscapes
@@ -171,6 +171,12 @@ def limited(image: np.ndarray, most_pixels: int) -> np.ndarray:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
+def used_before(out: Path) -> list[dict[str, object]]:
+    """What ``sources.json`` lists already: a folder may be filled by several commands."""
+    file = out / "sources.json"
+    return list(json.loads(file.read_text())["sources"]) if file.is_file() else []
+
+
 def label_all(teacher: RoadTeacher, witness: YoloX | None, options: argparse.Namespace) -> None:
     """Write what the command line names."""
     out: Path = options.out
@@ -182,12 +188,13 @@ def label_all(teacher: RoadTeacher, witness: YoloX | None, options: argparse.Nam
     classes = [{"id": number, "name": name} for number, name in enumerate(ROAD_NAMES)]
     about = {"classes": classes, "ignore_id": IGNORED}
     (out / "classes.json").write_text(json.dumps(about, indent=1))
-    used = []
+    used = used_before(out)
     for source, licence in zip(sources, licences, strict=True):
         count, title = 0, title_of(source.place)
         for name, picture in track(source.read(options), title):
             image = limited(picture, options.longest)
             labels = labels_of(*opinions(teacher, image, options.tiles), options.trust)
+            labels = textured(labels, image)
             if witness is not None:
                 labels = witnessed(labels, agree(look(witness, image, SMALLEST_TILE)))
             labels = believing(labels, source.believed)

@@ -11,7 +11,7 @@ from models import pseudo_mask
 from models.class_names import STREET_NAMES
 from models.found import Found
 from models.mask_sources import licence_of, parse_source
-from models.mask_witness import witnessed
+from models.mask_witness import BARE, textured, witnessed
 from models.masks import read_masks
 from models.network import IGNORED
 from models.pictures import DataError
@@ -166,6 +166,23 @@ def test_ground_in_the_middle_of_a_sure_box_is_unknown_and_in_a_doubtful_one_sta
     assert (witnessed(labels, boxes(([20, 10, 60, 50], 0.3, "car"))) == ROAD).all()
 
 
+def test_a_tree_in_a_clear_sky_is_unknown_and_one_with_leaves_a_tree():
+    rng = np.random.default_rng(2)
+    image = np.full((60, 90, 3), (90, 140, 210), np.uint8)
+    image[:, 45:] = rng.integers(30, 110, (60, 45, 3))
+    labels = np.full((60, 90), ROAD_NAMES.index("tree"), np.uint8)
+    labels[40:] = ROAD
+    labels[:10] = SKY
+    seen = textured(labels, image)
+    assert (seen[10:40, :40] == IGNORED).all()
+    assert np.array_equal(seen[:, 50:], labels[:, 50:])
+    assert np.array_equal(seen[:10], labels[:10]) and np.array_equal(seen[40:], labels[40:])
+    luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(float)
+    for y, x in ((20, 10), (20, 44), (25, 48), (30, 70)):  # the slow way
+        bare = luma[y - 4 : y + 5, x - 4 : x + 5].std() < BARE
+        assert (seen[y, x] == IGNORED) == bare
+
+
 def test_classes_that_are_not_believed_of_a_source_become_unknown():
     labels = np.array([[ROAD, SKY, CAR, IGNORED]], np.uint8)
     assert believing(labels, ("road", "car")).tolist() == [[ROAD, IGNORED, CAR, IGNORED]]
@@ -227,6 +244,11 @@ def test_clips_and_pictures_become_a_folder_of_masks_that_training_reads(tmp_pat
     about = json.loads((out / "sources.json").read_text())
     assert [(s["source"], s["pictures"]) for s in about["sources"]] == [("clip.mp4", 2), ("set", 1)]
     assert {s["licence"] for s in about["sources"]} == {"CC0"}
+    more = ["--pictures", f"{tmp_path / 'set.json'}:{tmp_path / 'set'}", "--licence", "CC0"]
+    run_main(monkeypatch, [*more, "--out", str(out)])  # the same folder, filled further
+    assert len(read_masks(str(out)).entries) == 4
+    about = json.loads((out / "sources.json").read_text())
+    assert [s["pictures"] for s in about["sources"]] == [2, 1, 2]
 
 
 def test_nothing_is_written_if_one_of_the_sources_is_not_allowed(tmp_path, monkeypatch):
