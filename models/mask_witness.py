@@ -1,8 +1,9 @@
 """Second witnesses for labels of pixels: a detector for things, the picture itself for greenery.
 
 A segmentation network that is far from home calls a pavement a person and a barrier a car; a
-detector seldom errs at the same place. So a thing's pixels count only within a box of its kind, and
-what is not a thing's does not count in the middle of a box. The same network sees trees and signs
+detector seldom errs at the same place. So a thing's pixels count only within a box of its kind
+(and if it flows out of the boxes, not at all: the outline would be the box's), and what is not a
+thing's does not count in the middle of a box. The same network sees trees and signs
 in a clear sky; but those have texture.
 """
 
@@ -27,6 +28,8 @@ SLACK = 0.08
 """Share of a box's side by which a thing may reach beyond it: boxes are not exact."""
 MIDDLE = 0.7
 """Size over the box of the ellipse that is the thing's own, about."""
+MOSTLY = 0.7
+"""Share of a patch of pixels that must lie in boxes for it to count."""
 
 TEXTURED = ("fence", "pole", "sign", "tree", "grass")
 BARE = 2.5
@@ -71,7 +74,18 @@ def witnessed(labels: np.ndarray, found: Found, least: float = 0.25) -> np.ndarr
                 centre = (round((x1 + x2) / 2), round((y1 + y2) / 2))
                 axes = (round(MIDDLE * (x2 - x1) / 2), round(MIDDLE * (y2 - y1) / 2))
                 cv2.ellipse(middle, centre, axes, 0, 0, 360, (1,), -1)
-        out[own & (borne_out == 0)] = IGNORED
+        out[own & ~outlined(own, borne_out == 1)] = IGNORED
         things = labels >= ROAD_NAMES.index("person")  # a rider's middle may show the bicycle
         out[(middle == 1) & ~things] = IGNORED
     return out
+
+
+def outlined(own: np.ndarray, borne_out: np.ndarray) -> np.ndarray:
+    """(H, W) bool pixels that are borne out, in patches most of which are.
+
+    Elsewhere the outline would be that of the box, not that of the thing.
+    """
+    count, patches = cv2.connectedComponents(own.astype(np.uint8))
+    sizes = np.bincount(patches.ravel(), minlength=count)
+    inside = np.bincount(patches[borne_out], minlength=count)
+    return np.asarray(borne_out & (inside >= MOSTLY * sizes)[patches])

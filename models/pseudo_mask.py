@@ -198,6 +198,8 @@ def label_all(teacher: RoadTeacher, witness: YoloX | None, options: argparse.Nam
             if witness is not None:
                 labels = witnessed(labels, agree(look(witness, image, SMALLEST_TILE)))
             labels = believing(labels, source.believed)
+            if (labels != IGNORED).mean() < options.least_known:
+                continue
             write_jpeg(out / "images" / f"{name}.jpg", image)
             cv2.imwrite(str(out / "labels" / f"{name}.png"), labels)
             count += 1
@@ -223,6 +225,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--tiles", type=float, nargs="*", default=(1.0,), help="heights over the picture's")
     add("--margin", type=float, default=Trust().margin, help="least lead of a label")
     add("--agreement", type=float, default=Trust().agreement, help="least share of looks")
+    add("--least-known", type=float, default=0.4, help="of a picture; others are left out")
     add("--hold-out", type=Path, help="folder of pictures whose look-alikes stay out")
     add("--around", type=int, default=25, help="frames kept out around a look-alike")
     options = parser.parse_args(words)

@@ -158,6 +158,15 @@ def test_a_thing_counts_only_where_the_detector_sees_one_of_its_kind():
     assert (labels == CAR).sum() == 1200  # what was given is as it was
 
 
+def test_a_patch_that_flows_out_of_its_boxes_has_no_outline_and_is_unknown():
+    labels = np.full((60, 120), ROAD, np.uint8)
+    labels[20:40, 10:40] = CAR  # one thing, and its box
+    labels[20:40, 60:120] = CAR  # half the picture, and a box in it
+    seen = witnessed(labels, boxes(([10, 20, 40, 40], 0.9, "car"), ([70, 20, 90, 40], 0.9, "car")))
+    assert (seen[20:40, 10:40] == CAR).all()
+    assert (seen[20:40, 60:120] == IGNORED).all()
+
+
 def test_ground_in_the_middle_of_a_sure_box_is_unknown_and_in_a_doubtful_one_stays():
     labels = np.full((60, 120), ROAD, np.uint8)
     sure = witnessed(labels, boxes(([20, 10, 60, 50], 0.9, "car")))
@@ -249,6 +258,15 @@ def test_clips_and_pictures_become_a_folder_of_masks_that_training_reads(tmp_pat
     assert len(read_masks(str(out)).entries) == 4
     about = json.loads((out / "sources.json").read_text())
     assert [s["pictures"] for s in about["sources"]] == [2, 1, 2]
+
+
+def test_a_picture_of_which_little_is_known_is_left_out(tmp_path, monkeypatch):
+    image, _ = scene()
+    write_clip(tmp_path / "clip.mp4", [np.full_like(image, 255), image])  # trains only, then more
+    words = ["--clips", str(tmp_path / "clip.mp4"), "--every", "1", "--licence", "CC0"]
+    run_main(monkeypatch, [*words, "--out", str(tmp_path / "out")])
+    masks = read_masks(str(tmp_path / "out"))
+    assert [e.file.name for e in masks.entries] == ["clip_00001.jpg"]
 
 
 def test_nothing_is_written_if_one_of_the_sources_is_not_allowed(tmp_path, monkeypatch):
