@@ -31,6 +31,7 @@ from rich.console import Console
 
 from models.class_names import COCO_NAMES, class_of
 from models.data import Entry, TrainingBatches, parse_share, read_truth
+from models.ladder_export import export_rung
 from models.ladder_judging import ENGINES, Engine, judge_detection, judge_segmentation
 from models.ladder_report import write_report
 from models.ladder_rungs import LADDERS, SMALL_HW, Ladder, Rung, small
@@ -68,6 +69,8 @@ class Climb:
     engines: tuple[Engine, ...]
     processes: int
     """That make proposals."""
+    export: bool
+    """Write each rung as a model file, too."""
 
 
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -85,6 +88,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--small", action="store_true", help="a few steps each; drawn blocks unless --data is set")
     add("--only", nargs="+", metavar="RUNG", help="some rungs; default: all")
     add("--resume", action="store_true", help="what happens anyway: go on with what lies in OUT")
+    add("--export", action="store_true", help="write each rung as a model file, OUT/RUNG/RUNG.onnx")
     add("--engines", nargs="+", choices=ENGINES, default=ENGINES, help="that frames are timed in")
     add("--workers", type=int, default=1, help="processes that prepare pictures, and proposals")
     add("--threads", type=int, default=2, help="of torch in training; time is taken on one")
@@ -122,6 +126,7 @@ def climb_of(arguments: argparse.Namespace) -> Climb:
         SMALL_TIMED if arguments.small else TIMED,
         tuple(arguments.engines),
         max(1, arguments.workers),
+        arguments.export,
     )
 
 
@@ -196,9 +201,13 @@ def step_up(climb: Climb, name: str, rung: Rung) -> dict[str, Any]:
     result = folder / "result.json"
     if not result.is_file():
         work = climb_detection if climb.ladder == "detection" else climb_segmentation
-        figures = {"title": rung.title, **work(climb, rung, folder)}
-        write_whole(result, json.dumps(figures, indent=1))
-    return cast(dict[str, Any], json.loads(result.read_text()))
+        found = {"title": rung.title, **work(climb, rung, folder)}
+        write_whole(result, json.dumps(found, indent=1))
+    figures = cast(dict[str, Any], json.loads(result.read_text()))
+    if climb.export:
+        height, width = figures.get("frame_hw", rung.size_hw)
+        export_rung(rung, climb.run, folder, (height, width))
+    return figures
 
 
 def main(words: list[str] | None = None) -> None:

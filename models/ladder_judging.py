@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -19,8 +20,9 @@ from models.ladder_rungs import Rung
 from models.ladder_timing import measure, merged, milliseconds, one_thread
 from models.ladder_training import is_staged
 from models.masks import MaskEntry
-from models.network import Network
 from models.network_judges import NetworkSegmenter, network_detector, prepared
+from models.onnx_file import to_onnx
+from models.runners import onnxruntime_runner, openvino_runner
 from models.segmentation.crf import refine
 from models.segmentation.deeplab import DeepLab, Fc6To8
 from models.segmentation.semantic import SemanticNetwork
@@ -141,7 +143,7 @@ def judge_segmentation(
     judged["parameters"] = parameters(network)
     frame = np.ascontiguousarray(entries[0].read()[0])
     judged["frame_hw"] = list(frame.shape[:2])
-    judged["milliseconds"] = {one: time_of(network, frame, one, times) for one in engines}
+    judged["milliseconds"] = times_of(network, frame, engines, times)
     if is_deeplab_v1(network):
         with_crf = CRFSegmenter(cast(SemanticNetwork, network), class_names)
         judged["CRF"] = _scores(evaluate_segmentation(with_crf, entries))
@@ -168,21 +170,24 @@ def parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def time_of(network: nn.Module, frame: np.ndarray, engine: Engine, times: int) -> float:
-    """Median milliseconds of one frame (H, W, 3) uint8 RGB on one thread."""
+def times_of(
+    network: nn.Module, frame: np.ndarray, engines: Sequence[Engine], times: int
+) -> dict[Engine, float]:
+    """Median milliseconds of one frame (H, W, 3) uint8 RGB on one thread, by engine."""
     frame_hw = (frame.shape[0], frame.shape[1])
     ready = prepared(network, frame_hw)
-    if engine == "torch":
+    runs: dict[Engine, Callable[[], object]] = {}
+    if "torch" in engines:
         frames: Tensor = torch.from_numpy(frame)[None]
-        with one_thread(), torch.inference_mode():
-            return milliseconds(lambda: ready(frames), times)
-    from models.onnx_file import to_onnx
-    from models.runners import onnxruntime_runner, openvino_runner
-
-    graph = to_onnx(ready, frame_hw, cast(Network, network).outputs).SerializeToString()
-    start = openvino_runner if engine == "openvino" else onnxruntime_runner
-    run = start(graph, threads=1)
-    return milliseconds(lambda: run(frame[None]), times)
+        runs["torch"] = lambda: ready(frames)
+    if set(engines) - {"torch"}:
+        graph = to_onnx(ready, frame_hw, ready.outputs).SerializeToString()
+        if "onnxruntime" in engines:
+            runs["onnxruntime"] = partial(onnxruntime_runner(graph, threads=1), frame[None])
+        if "openvino" in engines:
+            runs["openvino"] = partial(openvino_runner(graph, threads=1), frame[None])
+    with one_thread(), torch.inference_mode():
+        return {engine: milliseconds(run, times) for engine, run in runs.items()}
 
 
 def crf_milliseconds(segmenter: CRFSegmenter, frame: np.ndarray, times: int) -> float:
