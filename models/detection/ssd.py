@@ -240,8 +240,13 @@ def ssd300_vgg16(num_classes: int = 90) -> SSD:
     )
 
 
-def ssdlite320_mobilenet_v3_large(num_classes: int = 90, *, reduced: bool = True) -> SSD:
-    """SSDlite (arXiv:1801.04381, sec. 6.2): depthwise heads, MobileNetV3; random weights."""
+def ssdlite320_mobilenet_v3_large(
+    num_classes: int = 90, *, reduced: bool = True, side: int = 320
+) -> SSD:
+    """SSDlite (arXiv:1801.04381, sec. 6.2): depthwise heads, MobileNetV3; random weights.
+
+    side: of the square that frames are stretched to, in pixels; torchvision's weights know 320.
+    """
     grid = DefaultBoxes(linear_scales(0.2, 0.95, 6), ((2, 3),) * 6)
     maps = LiteMaps(reduced)
 
@@ -260,7 +265,7 @@ def ssdlite320_mobilenet_v3_large(num_classes: int = 90, *, reduced: bool = True
         _head(maps.out_channels, grid, num_classes, layer),
         grid,
         Normalise((0.5,) * 3, (0.5,) * 3),
-        side=320,
+        side=side,
         num_classes=num_classes,
         settings=Settings(min_score=0.001, iou=0.55),
     )

@@ -174,8 +174,8 @@ def test_it_learns_four_pictures_by_heart(network):
         truths.append(truth_of([[x, y, x + size, y + size]], [seed % 3]))
     batch = TrainingBatch(torch.stack(pixels), truths)
     network.train()
-    optimiser = torch.optim.AdamW(network.parameters(), 2e-3)
-    for _ in range(90):
+    optimiser = torch.optim.AdamW(network.parameters(), 3e-3)
+    for _ in range(60):
         loss = sum(network.losses(batch).values())
         optimiser.zero_grad()
         loss.backward()
