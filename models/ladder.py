@@ -160,7 +160,7 @@ def climb_detection(climb: Climb, rung: Rung, folder: Path) -> dict[str, Any]:
     regions = {words: proposals(climb, words, blank) for words in climb.data if blank.proposer}
     val_regions = proposals(climb, climb.val, blank) if blank.proposer else None
     shares = [parse_share(words, names, regions.get(words)) for words in climb.data]
-    data = TrainingBatches(shares, [rung.size_hw], rung.batch, rung.steps)
+    data = TrainingBatches(shares, [rung.size_hw], rung.batch, rung.steps, balance=rung.balance)
     network = train(rung, climb.run, data, folder)
     seconds = {"steps": training_seconds(folder)}
     if is_staged(network):
@@ -175,7 +175,7 @@ def climb_segmentation(climb: Climb, rung: Rung, folder: Path) -> dict[str, Any]
     """Train and judge one semantic network."""
     names = climb.run.class_names
     sets = [read_masks(words, names) for words in climb.data]
-    data = MaskBatches(sets, [rung.size_hw], rung.batch, rung.steps)
+    data = MaskBatches(sets, [rung.size_hw], rung.batch, rung.steps, balance=rung.balance)
     network = train(rung, climb.run, data, folder)
     seconds = training_seconds(folder)
     entries = read_masks(climb.val, names).entries

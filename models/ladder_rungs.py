@@ -49,6 +49,8 @@ class Rung:
     """Of the pictures it learns from; detectors are judged at this size, too."""
     frozen: int = 4
     """First parts of the trunk that stay as they are."""
+    balance: float = 0.0
+    """How much rare classes are favoured: see ``TrainingBatches`` and ``MaskBatches``."""
 
     def network(self, num_classes: int) -> nn.Module:
         """With random weights, in training mode."""
@@ -107,11 +109,16 @@ DETECTION: dict[str, Rung] = {
     "fast_rcnn": _detector(
         "Fast R-CNN", "fast_rcnn", {"regions": REGIONS, "resize": (600, 1000)}, steps=3000, batch=2
     ),
-    "faster_rcnn": _detector("Faster R-CNN", "faster_rcnn", steps=4000, batch=4),
+    "faster_rcnn": _detector(
+        "Faster R-CNN" if SINGLE_MAP in PAPERS else "Faster R-CNN, FPN",
+        "faster_rcnn",
+        steps=4000,
+        batch=4,
+    ),
 }
 """By folder."""
 
-_segmenter = partial(Rung, rate=1e-3, frozen=2)
+_segmenter = partial(Rung, rate=1e-3, frozen=2, balance=0.3)
 
 SEGMENTATION: dict[str, Rung] = {
     "fcn32s": _segmenter("FCN-32s", "fcn", {"finest": 32}),
