@@ -265,6 +265,7 @@ def test_wrong_words_are_told(tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("which", LADDERS)
 def test_the_whole_small_ladder_is_climbed(which, tmp_path):
     climb(tmp_path, which, "--engines", "torch")
