@@ -12,8 +12,10 @@ SHELL := bash
 
 PYTHON := .venv/bin/python
 PIP_INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check
-# A few workers with one thread each: the same on a laptop and on a large server.
-PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --maxprocesses 4 -rs
+# A few workers with one thread each: the same on a laptop and on a large server. One more than
+# cores, because the tests with cameras mostly wait.
+WORKERS = $(shell $(PYTHON) -c "import os; print(min((os.cpu_count() or 1) + 1, 4))")
+PYTEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) -rs
 
 # A .venv whose Python has gone is of no use.
 $(shell [ -x $(PYTHON) ] || rm -rf .venv)
