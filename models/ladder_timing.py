@@ -75,7 +75,7 @@ def watched(network: nn.Module, clock: PhaseClock) -> Iterator[None]:
             on(module, "proposals")
             on(module, "heads", after=True)
     if (warp := getattr(network, "warp", None)) is not None:  # a function, which takes no hooks
-        network.warp = _switching(warp, clock)  # type: ignore[assignment]
+        network.warp = _switching(warp, clock)  # type: ignore[assignment]  # while it is timed
     try:
         yield
     finally:

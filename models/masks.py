@@ -96,7 +96,7 @@ def rasterise(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarray:
     else:
         code = segmentation
     with warnings.catch_warnings():  # it hands NumPy 2 its array in the way of NumPy 1
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools' own
         return coco_masks.decode(code).astype(bool)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.boxes import SizeHW
 
@@ -76,3 +76,23 @@ class Network(Protocol):
         rows without area are empty slots, which nothing comes of.
         """
         ...
+
+
+def prepared_size(frames: Tensor, prepared: SizeHW | None) -> SizeHW:
+    """(height, width) of frames (N, H, W, 3), if it is the one that a network was prepared for.
+
+    Raises:
+        ValueError: it is another, or the network was not prepared at all.
+    """
+    if prepared is None or tuple(frames.shape[1:3]) != prepared:
+        raise ValueError(
+            f"prepared for frames of {prepared}, got {tuple(frames.shape[1:3])}; "
+            "call prepare(frame_hw) first"
+        )
+    return prepared
+
+
+def check_eval_mode(network: nn.Module) -> None:
+    """Raise ValueError in training mode, in which nothing may be prepared."""
+    if network.training:
+        raise ValueError("prepare() is for eval mode; call eval() first")

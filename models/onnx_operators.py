@@ -18,7 +18,7 @@ def ranked_nms(boxes: FLOAT, valid: BOOL, labels: INT64, num_labels: int, iou: f
     boxes (G, K, 4), valid and labels (G, K); K is static. Only the tensors between the two
     operators have a shape that depends on the data.
     """
-    count = int(boxes.shape[1])  # type: ignore[index]
+    count = int(boxes.shape[1])  # type: ignore[index]  # it is known
     second_axis = _constant([1], np.int64)
     eligible = op.Unsqueeze(valid, second_axis)
     if num_labels > 1:

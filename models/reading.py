@@ -89,5 +89,5 @@ def _as_offset(norm: nn.Module, name: str, bias: Tensor) -> dict[str, Tensor]:
         f"{name}.weight": torch.ones_like(bias),
         f"{name}.bias": bias,
         f"{name}.running_mean": torch.zeros_like(bias),
-        f"{name}.running_var": torch.ones_like(bias) - float(norm.eps),  # type: ignore[arg-type]
+        f"{name}.running_var": torch.ones_like(bias) - float(norm.eps),  # type: ignore[arg-type]  # a norm
     }

@@ -79,7 +79,7 @@ class _StrictLoader(yaml.SafeLoader):
     """
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML
         if isinstance(event, yaml.AliasEvent) or event.tag:
             problem = "aliases (*name) and tags (!!name) are not used in a configuration"
             raise yaml.composer.ComposerError(problem=problem, problem_mark=event.start_mark)

@@ -175,7 +175,7 @@ def corners(monkeypatch: pytest.MonkeyPatch) -> None:
         return np.array([[0, 0, width / 2, height / 2]], np.float32)
 
     module = ModuleType("models.detection.proposers")
-    module.PROPOSERS = {"corners": propose}  # type: ignore[attr-defined]
+    module.PROPOSERS = {"corners": propose}
     monkeypatch.setitem(sys.modules, "models.detection.proposers", module)
 
 

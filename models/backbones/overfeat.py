@@ -56,7 +56,7 @@ def overfeat_trunk(layers: Sequence[Layer]) -> FeatureMaps:
         if layer.pool > 1 and layer is not layers[-1]:
             parts[-1].append(nn.MaxPool2d(layer.pool))
         nn.init.normal_(convolution.weight, std=0.01)
-        nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]  # it has one
         channels = layer.channels
     named = OrderedDict[str, nn.Module](
         (f"layer{number}", part) for number, part in enumerate(parts, 1)

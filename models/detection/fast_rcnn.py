@@ -28,9 +28,9 @@ from models.detection.frame_size import Resize
 from models.detection.losses import NEITHER, RoiSample, smooth_l1
 from models.detection.region_pooling import max_over_windows, rounded_windows
 from models.detection.region_trunks import HiddenLayers, truncated, trunk_of
-from models.detection.regions import REGION_SETTINGS, Sampling, best_slots, draw, of_frame
+from models.detection.regions import REGION_SETTINGS, Sampling, best_slots, draw
 from models.detection.roi import PROPOSAL_WEIGHTS, BoxPredictor, DetectionSettings
-from models.network import DETECTION_OUTPUTS, Task
+from models.network import DETECTION_OUTPUTS, Task, check_eval_mode, prepared_size
 from models.pixels import Normalise
 
 HARD_BACKGROUND = Sampling(background=(0.1, 0.5))
@@ -75,7 +75,7 @@ class FastRCNN(nn.Module):
 
     def forward(self, frames: Tensor, regions: Tensor) -> tuple[Tensor, ...]:
         """frames (N, H, W, 3) uint8 RGB, regions (N, R, 4) in its pixels -> slots, best first."""
-        frame_hw = of_frame(frames, self.frame_hw)
+        frame_hw = prepared_size(frames, self.frame_hw)
         regions = clip(regions, frame_hw)
         features = self.features(frames)
         pooled = self.pool(features, self.to_image(regions, frame_hw))
@@ -119,8 +119,7 @@ class FastRCNN(nn.Module):
 
     def prepare(self, frame_hw: SizeHW) -> FastRCNN:
         """Fix the size of the frames."""
-        if self.training:
-            raise ValueError("prepare() is for eval mode; call eval() first")
+        check_eval_mode(self)
         self.frame_hw = frame_hw
         return self
 

@@ -30,7 +30,7 @@ from models.detection.joint_training import LEARNING, Learning, Proposing
 from models.detection.roi import Candidates, RoIHeads
 from models.detection.rpn import RegionProposalNetwork
 from models.detection.suppression import Suppress, fixpoint_nms, greedy_nms
-from models.network import Task
+from models.network import Task, check_eval_mode
 from models.pixels import Normalise
 
 OutputForm = Literal["candidates", "detections"]
@@ -135,8 +135,7 @@ class FasterRCNN(nn.Module):
 
         nms_iterations: of the fixpoint (see suppression.py), which both NMS stages share.
         """
-        if self.training:
-            raise ValueError("prepare() runs the backbone; call eval() first")
+        check_eval_mode(self)
         self.size = frame_size(frame_hw, self.resize, self.backbone, self.anchor_grid)
         self.output_form = output_form
         self.nms = NMS_BODIES[nms_body](nms_iterations)

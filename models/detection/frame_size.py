@@ -74,7 +74,7 @@ def frame_size(
     padded_hw = (-(-image_hw[0] // 32) * 32, -(-image_hw[1] // 32) * 32)
     size = FrameSize(frame_hw, image_hw, padded_hw)
     with torch.no_grad():
-        example = next(backbone.parameters())  # type: ignore[attr-defined]
+        example = next(backbone.parameters())  # type: ignore[attr-defined]  # a module
         features = backbone(example.new_zeros(1, 3, *padded_hw))
     size.set_anchors(anchors_on(anchor_grid, features, padded_hw))
     return size

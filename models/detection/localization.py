@@ -28,7 +28,7 @@ from models.backbones.features import FeatureMaps
 from models.boxes import SizeHW, area, at_least_float32, clip
 from models.data import TrainingBatch
 from models.detection.losses import Truth
-from models.network import DETECTION_OUTPUTS, Task
+from models.network import DETECTION_OUTPUTS, Task, check_eval_mode, prepared_size
 from models.pixels import Normalise
 
 
@@ -88,14 +88,10 @@ class Localization(nn.Module):
 
         The score is the probability of the best class, however likely "nothing" is.
         """
-        if self.frame_hw is None or tuple(frames.shape[1:3]) != self.frame_hw:
-            raise ValueError(
-                f"prepared for frames of {self.frame_hw}, got {tuple(frames.shape[1:3])}; "
-                "call prepare(frame_hw) first"
-            )
+        frame_hw = prepared_size(frames, self.frame_hw)
         logits, boxes = self.look(frames)
         scores, labels = F.softmax(logits, 1)[:, 1:].max(1, keepdim=True)
-        return in_frame(boxes, self.frame_hw)[:, None], scores, labels, scores[:, 0] >= 0
+        return in_frame(boxes, frame_hw)[:, None], scores, labels, scores[:, 0] >= 0
 
     def look(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Frames of any size -> logits (N, classes + 1), "nothing" first, and boxes (N, 4)."""
@@ -119,8 +115,7 @@ class Localization(nn.Module):
 
     def prepare(self, frame_hw: SizeHW) -> Localization:
         """Fix the size of the frames. Raises ValueError in training mode."""
-        if self.training:
-            raise ValueError("prepare() is for the network as it is used; call eval() first")
+        check_eval_mode(self)
         self.frame_hw = frame_hw
         return self
 

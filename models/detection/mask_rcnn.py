@@ -32,7 +32,7 @@ from models.detection.losses import RoiSample, Truth
 from models.detection.roi import Candidates, Pool, RoIHeads
 from models.detection.rpn import RegionProposalNetwork
 from models.detection.suppression import Suppress, greedy_nms
-from models.network import INSTANCE_OUTPUTS
+from models.network import INSTANCE_OUTPUTS, check_eval_mode
 from models.pixels import Normalise
 
 MASK_SIDE = 28
@@ -155,8 +155,7 @@ class MaskRCNN(nn.Module):
 
         Raises ValueError in training mode.
         """
-        if self.training:
-            raise ValueError("prepare() runs the backbone; call eval() first")
+        check_eval_mode(self)
         self.size = frame_size(frame_hw, self.resize, self.backbone, self.anchor_grid)
         self.nms = nms
         return self

@@ -41,9 +41,10 @@ from models.data import TrainingBatch
 from models.detection.greedy_merge import greedy_merge
 from models.detection.roi import Candidates, keep_best
 from models.detection.sliding import Windows, dense_head, offset_max_pool, pyramid
+from models.detection.slots import best_pairs
 from models.detection.windows import WindowRule, lesson, window_losses
 from models.found import Found
-from models.network import DETECTION_OUTPUTS, Task
+from models.network import DETECTION_OUTPUTS, Task, check_eval_mode, prepared_size
 from models.pixels import Normalise
 
 PAPER_SCALES = (245, 281, 317, 389, 425, 461)
@@ -113,28 +114,22 @@ class OverFeat(nn.Module):
         self.frame_hw: SizeHW | None = None
         with torch.no_grad():  # before it has learned, the box of a window is the window
             start = torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(num_classes)
-            self.regressor[-1].bias.copy_(start)  # type: ignore[operator]
+            self.regressor[-1].bias.copy_(start)  # type: ignore[operator]  # a layer
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """(N, H, W, 3) uint8 RGB of the size given to :meth:`prepare` -> fixed slots per frame."""
         logits, edges = (torch.cat(maps, 1) for maps in zip(*self.views(frames), strict=True))
-        scores = F.softmax(logits, -1)[..., 1:].flatten(1)
-        above = (scores > self.settings.min_score).sum(1)
-        scores, pair = scores.topk(min(self.settings.candidates, scores.shape[1]), 1)
-        window = torch.div(pair, self.num_classes, rounding_mode="floor")
-        boxes = self._boxes(edges, pair, window)
-        found = (scores > self.settings.min_score) & both_sides_at_least(boxes, 1e-2)
-        everything = Candidates(boxes, scores, pair - window * self.num_classes)
-        return *keep_best(everything, found, scores.shape[1]), above <= scores.shape[1]
+        least, slots = self.settings.min_score, self.settings.candidates
+        best = best_pairs(F.softmax(logits, -1)[..., 1:], least, slots)
+        boxes = self._boxes(edges, best.pairs, best.places)
+        good = (best.scores > least) & both_sides_at_least(boxes, 1e-2)
+        found = Candidates(boxes, best.scores, best.labels)
+        return *keep_best(found, good, good.shape[1]), best.exact
 
     def views(self, frames: Tensor) -> list[tuple[Tensor, Tensor]]:
         """What :meth:`look` says at each scale, finest last."""
-        if self.frame_hw is None or tuple(frames.shape[1:3]) != self.frame_hw:
-            raise ValueError(
-                f"prepared for frames of {self.frame_hw}, got {tuple(frames.shape[1:3])}; "
-                "call prepare(frame_hw) first"
-            )
-        sizes = self.sizes(self.frame_hw)
+        frame_hw = prepared_size(frames, self.frame_hw)
+        sizes = self.sizes(frame_hw)
         return [self.look(images) for images in pyramid(self.normalise(frames), sizes)]
 
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -199,8 +194,7 @@ class OverFeat(nn.Module):
 
     def prepare(self, frame_hw: SizeHW) -> OverFeat:
         """Fix the size of the frames. Raises ValueError in training mode."""
-        if self.training:
-            raise ValueError("prepare() is for the network as it is used; call eval() first")
+        check_eval_mode(self)
         windows = []
         for height, width in self.sizes(frame_hw):
             to_frame = torch.tensor([frame_hw[1] / width, frame_hw[0] / height]).repeat(2)

@@ -22,6 +22,7 @@ from models.boxes import (
 from models.data import TrainingBatch
 from models.detection.losses import NEITHER, RoiSample, Truth, sample, share_inside
 from models.detection.roi import Candidates, DetectionSettings, keep_best
+from models.detection.slots import best_pairs
 
 REGION_SETTINGS = DetectionSettings(min_score=0.05, iou=0.3, candidates=1000)
 """The papers suppress a box that overlaps a better one of its class by more than 0.3."""
@@ -35,20 +36,6 @@ PIXELS_WIDE = 1e-3
 def into_slots(regions: Sequence[Tensor], slots: int) -> Tensor:
     """Per picture (R_i, 4), best first -> (N, slots, 4); the rest is cut off or filled with 0."""
     return torch.stack([F.pad(r[:slots], (0, 0, 0, max(0, slots - len(r)))) for r in regions])
-
-
-def of_frame(frames: Tensor, prepared: SizeHW | None) -> SizeHW:
-    """The frames' (height, width), if it is the one prepared for.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if prepared is None or tuple(frames.shape[1:3]) != prepared:
-        raise ValueError(
-            f"prepared for frames of {prepared}, got {tuple(frames.shape[1:3])}; "
-            "call prepare(frame_hw) first"
-        )
-    return prepared
 
 
 def best_slots(
@@ -67,19 +54,16 @@ def best_slots(
         regions: (N, R, 4) in pixels of the frame, clipped to it; rows without area give nothing.
         weights: of the box coder.
     """
-    _, count, classes = scores.shape
     real = both_sides_at_least(regions, PIXELS_WIDE)
-    scores = torch.where(real[..., None], scores, 0.0).flatten(1)
-    above = (scores > settings.min_score).sum(1)
-    scores, pair = scores.topk(min(settings.candidates, count * classes), 1)
-    region = torch.div(pair, classes, rounding_mode="floor")
-    chosen = deltas.flatten(1, 2).gather(1, pair[..., None].expand(-1, -1, 4))
-    start = regions.gather(1, region[..., None].expand(-1, -1, 4))
+    scores = torch.where(real[..., None], scores, 0.0)
+    best = best_pairs(scores, settings.min_score, settings.candidates)
+    chosen = deltas.flatten(1, 2).gather(1, best.pairs[..., None].expand(-1, -1, 4))
+    start = regions.gather(1, best.places[..., None].expand(-1, -1, 4))
     boxes = clip(decode(chosen, start, weights), frame_hw)
-    found = scores > settings.min_score
-    found = found & both_sides_at_least(boxes, settings.min_side_pixels)
-    best = keep_best(Candidates(boxes, scores, pair - region * classes), found, scores.shape[1])
-    return best.boxes, best.scores, best.labels, above <= scores.shape[1]
+    good = best.scores > settings.min_score
+    good = good & both_sides_at_least(boxes, settings.min_side_pixels)
+    found = keep_best(Candidates(boxes, best.scores, best.labels), good, good.shape[1])
+    return found.boxes, found.scores, found.labels, best.exact
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def dense_head(
         inputs = width
     last = nn.Conv2d(inputs, outputs, 1)
     nn.init.normal_(last.weight, std=0.01)
-    nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+    nn.init.zeros_(last.bias)  # type: ignore[arg-type]  # it has one
     return nn.Sequential(*layers, last)
 
 

@@ -17,6 +17,8 @@ class Pairs(NamedTuple):
     """(N, S) int64 index of the place."""
     labels: Tensor
     """(N, S) int64 class, 0 the first."""
+    pairs: Tensor
+    """(N, S) int64: place * C + class."""
     exact: Tensor
     """(N,) bool: there were slots for all pairs above the least score."""
 
@@ -29,4 +31,4 @@ def best_pairs(scores: Tensor, min_score: float, slots: int) -> Pairs:
     slots = min(slots, flat.shape[1])
     best, pair = flat.topk(slots, 1)
     place = torch.div(pair, classes, rounding_mode="floor")
-    return Pairs(best, place, pair - place * classes, above <= slots)
+    return Pairs(best, place, pair - place * classes, pair, above <= slots)

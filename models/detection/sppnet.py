@@ -33,10 +33,10 @@ from models.detection.region_pooling import (
     pyramid,
 )
 from models.detection.region_trunks import HiddenLayers, trunk_of
-from models.detection.regions import REGION_SETTINGS, Sampling, best_slots, draw, of_frame
+from models.detection.regions import REGION_SETTINGS, Sampling, best_slots, draw
 from models.detection.roi import DetectionSettings
 from models.detection.staged_heads import REGRESSION_WEIGHTS, Scores, StagedHeads
-from models.network import DETECTION_OUTPUTS, Task
+from models.network import DETECTION_OUTPUTS, Task, check_eval_mode, prepared_size
 from models.pixels import Normalise
 
 DETECTION_PYRAMID = (6, 3, 2, 1)
@@ -87,7 +87,7 @@ class SPPNet(nn.Module):
 
     def forward(self, frames: Tensor, regions: Tensor) -> tuple[Tensor, ...]:
         """frames (N, H, W, 3) uint8 RGB, regions (N, R, 4) in its pixels -> slots, best first."""
-        frame_hw = of_frame(frames, self.frame_hw)
+        frame_hw = prepared_size(frames, self.frame_hw)
         regions = clip(regions, frame_hw)
         pooled = self.pool5(frames, regions)
         scores, deltas = self.heads(pooled, self.hidden(pooled))
@@ -121,8 +121,7 @@ class SPPNet(nn.Module):
 
     def prepare(self, frame_hw: SizeHW) -> SPPNet:
         """Fix the size of the frames."""
-        if self.training:
-            raise ValueError("prepare() is for eval mode; call eval() first")
+        check_eval_mode(self)
         self.frame_hw = frame_hw
         return self
 

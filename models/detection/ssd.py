@@ -26,7 +26,7 @@ from models.detection.losses import NEITHER, Truth, share_inside
 from models.detection.roi import Candidates, keep_best
 from models.detection.slots import best_pairs
 from models.detection.ssd_maps import LiteMaps, VGGMaps, lite_layer
-from models.network import DETECTION_OUTPUTS
+from models.network import DETECTION_OUTPUTS, check_eval_mode, prepared_size
 from models.pixels import Normalise
 
 VARIANCES = (10.0, 10.0, 5.0, 5.0)
@@ -96,7 +96,7 @@ class SSD(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """(N, H, W, 3) uint8 RGB of the size given to :meth:`prepare` -> ``outputs``."""
-        height, width = self._prepared(frames)
+        height, width = prepared_size(frames, self.frame_hw)
         maps = self.backbone(self.fit(self.normalise(frames)))
         logits, deltas = self.head["classification_head"](maps), self.head["regression_head"](maps)
         found, exact = self.candidates(logits, deltas)
@@ -127,8 +127,7 @@ class SSD(nn.Module):
 
     def prepare(self, frame_hw: SizeHW) -> SSD:
         """Fixes the frame size; returns the model itself. Raises ValueError in training mode."""
-        if self.training:
-            raise ValueError("prepare() is for a network in eval mode; call eval() first")
+        check_eval_mode(self)
         self.frame_hw = frame_hw
         return self
 
@@ -146,14 +145,6 @@ class SSD(nn.Module):
             self.default_boxes, logits.float(), deltas.float(), truths
         )
         return {"class": classification, "box": box}
-
-    def _prepared(self, frames: Tensor) -> SizeHW:
-        if self.frame_hw is None or tuple(frames.shape[1:3]) != self.frame_hw:
-            raise ValueError(
-                f"prepared for frames of {self.frame_hw}, got {tuple(frames.shape[1:3])}; "
-                "call prepare(frame_hw) first"
-            )
-        return self.frame_hw
 
 
 def multibox_loss(

@@ -26,10 +26,11 @@ from models.backbones.build import BACKBONES
 from models.backbones.features import FeatureMaps
 from models.boxes import SizeHW, at_least_float32, both_sides_at_least, clip
 from models.data import TrainingBatch
-from models.detection.losses import Truth, share_inside
+from models.detection.losses import Truth
 from models.detection.roi import Candidates, keep_best
 from models.detection.slots import best_pairs
-from models.network import DETECTION_OUTPUTS
+from models.detection.yolo_cells import Cells, idle_boxes, paired_iou, shape_iou
+from models.network import DETECTION_OUTPUTS, check_eval_mode, prepared_size
 from models.pixels import Normalise
 
 COORDINATES, NO_OBJECT = 5.0, 0.5
@@ -87,27 +88,22 @@ class YOLO(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """(N, H, W, 3) uint8 RGB of the size given to :meth:`prepare` -> ``outputs``."""
-        if self.frame_hw is None or tuple(frames.shape[1:3]) != self.frame_hw:
-            raise ValueError(
-                f"prepared for frames of {self.frame_hw}, got {tuple(frames.shape[1:3])}; "
-                "call prepare(frame_hw) first"
-            )
+        frame_hw = prepared_size(frames, self.frame_hw)
         offers = self.head(self.backbone(self.normalise(frames)))
         # Pr(class | object) * Pr(object) * IoU (v1, eq. 1)
         scores = (offers.confidence[..., None] * offers.classes).clamp(0, 1).flatten(1, 2)
         best = best_pairs(scores, self.min_score, self.slots)
-        height, width = self.frame_hw
+        height, width = frame_hw
         pixels = offers.boxes.flatten(1, 2) * offers.boxes.new_tensor([width, height] * 2)
         boxes = pixels.gather(1, best.places[..., None].expand(-1, -1, 4))
-        boxes = clip(boxes, self.frame_hw)
+        boxes = clip(boxes, frame_hw)
         good = (best.scores > self.min_score) & both_sides_at_least(boxes, 1e-2)
         found = keep_best(Candidates(boxes, best.scores, best.labels), good, good.shape[1])
         return found.boxes, found.scores, found.labels, best.exact
 
     def prepare(self, frame_hw: SizeHW) -> YOLO:
         """Fixes the frame size; returns the model itself. Raises ValueError in training mode."""
-        if self.training:
-            raise ValueError("prepare() is for a network in eval mode; call eval() first")
+        check_eval_mode(self)
         self.frame_hw = frame_hw
         return self
 
@@ -239,93 +235,10 @@ class PriorHead(nn.Module):
 LOSSES = ("box", "object", "no_object", "class")
 
 
-class Cells(NamedTuple):
-    """A grid over the frame."""
-
-    size_hw: SizeHW
-
-    def place(self, within: Tensor) -> Tensor:
-        """(..., cells, P, 2) x, y within each cell -> shares of the frame's width and height."""
-        height, width = self.size_hw
-        number = torch.arange(height * width, device=within.device)
-        row = torch.div(number, width, rounding_mode="floor")
-        corner = torch.stack([number - row * width, row], -1)[:, None]
-        return (within + corner) / within.new_tensor([width, height])
-
-    def of(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """(G, 4) shares -> number of the cell with the centre (G,), and x, y within it (G, 2)."""
-        height, width = self.size_hw
-        centre = (boxes[:, :2] + boxes[:, 2:]) / 2 * boxes.new_tensor([width, height])
-        last = centre.new_tensor([width - 1, height - 1])
-        corner = torch.minimum(centre.floor(), last)
-        return (corner[:, 1] * width + corner[:, 0]).long(), centre - corner
-
-
 def _even(x: Tensor, like: Tensor) -> Tensor:
     """Twice the size of ``like``: an odd map of stride 16 lacks a row or column."""
     height, width = like.shape[2] * 2 - x.shape[2], like.shape[3] * 2 - x.shape[3]
     return F.pad(x, (0, width, 0, height)) if height or width else x
-
-
-def idle_boxes(
-    boxes: Tensor, truth: Truth, responsible: tuple[Tensor, Tensor], ignore_iou: float = 1.0
-) -> Tensor:
-    """(cells, P) bool: boxes that should say that they see nothing.
-
-    Not those responsible for an object, nor those that fit one better than ``ignore_iou``, nor
-    those in a region of which nothing is known.
-    """
-    idle = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
-    if len(truth.boxes):
-        best = paired_iou(boxes[:, :, None], truth.boxes).amax(2)
-        idle &= best <= ignore_iou
-    if len(truth.ignored):
-        inside = share_inside(boxes.flatten(0, 1), truth.ignored) > 0.5
-        idle &= ~inside.view_as(idle)
-    idle[responsible] = False
-    return idle
-
-
-def paired_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of boxes (..., 4) one by one, broadcast."""
-    low = torch.maximum(a[..., :2], b[..., :2])
-    high = torch.minimum(a[..., 2:], b[..., 2:])
-    shared = (high - low).clamp(min=0).prod(-1)
-    both = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1)
-    return shared / (both - shared).clamp(min=1e-9)
-
-
-def shape_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of widths and heights (K, 2), (J, 2) laid on one corner -> (K, J)."""
-    shared = torch.minimum(a[:, None], b[None]).prod(-1)
-    return shared / (a.prod(-1)[:, None] + b.prod(-1)[None] - shared)
-
-
-def cluster_priors(sizes: Tensor, count: int, rounds: int = 100, seed: int = 0) -> Tensor:
-    """(G, 2) widths and heights of true boxes -> (count, 2) priors, smallest first.
-
-    k-means by the distance 1 - IoU, so that large boxes do not outvote small ones (v2, sec. 2,
-    "Dimension Clusters").
-
-    Raises:
-        ValueError: there are fewer boxes than priors.
-    """
-    if len(sizes) < count:
-        raise ValueError(f"{count} priors need as many boxes, got {len(sizes)}")
-    chance = torch.Generator().manual_seed(seed)
-    priors = sizes[torch.randperm(len(sizes), generator=chance)[:count]].clone()
-    for _ in range(rounds):
-        nearest = shape_iou(sizes, priors).argmax(1)
-        moved = torch.stack(
-            [
-                sizes[nearest == k].mean(0) if (nearest == k).any() else priors[k]
-                for k in range(count)
-            ]
-        )
-        if torch.equal(moved, priors):
-            break
-        priors = moved
-    return priors[priors.prod(1).argsort()]
 
 
 STREET_PRIORS = ((0.02, 0.04), (0.05, 0.08), (0.08, 0.2), (0.15, 0.15), (0.35, 0.4))
@@ -346,7 +259,8 @@ def yolo_v2(
 ) -> YOLO:
     """v2 on one of our trunks, random weights, in training mode.
 
-    priors: from :func:`cluster_priors`; as shares of the frame's width and height.
+    priors: width and height as shares of the frame's, such as
+        :func:`models.detection.yolo_cells.cluster_priors` finds.
     """
     trunk = BACKBONES[backbone]((16, 32))
     return YOLO(trunk, PriorHead(trunk.channels, num_classes, priors, width), num_classes)

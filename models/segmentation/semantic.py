@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from models.boxes import SizeHW
 from models.data import MaskBatch
-from models.network import SEMANTIC_OUTPUTS, Task
+from models.network import SEMANTIC_OUTPUTS, Task, check_eval_mode, prepared_size
 from models.pixels import Normalise
 from models.segmentation.losses import PixelLoss
 
@@ -58,13 +58,9 @@ class SemanticNetwork(nn.Module):
 
         Raises ValueError when ``prepare`` was called for another size, or not at all.
         """
-        if tuple(frames.shape[1:3]) != self.frame_hw:
-            raise ValueError(
-                f"prepared for frames of {self.frame_hw}, got {tuple(frames.shape[1:3])}; "
-                "call prepare(frame_hw) first"
-            )
+        frame_hw = prepared_size(frames, self.frame_hw)
         scores = self.scores(self.normalise(frames))
-        return (enlarge(scores, self.frame_hw).argmax(1).to(torch.uint8),)
+        return (enlarge(scores, frame_hw).argmax(1).to(torch.uint8),)
 
     def probabilities(self, frames: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 RGB of any size -> (N, C, H, W) float32, 1 in sum over the classes."""
@@ -85,8 +81,7 @@ class SemanticNetwork(nn.Module):
 
     def prepare(self, frame_hw: SizeHW) -> Self:
         """See :class:`models.network.Network`."""
-        if self.training:
-            raise ValueError("prepare() is for eval mode; call eval() first")
+        check_eval_mode(self)
         self.frame_hw = frame_hw
         return self
 

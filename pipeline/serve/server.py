@@ -30,7 +30,7 @@ class BoundedProtocol(H11Protocol):
     patience: float
     _doom: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # asyncio's own is wider
         super().connection_made(transport)
         if len(self.connections) > CONNECTIONS:
             transport.abort()

@@ -256,7 +256,7 @@ def dead_at_start(programs: Sequence[str], seconds: float, pythons: dict[str, st
                     verdict = "ends" if viewer.has_ended else "no results at all"
                     rows.append({"name": name, "verdict": verdict})
                     continue
-                viewer.wait_for(lambda r, end=began + seconds: r["at"] > end, seconds + 5)  # type: ignore[misc]
+                viewer.wait_for(lambda r, end=began + seconds: r["at"] > end, seconds + 5)
                 found = viewer.between(began, began + seconds)
                 ages = percentiles([result["age"] * 1e3 for result in found])
                 fps = round(len(found) / seconds, 2)

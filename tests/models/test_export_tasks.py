@@ -70,7 +70,7 @@ class Regional(nn.Module):
 class RegionalByStar(Regional):
     """The same, with its arguments written as `models.network.Network` writes them."""
 
-    def forward(self, frames: Tensor, *regions: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(self, frames: Tensor, *regions: Tensor) -> tuple[Tensor, ...]:
         return super().forward(frames, regions[0])
 
 
@@ -82,7 +82,7 @@ class Masked(Regional):
     proposer = None
     regions = 0
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         bright = frames.float().mean((1, 2, 3))[:, None] / 255
         boxes = torch.tensor([0.0, 0.0, 41.0, 33.0]) + 0 * bright[..., None]
         masks = bright[..., None, None] + torch.zeros(1, 1, 28, 28)
@@ -97,7 +97,7 @@ def frames(n: int) -> Tensor:
 
 
 def answers(path: Path, engine: str, *given: Tensor) -> dict[str, np.ndarray]:
-    settings = EngineSettings(name=engine, precision="f32", batch=len(given[0]))  # type: ignore[arg-type]
+    settings = EngineSettings(name=engine, precision="f32", batch=len(given[0]))
     with load_engine(read_model_file(path), settings) as loaded:
         return loaded.infer(*(array.numpy() for array in given))
 

@@ -130,7 +130,7 @@ def batches(balance: float = 0.0, seed: int = 5) -> MaskBatches:
         if i == 3:
             labels[100:103, 140:143] = 2
         entries.append(Drawn(COLOURS[labels], labels))
-    masks = MaskSet(entries, ("a", "b", "rare"))  # type: ignore[arg-type]
+    masks = MaskSet(entries, ("a", "b", "rare"))
     return MaskBatches([masks], [(32, 40), (48, 32)], 2, 40, seed, PLAIN, balance)
 
 

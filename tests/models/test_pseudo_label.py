@@ -71,7 +71,7 @@ def test_a_box_cut_by_the_edge_of_a_tile_is_not_believed_but_at_the_pictures_edg
 
 
 def test_small_objects_are_found_in_tiles_and_placed_in_the_picture():
-    merged = agree(look(RedBlocks(), street(), smallest_tile_pixels=60))  # type: ignore[arg-type]
+    merged = agree(look(RedBlocks(), street(), smallest_tile_pixels=60))
     truth = np.array([[30, 120, 130, 200], [250, 60, 270, 74]])
     assert len(merged.boxes) == 2
     order = np.argsort(merged.boxes[:, 0])

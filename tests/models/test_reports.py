@@ -75,7 +75,7 @@ def pictures_of(page: str) -> list[np.ndarray]:
     coded = re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
     decoded = [cv2.imdecode(np.frombuffer(base64.b64decode(c), np.uint8), 1) for c in coded]
     assert all(one is not None for one in decoded)
-    return decoded  # type: ignore[return-value]
+    return decoded
 
 
 def test_the_report_of_a_detector_shows_its_worst_picture_with_all_kinds_of_mistakes(tmp_path):

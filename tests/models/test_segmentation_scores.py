@@ -79,7 +79,7 @@ def test_all_pictures_count_together_and_not_one_by_one():
             return found
 
     judge = LooksAtColours()
-    scores = evaluate_segmentation(judge, entries)  # type: ignore[arg-type]
+    scores = evaluate_segmentation(judge, entries)
     miou, accuracy = by_loops([(e.labels, judge.segment(e.image)) for e in entries], 3)
     assert scores["mIoU"] == pytest.approx(miou)
     assert scores["pixel_accuracy"] == pytest.approx(accuracy) and 0.4 < accuracy < 1

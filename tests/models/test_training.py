@@ -50,7 +50,7 @@ def new_training(
     network = TinySegmenter(2)
     freeze(network, trunk_parts, norms)
     train_mode(network)
-    recipe = Recipe(kind, rate=0.05, trunk_share=0.5, average_decay=average_decay)  # type: ignore[arg-type]
+    recipe = Recipe(kind, rate=0.05, trunk_share=0.5, average_decay=average_decay)
     return Training(network, recipe, Schedule(40, warm_up=2, curve=CURVES["poly"]), precision)
 
 

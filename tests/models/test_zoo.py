@@ -72,7 +72,7 @@ def reference() -> list[Detections]:
 
 
 def by_engine(name: str, precision: str, images: list[Images]) -> list[Detections]:
-    settings = EngineSettings(name=name, precision=precision)  # type: ignore[arg-type]
+    settings = EngineSettings(name=name, precision=precision)
     found = []
     with load_engine(bundled(), settings) as engine:
         for image in images:
@@ -98,7 +98,7 @@ def share_matched(expected: list[Detections], found: list[Detections]) -> float:
             tuple(torch.from_numpy(array) for array in (d.boxes, d.class_ids, d.scores))
             for d in (a, b)
         ]
-        shares.append(matched_share(*pair))  # type: ignore[arg-type]
+        shares.append(matched_share(*pair))
         counts.append(max(len(a), len(b)))
     return float(np.average(shares, weights=counts))
 
@@ -143,7 +143,7 @@ def test_an_engine_finds_what_torch_finds_at_the_smaller_size(engine: str) -> No
     model = faster_rcnn("mobilenet_v2_fpn").eval()
     load_from_model_file(model, STREET)
     model.prepare((224, 416), output_form="candidates", nms_body="fixpoint")
-    settings = EngineSettings(name=engine, precision="f32")  # type: ignore[arg-type]
+    settings = EngineSettings(name=engine, precision="f32")
     with load_engine(bundled(), settings, all_sizes=True) as loaded:
         found = [from_arrays(*answer(loaded, image)) for image in images]
     with torch.inference_mode():

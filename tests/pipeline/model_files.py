@@ -92,7 +92,7 @@ def load(
     model: ModelFile, name: str, latency: bool = False, all_sizes: bool = False, **settings: Any
 ) -> Engine:
     """Load into an engine, f32 on two threads unless told otherwise."""
-    asked = EngineSettings(name=name, **{"precision": "f32", "threads": 2} | settings)  # type: ignore[arg-type]
+    asked = EngineSettings(name=name, **{"precision": "f32", "threads": 2} | settings)
     return load_engine(model, asked, latency=latency, all_sizes=all_sizes)
 
 

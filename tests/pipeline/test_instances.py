@@ -34,7 +34,7 @@ def found_in(
     }
     names = ("boxes", "scores", "labels", "masks")
     model = model_file(task="instance", outputs=names, class_names=("car",))
-    (result,) = detect([(given, Answered(outputs))], model, DetectionSettings(nms=nms))  # type: ignore[arg-type]
+    (result,) = detect([(given, Answered(outputs))], model, DetectionSettings(nms=nms))
     return result.detections
 
 

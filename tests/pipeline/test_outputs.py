@@ -62,7 +62,7 @@ def test_a_closed_sink_holds_no_encoder(tmp_path: Path, out: str, fails: bool) -
             sink.write(shot(number))
         assert len(encoders()) == len(earlier) + 1
         if fails:
-            sink.write(None)  # type: ignore[arg-type]
+            sink.write(None)
     assert not set(encoders()) - set(earlier)
     assert sink.report()["path"] == sink.name
     assert "_rewind" not in vars(sink) or not vars(sink)["_rewind"].bytes

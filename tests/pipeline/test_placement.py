@@ -74,7 +74,7 @@ def test_a_letterbox_keeps_the_aspect_ratio_to_half_a_pixel() -> None:
 
 
 @pytest.mark.parametrize("fit", [Placement.letterbox, Placement.stretch])
-def test_the_whole_frame_is_the_whole_picture_in_the_input(fit) -> None:  # type: ignore[no-untyped-def]
+def test_the_whole_frame_is_the_whole_picture_in_the_input(fit) -> None:
     placement = fit((361, 641), (320, 576))
     box = placement.to_input(np.array([[0, 0, 641, 361]], np.float32))[0]
     (top, left), (height, width) = placement.top_left, placement.scaled_hw

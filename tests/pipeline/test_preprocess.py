@@ -48,7 +48,7 @@ def shrink(
     frame: Frame, input_hw: tuple[int, int] = (24, 32), fit: str = "letterbox"
 ) -> np.ndarray:
     """(H, W, 3) image of one frame."""
-    (batch,) = preprocess([[frame]], input_hw, fit)  # type: ignore[arg-type]
+    (batch,) = preprocess([[frame]], input_hw, fit)
     return batch.images[0]
 
 
@@ -204,7 +204,7 @@ def test_no_groups_give_no_batches() -> None:
 def test_preprocessing_takes_one_group_at_a_time() -> None:
     taken = []
 
-    def groups():  # type: ignore[no-untyped-def]
+    def groups():
         for index in range(3):
             taken.append(index)
             yield [blank(4, 4)]

@@ -89,7 +89,7 @@ def test_a_map_of_another_size_than_the_input_is_refused() -> None:
     with pytest.raises(ValueError, match="uint8"):
         SegmentationMap(np.zeros((20, 31), np.uint8), placement, MEANING)
     with pytest.raises(ValueError, match="int64"):
-        SegmentationMap(np.zeros((20, 30), np.int64), placement, MEANING)  # type: ignore[arg-type]
+        SegmentationMap(np.zeros((20, 30), np.int64), placement, MEANING)
 
 
 def test_a_model_without_a_palette_gets_colours_that_differ(tmp_path: Path) -> None:
@@ -298,14 +298,14 @@ def test_a_graph_that_is_not_what_its_entry_says_is_refused(tmp_path: Path, engi
     more = write_regional(tmp_path / "c.onnx", {"proposer": None, "regions": 0})
     for path in (wrong_type, no_regions, more):
         with pytest.raises(ModelMismatch, match="export it again") as caught:
-            load_engine(read_model_file(path), EngineSettings(name=engine, precision="f32"))  # type: ignore[arg-type]
+            load_engine(read_model_file(path), EngineSettings(name=engine, precision="f32"))
         assert caught.value.exit_code == 4
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_regions_are_asked_for_and_padded_with_the_images(tmp_path: Path, engine: str) -> None:
     model = read_model_file(write_regional(tmp_path / "r.onnx"))
-    settings = EngineSettings(name=engine, precision="f32", batch=3)  # type: ignore[arg-type]
+    settings = EngineSettings(name=engine, precision="f32", batch=3)
     with load_engine(model, settings) as loaded:
         images = np.zeros((2, *model.input_size_hw, 3), np.uint8)
         regions = np.zeros((2, REGIONS, 4), np.float32)

@@ -38,7 +38,7 @@ A_MOMENT = 2.0  # seconds; in truth a tenth, but this machine may be busy
 
 
 def pushing(url: str, **settings: object) -> PushSink:
-    sink = open_sink(url, LIVE, VideoSettings(**settings))  # type: ignore[arg-type]
+    sink = open_sink(url, LIVE, VideoSettings(**settings))
     assert isinstance(sink, PushSink)
     return sink
 

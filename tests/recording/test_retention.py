@@ -189,7 +189,7 @@ def test_a_camera_that_shows_nothing_keeps_no_old_footage(
     sink = open_sink(f"{tmp_path}/{out}", LIVE, VideoSettings(), recording=recording)
     young = aged(tmp_path / out.replace("%H%M%S", "120000").replace("{event}", "car"), 0.9)
     old = young.with_name(young.name.replace("12", "11"))
-    with Line(door=[sink]).running(Source("door", gap=HOUR), stays=True):  # type: ignore[list-item]
+    with Line(door=[sink]).running(Source("door", gap=HOUR), stays=True):
         for _ in range(2):  # the first one may go when the sink begins
             aged(old, 1.1)
             until(lambda: not old.exists())
@@ -205,5 +205,5 @@ def test_tidying_leaves_the_file_that_is_being_written(tmp_path: Path, out: str)
         (written,) = (path for path in tmp_path.iterdir() if path.suffix == ".mp4")
         old = aged(written.with_stem(f"{written.stem}~1"), 2)
         os.utime(written, (time.time() - 2 * HOUR,) * 2)
-        sink.tidy()  # type: ignore[attr-defined]
+        sink.tidy()
         assert written.exists() and not old.exists()

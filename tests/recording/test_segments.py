@@ -53,7 +53,7 @@ PATTERN = "%Y%m%d-%H%M%S"
 def test_no_picture_is_lost_or_doubled_between_files(
     tmp_path: Path, ending: str, encoder: str
 ) -> None:
-    video = VideoSettings(preset="veryfast", encoder=encoder)  # type: ignore[arg-type]
+    video = VideoSettings(preset="veryfast", encoder=encoder)
     report = record(f"{tmp_path}/{PATTERN}.{ending}", map(shot, range(130)), video)
     files = sorted(tmp_path.iterdir())
     assert [file.name for file in files] == [name(s, ending) for s in (0, 2, 4)]

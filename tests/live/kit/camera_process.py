@@ -21,10 +21,10 @@ import gi
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import Gio, GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
+from gi.repository import Gio, GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402  (after its version)
 
 sys.path.append(str(Path(__file__).parents[3]))
-from painting import Painter  # noqa: E402
+from painting import Painter  # noqa: E402  (after its path)
 
 H264 = (
     "x264enc name=encoder tune=zerolatency speed-preset=ultrafast threads=1 bitrate={kbit} "

@@ -81,7 +81,7 @@ def main() -> int:
         return SlowEngine(load_engine(*arguments, **options), seconds)
 
     governor.FEWEST_FRAMES = int(os.environ.get("FEWEST_FRAMES", governor.FEWEST_FRAMES))
-    run_stream.load_engine = load_slow  # type: ignore[assignment]
+    run_stream.load_engine = load_slow
     return run_stream.main(sys.argv[2:])
 
 

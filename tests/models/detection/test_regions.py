@@ -19,8 +19,8 @@ from models.detection.regions import (
     best_slots,
     draw,
     into_slots,
-    of_frame,
 )
+from models.network import prepared_size
 
 HARD = Sampling(64, 0.25, (0.1, 0.5))
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -202,4 +202,4 @@ def test_regions_fill_slots_in_their_order():
 
 def test_frames_of_a_size_not_prepared_for_are_refused():
     with pytest.raises(ValueError, match=r"prepared for frames of \(8, 9\), got \(9, 8\)"):
-        of_frame(torch.zeros(1, 9, 8, 3), (8, 9))
+        prepared_size(torch.zeros(1, 9, 8, 3), (8, 9))

@@ -9,14 +9,8 @@ from torchvision.ops import box_iou
 
 from models.data import TrainingBatch
 from models.detection.losses import Truth
-from models.detection.yolo import (
-    Cells,
-    cluster_priors,
-    paired_iou,
-    shape_iou,
-    yolo_v1,
-    yolo_v2,
-)
+from models.detection.yolo import yolo_v1, yolo_v2
+from models.detection.yolo_cells import Cells, cluster_priors, paired_iou, shape_iou
 from tests.models.detectors import frames
 
 BUILDERS = {"v1": yolo_v1, "v2": yolo_v2}
