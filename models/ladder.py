@@ -92,6 +92,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--engines", nargs="+", choices=ENGINES, default=ENGINES, help="that frames are timed in")
     add("--workers", type=int, default=1, help="processes that prepare pictures, and proposals")
     add("--threads", type=int, default=2, help="of torch in training; time is taken on one")
+    add("--precision", choices=("f32", "bf16"), default="f32", help="of learning; time is f32's")
     add("--every", type=int, default=500, help="steps between checkpoints")
     arguments = parser.parse_args(words)
     if not arguments.small and not (arguments.data and arguments.val):
@@ -122,7 +123,7 @@ def climb_of(arguments: argparse.Namespace) -> Climb:
         tuple(data),
         val,
         arguments.out,
-        Run(names, arguments.trunk, arguments.workers, arguments.every),
+        Run(names, arguments.trunk, arguments.workers, arguments.every, arguments.precision),
         SMALL_TIMED if arguments.small else TIMED,
         tuple(arguments.engines),
         max(1, arguments.workers),
@@ -165,8 +166,8 @@ def climb_detection(climb: Climb, rung: Rung, folder: Path) -> dict[str, Any]:
     seconds = {"steps": training_seconds(folder)}
     if is_staged(network):
         entries: list[Entry] = [entry for share in shares for entry in share.entries]
-        seconds |= fit_stages(network, entries, rung.size_hw, folder)
-    judged = judge_detection(network, rung, names, climb.val, val_regions, climb.timed)
+        seconds |= fit_stages(network, rung, climb.run, entries, folder)
+    judged = judge_detection(network, rung, climb.run, climb.val, val_regions, climb.timed)
     total = sum(value for part, value in seconds.items() if part != "megabytes")
     return {**judged, "training": {**seconds, "total": total}}
 
@@ -179,7 +180,7 @@ def climb_segmentation(climb: Climb, rung: Rung, folder: Path) -> dict[str, Any]
     network = train(rung, climb.run, data, folder)
     seconds = training_seconds(folder)
     entries = read_masks(climb.val, names).entries
-    judged = judge_segmentation(network, names, entries, climb.timed, climb.engines)
+    judged = judge_segmentation(network, climb.run, entries, climb.timed, climb.engines)
     return {**judged, "training": {"steps": seconds, "total": seconds}}
 
 
@@ -195,6 +196,7 @@ def step_up(climb: Climb, name: str, rung: Rung) -> dict[str, Any]:
         "data": climb.data,
         "val": climb.val,
         "classes": climb.run.class_names,
+        "precision": climb.run.precision,
         "trunk": climb.run.trunk and zlib.crc32(climb.run.trunk.read_bytes()),
     }
     claim(folder, about)

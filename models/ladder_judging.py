@@ -18,9 +18,9 @@ from models.evaluate import evaluate
 from models.found import Found
 from models.ladder_rungs import Rung
 from models.ladder_timing import measure, merged, milliseconds, one_thread
-from models.ladder_training import is_staged
+from models.ladder_training import Run, is_staged
 from models.masks import MaskEntry
-from models.network_judges import NetworkSegmenter, network_detector, prepared
+from models.network_judges import NetworkSegmenter, folded, network_detector, prepared
 from models.onnx_file import to_onnx
 from models.runners import onnxruntime_runner, openvino_runner
 from models.segmentation.crf import refine
@@ -73,7 +73,7 @@ def detector_for(
 def judge_detection(
     network: nn.Module,
     rung: Rung,
-    class_names: Sequence[str],
+    run: Run,
     val: str,
     regions: Mapping[str, np.ndarray] | None,
     timed: int,
@@ -86,10 +86,13 @@ def judge_detection(
         timed: pictures that time is taken of.
     """
     annotations, images = (Path(words) for words in val.split(":")[:2])
+    learned = parameters(network)
+    network = folded(network)
 
     def scores() -> dict[str, Any]:
-        detector = detector_for(network, class_names, rung.size_hw)
-        return evaluate(detector, annotations, images, regions=regions)
+        detector = detector_for(network, run.class_names, rung.size_hw)
+        with run.arithmetic():
+            return evaluate(detector, annotations, images, regions=regions)
 
     figures = scores()
     judged = {
@@ -98,7 +101,7 @@ def judge_detection(
         "VOC_11_points": figures["VOC"]["11 points"],
         "VOC_all_points": figures["VOC"]["all points"],
         "classes": {n: c["AP50"] for n, c in figures["classes"].items()},
-        "parameters": parameters(network),
+        "parameters": learned,
     }
     if is_staged(network):
         heads = cast(Any, network).heads
@@ -127,7 +130,7 @@ class CRFSegmenter:
 
 def judge_segmentation(
     network: nn.Module,
-    class_names: Sequence[str],
+    run: Run,
     entries: Sequence[MaskEntry],
     times: int,
     engines: Sequence[Engine] = ENGINES,
@@ -138,14 +141,17 @@ def judge_segmentation(
 
     times: how often time is taken.
     """
-    judge = NetworkSegmenter(network, class_names)
-    judged = _scores(evaluate_segmentation(judge, entries))
-    judged["parameters"] = parameters(network)
+    learned = parameters(network)
+    network = folded(network)
+    with run.arithmetic():
+        judge = NetworkSegmenter(network, run.class_names)
+        judged = _scores(evaluate_segmentation(judge, entries))
+    judged["parameters"] = learned
     frame = np.ascontiguousarray(entries[0].read()[0])
     judged["frame_hw"] = list(frame.shape[:2])
     judged["milliseconds"] = times_of(network, frame, engines, times)
     if is_deeplab_v1(network):
-        with_crf = CRFSegmenter(cast(SemanticNetwork, network), class_names)
+        with_crf = CRFSegmenter(cast(SemanticNetwork, network), run.class_names)
         judged["CRF"] = _scores(evaluate_segmentation(with_crf, entries))
         judged["CRF"]["milliseconds"] = crf_milliseconds(with_crf, frame, times)
     return judged

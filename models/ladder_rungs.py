@@ -49,6 +49,8 @@ class Rung:
     """Of the pictures it learns from; detectors are judged at this size, too."""
     frozen: int = 4
     """First parts of the trunk that stay as they are."""
+    fitted_regions: int = 700
+    """Of each picture, that SVMs and box regressors are fitted on."""
     balance: float = 0.0
     """How much rare classes are favoured: see ``TrainingBatches`` and ``MaskBatches``."""
 
@@ -95,15 +97,15 @@ _detector = partial(Rung, size_hw=(416, 416))
 
 DETECTION: dict[str, Rung] = {
     "overfeat": _detector(
-        "OverFeat", "overfeat", {"short_sides": (112, 160, 224, 320, 448)}, steps=4000, batch=4
+        "OverFeat", "overfeat", {"short_sides": (112, 160, 224, 320, 448)}, steps=3000, batch=4
     ),
-    "rcnn": _detector("R-CNN", "rcnn", {"regions": REGIONS}, steps=2000, batch=2),
+    "rcnn": _detector("R-CNN", "rcnn", {"regions": REGIONS}, steps=1500, batch=2),
     "sppnet": _detector(
         "SPPnet",
         "sppnet",
         # Half of the paper's five, as our R-CNN's crops are half as large as its own.
         {"regions": REGIONS, "scales": (240, 288, 344, 432, 600)},
-        steps=3000,
+        steps=2500,
         batch=2,
     ),
     "fast_rcnn": _detector(
@@ -112,13 +114,13 @@ DETECTION: dict[str, Rung] = {
     "faster_rcnn": _detector(
         "Faster R-CNN" if SINGLE_MAP in PAPERS else "Faster R-CNN, FPN",
         "faster_rcnn",
-        steps=4000,
+        steps=3000,
         batch=4,
     ),
 }
 """By folder."""
 
-_segmenter = partial(Rung, rate=1e-3, frozen=2, balance=0.3)
+_segmenter = partial(Rung, steps=1000, rate=1e-3, balance=0.3)
 
 SEGMENTATION: dict[str, Rung] = {
     "fcn32s": _segmenter("FCN-32s", "fcn", {"finest": 32}),

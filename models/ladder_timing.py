@@ -8,7 +8,8 @@ features    everything up to what the fully connected layers see: scaling, warpi
 heads       everything else in the network, up to its slots
 merge       suppression, or OverFeat's greedy merge
 
-Decoding the picture and bringing it to the network's size are in none of them.
+Decoding the picture and bringing it to the network's size are in none of them. Seconds are the
+processor's, so other programs on the machine do not count.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ class PhaseClock:
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(PARTS, 0.0)
-        self.phase, self.since = "features", time.perf_counter()
+        self.phase, self.since = "features", time.process_time()
 
     def switch(self, phase: str) -> None:
         """What has passed belongs to the last phase; from now on it is this one's."""
-        now = time.perf_counter()
+        now = time.process_time()
         self.seconds[self.phase] += now - self.since
         self.phase, self.since = phase, now
 
@@ -154,13 +155,13 @@ def merged(network: Network | nn.Module, outputs: Sequence[torch.Tensor], iou: f
 
 
 def milliseconds(run: Callable[[], object], times: int) -> float:
-    """Median wall time of a call, after one to warm up."""
+    """Median processor time of a call on one thread, after one to warm up."""
     run()
     took = []
     for _ in range(times):
-        started = time.perf_counter()
+        started = time.process_time()
         run()
-        took.append(time.perf_counter() - started)
+        took.append(time.process_time() - started)
     return 1000 * median(took)
 
 

@@ -32,10 +32,11 @@ from models.detectors import fit
 from models.ladder_rungs import Rung
 from models.mask_batches import MaskBatches
 from models.network import Network
+from models.network_judges import folded
 from models.schedules import Schedule
 from models.starting_weights import SettingsError, load_trunk
-from models.training import Norms, Recipe, Training, freeze
-from models.training_loop import Log, fit_model
+from models.training import HALVES, Norms, Precision, Recipe, Training, freeze
+from models.training_loop import TIMES, Log, fit_model
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,13 @@ class Run:
     """Processes that prepare pictures."""
     every: int = 500
     """Steps between checkpoints."""
+    precision: Precision = "f32"
+    """Of convolutions and matrices in training and in what follows it, but where time is taken."""
+
+    def arithmetic(self) -> torch.autocast:
+        """Of this precision, on a CPU."""
+        half = HALVES.get(self.precision)
+        return torch.autocast("cpu", half, enabled=half is not None)
 
 
 def claim(folder: Path, about: dict[str, Any]) -> None:
@@ -82,8 +90,10 @@ def train(
         load_trunk(network, torch.load(run.trunk, weights_only=True))
     norms: Norms = "heads" if cast(Network, network).task == "semantic" else "frozen"
     freeze(network, rung.frozen, norms)
+    network = network.to(memory_format=torch.channels_last)
     warm_up = min(200, rung.steps // 4)
-    training = Training(network, Recipe(rate=rung.rate), Schedule(rung.steps, warm_up))
+    schedule = Schedule(rung.steps, warm_up)
+    training = Training(network, Recipe(rate=rung.rate), schedule, run.precision)
     if (folder / "last.pt").is_file():
         training.load(folder / "last.pt")
     if training.step < rung.steps:
@@ -92,9 +102,9 @@ def train(
 
 
 def training_seconds(folder: Path) -> float:
-    """Wall time of all steps, as ``losses.csv`` has it; repeated ones count once."""
+    """Processor time of all steps, as ``losses.csv`` has it; repeated ones count once."""
     with (folder / "losses.csv").open(newline="") as lines:
-        per_step = {int(r["step"]): float(r["seconds_per_step"]) for r in csv.DictReader(lines)}
+        per_step = {int(r["step"]): float(r[TIMES[1]]) for r in csv.DictReader(lines)}
     before, total = 0, 0.0
     for step in sorted(per_step):
         total += (step - before) * per_step[step]
@@ -108,21 +118,22 @@ def is_staged(network: nn.Module) -> bool:
 
 
 def fit_stages(
-    network: nn.Module, entries: Sequence[Entry], size_hw: tuple[int, int], folder: Path
+    network: nn.Module, rung: Rung, run: Run, entries: Sequence[Entry], folder: Path
 ) -> dict[str, float]:
     """R-CNN's later stages, in place: features to disk, SVMs, ridge regressors; or load them.
 
     The features are removed once they have served.
 
     Returns:
-        wall time in seconds as ``features``, ``svms`` and ``regressors``, and the features'
+        processor time in seconds as ``features``, ``svms`` and ``regressors``, and the features'
         ``megabytes``.
     """
     staged = cast(Staged, network)
     fitted, notes, stored = (folder / n for n in ("fitted.pt", "stages.json", "features"))
     if not fitted.is_file():
         seconds: dict[str, float] = {}
-        cache = _cached(staged, entries, size_hw, stored, seconds)
+        with run.arithmetic():
+            cache = _cached(network, rung, entries, stored, seconds)
         fit_svms(staged, cache)
         seconds["svms"] = _lap(seconds)
         fit_box_regressors(staged, cache)
@@ -138,21 +149,22 @@ def fit_stages(
 
 
 def _cached(
-    network: Staged,
+    network: nn.Module,
+    rung: Rung,
     entries: Sequence[Entry],
-    size_hw: tuple[int, int],
     folder: Path,
     seconds: dict[str, float],
 ) -> FeatureCache:
     """All features, made anew unless an earlier run finished them."""
     done = folder.with_suffix(".json")
     if done.is_file() and folder.is_dir():
-        seconds.update(json.loads(done.read_text()), clock=time.monotonic())
+        seconds.update(json.loads(done.read_text()), clock=time.process_time())
         return FeatureCache(folder)
     if folder.is_dir():
         shutil.rmtree(folder)
-    seconds["clock"] = time.monotonic()
-    cache = cache_features(network, pictures_once(entries, size_hw), folder)
+    seconds["clock"] = time.process_time()
+    pictures = pictures_once(entries, rung.size_hw, rung.fitted_regions)
+    cache = cache_features(cast(Staged, folded(network)), pictures, folder)
     seconds["features"] = _lap(seconds)
     write_whole(done, json.dumps({"features": seconds["features"]}))
     return cache
@@ -160,7 +172,7 @@ def _cached(
 
 def _lap(seconds: dict[str, float]) -> float:
     """Since the last lap; ``clock`` holds when that was."""
-    now = time.monotonic()
+    now = time.process_time()
     passed, seconds["clock"] = now - seconds["clock"], now
     return passed
 
@@ -171,15 +183,17 @@ def _save(state: dict[str, Any], file: Path) -> None:
     fresh.replace(file)
 
 
-def pictures_once(entries: Sequence[Entry], size_hw: tuple[int, int]) -> Iterator[TrainingBatch]:
-    """Each picture as it is, between grey bars, with its boxes and regions."""
+def pictures_once(
+    entries: Sequence[Entry], size_hw: tuple[int, int], most: int
+) -> Iterator[TrainingBatch]:
+    """Each picture as it is, between grey bars, with its boxes and its first ``most`` regions."""
     for entry in entries:
         item = entry.read()
         image, scale_xy, shift_xy = fit(item.image, size_hw, "letterbox")
         scale, shift = np.tile(scale_xy, 2), np.tile(shift_xy, 2)
         moved = [
             torch.from_numpy(np.asarray(boxes * scale + shift, np.float32))
-            for boxes in (item.boxes, item.ignored, item.regions)
+            for boxes in (item.boxes, item.ignored, item.regions[:most])
         ]
         truth = Truth(moved[0], torch.from_numpy(item.class_ids), moved[1])
         yield TrainingBatch(torch.from_numpy(image)[None], [truth], [moved[2]])

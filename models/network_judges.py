@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.boxes import SizeHW
 from models.detection.faster_rcnn import FasterRCNN
 from models.detectors import ModelFile
 from models.network import Network
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+def folded(network: AnyModule) -> AnyModule:
+    """A copy in eval mode whose batch norms are part of the convolutions before them.
+
+    What every engine does with a graph before it runs it; torch does not.
+    """
+    network = copy.deepcopy(network).eval()
+    chains = [module for module in network.modules() if isinstance(module, nn.Sequential)]
+    for chain in chains:
+        for index, (first, norm) in enumerate(itertools.pairwise(list(chain))):
+            if isinstance(first, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                chain[index], chain[index + 1] = fuse_conv_bn_eval(first, norm), nn.Identity()
+    return network
 
 
 def prepared(network: nn.Module, size_hw: SizeHW) -> Network:

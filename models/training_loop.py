@@ -18,7 +18,8 @@ from models.mask_batches import MaskBatches
 from models.training import Training, train_mode
 
 STEPS_PER_ROW = 50
-NOT_LOSSES = ("step", "seconds_per_step")
+TIMES = ("seconds_per_step", "processor_seconds_per_step")
+"""Wall time, and time of all of this process's threads, which other programs do not lengthen."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Log:
             rows = list(csv.DictReader(lines))
         figure = Figure(figsize=(8, 4.5), layout="constrained")
         axes = figure.add_subplot(xlabel="step", ylabel="loss", yscale="log")
-        for name in [n for n in rows[0] if n not in NOT_LOSSES]:
+        for name in [n for n in rows[0] if n not in ("step", *TIMES)]:
             axes.plot([int(r["step"]) for r in rows], [float(r[name]) for r in rows], label=name)
         axes.legend()
         figure.savefig(self.folder / "losses.png", dpi=100)
@@ -64,6 +65,11 @@ def loader(
 def mean_losses(recent: Sequence[dict[str, float]]) -> dict[str, float]:
     """Mean of each loss over some steps, by name."""
     return {name: round(sum(r[name] for r in recent) / len(recent), 5) for name in recent[0]}
+
+
+def clocks() -> tuple[float, float]:
+    """What :data:`TIMES` are differences of, in seconds."""
+    return time.monotonic(), time.process_time()
 
 
 def fit_model(
@@ -85,7 +91,7 @@ def fit_model(
     with Progress(*columns, disable=not log.writes) as progress:
         task = progress.add_task("training", total=len(data), completed=training.step)
         recent: list[dict[str, float]] = []
-        began = time.monotonic()
+        began = clocks()
         for batch in loader(data, training.step, workers):
             recent.append(training.advance(batch))
             progress.advance(task)
@@ -93,14 +99,15 @@ def fit_model(
                 continue
             if training.step % STEPS_PER_ROW == 0 or training.step == len(data):
                 mean = mean_losses(recent)
-                seconds = round((time.monotonic() - began) / len(recent), 4)
-                log.add("losses.csv", {"step": training.step, **mean, "seconds_per_step": seconds})
+                spans = zip(TIMES, clocks(), began, strict=True)
+                times = {n: round((now - then) / len(recent), 4) for n, now, then in spans}
+                log.add("losses.csv", {"step": training.step, **mean, **times})
                 progress.update(task, description=f"loss {sum(mean.values()):.3f}")
-                recent, began = [], time.monotonic()
+                recent, began = [], clocks()
             if training.step % every == 0 or training.step == len(data):
                 checkpoint(training, log)
                 validate()
-                began = time.monotonic()
+                began = clocks()
 
 
 def checkpoint(training: Training, log: Log) -> None:

@@ -75,7 +75,7 @@ def test_a_picture_takes_its_boxes_and_regions_along(tmp_path):
     regions = {"001.png": np.array([[x, y, x + width, y + height]], np.float32)}
     words = f"{tmp_path}/instances.json:{tmp_path}/images"
     share = parse_share(words, tuple(CLASSES), regions)
-    (batch,) = pictures_once(share.entries, (128, 128))
+    (batch,) = pictures_once(share.entries, (128, 128), 9)
     assert batch.frames.shape == (1, 128, 128, 3) and batch.regions is not None
     # Twice as large, and 16 pixels down: grey bars above and below.
     expected = torch.tensor([[2.0 * x, 2 * y + 16, 2 * (x + width), 2 * (y + height) + 16]])
@@ -85,7 +85,7 @@ def test_a_picture_takes_its_boxes_and_regions_along(tmp_path):
 
 
 def test_steps_that_were_repeated_after_a_kill_count_once(tmp_path):
-    rows = "step,loss,seconds_per_step\n50,1,0.5\n100,1,1.0\n100,1,2.0\n120,1,0.1\n"
+    rows = "step,loss,processor_seconds_per_step\n50,1,0.5\n100,1,1.0\n100,1,2.0\n120,1,0.1\n"
     (tmp_path / "losses.csv").write_text(rows)
     assert training_seconds(tmp_path) == pytest.approx(50 * 0.5 + 50 * 2.0 + 20 * 0.1)
 
@@ -132,7 +132,7 @@ class Parts(nn.Module):
 
 def test_the_clock_gives_each_part_its_own_seconds_and_leaves_the_network_alone(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(ladder_timing.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(ladder_timing.time, "process_time", lambda: now[0])
     network = Parts(now)
     clock = PhaseClock()
     with watched(network, clock):

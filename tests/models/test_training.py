@@ -16,6 +16,7 @@ from models.schedules import CURVES, Schedule
 from models.starting_weights import SettingsError
 from models.train import main, weigh_classes
 from models.training import Norms, Precision, Recipe, Training, freeze, train_mode
+from models.training_loop import TIMES
 from tests.models.test_masks import write_folder
 from tests.models.test_train import write_coco
 from tests.models.tiny import TinySegmenter
@@ -210,7 +211,7 @@ def test_the_command_trains_a_semantic_network_by_name_and_resumes(tmp_path, mon
     with (tmp_path / "run" / "losses.csv").open() as lines:
         rows = list(csv.DictReader(lines))
     assert [row["step"] for row in rows] == ["30", "50", "60"]
-    assert list(rows[0]) == ["step", "pixel", "seconds_per_step"]
+    assert list(rows[0]) == ["step", "pixel", *TIMES]
     assert float(rows[-1]["pixel"]) < 0.5 * float(rows[0]["pixel"])
     with (tmp_path / "run" / "validation.csv").open() as lines:
         scores = [float(row["mIoU"]) for row in csv.DictReader(lines)]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from models.backbones.alexnet import alexnet
-from models.backbones.atrous import atrous
+from models.backbones.atrous import PhasedConv2d, atrous
 from models.backbones.features import load_classifier
 from models.backbones.mobilenet import mobilenet_v2, mobilenet_v3_large
 from models.backbones.resnet import resnet18, resnet50
@@ -70,6 +70,31 @@ def test_multi_grid_changes_the_last_convolutions_only():
     assert rates(plain)[:-3] == rates(gridded)[:-3]
     with torch.inference_mode():
         assert gridded.eval()(torch.randn(1, 3, 64, 64))[32].shape[2:] == (4, 4)
+
+
+@pytest.mark.parametrize("size_hw", [(12, 12), (13, 19), (2, 3)])
+@pytest.mark.parametrize("rate", [2, 3, 4])
+def test_sorted_by_phases_a_convolution_with_holes_gives_and_learns_the_same(rate, size_hw):
+    torch.manual_seed(rate)
+    plain = nn.Conv2d(6, 6, 3, padding=rate, dilation=rate, groups=6, bias=False).double()
+    phased = PhasedConv2d.of(plain)
+    images = torch.randn(2, 6, *size_hw, dtype=torch.float64, requires_grad=True)
+    towards = torch.randn(2, 6, *size_hw, dtype=torch.float64)
+    expected, found = plain(images), phased(images)
+    torch.testing.assert_close(found, expected)
+    inputs = (images, plain.weight)  # shared
+    torch.testing.assert_close(
+        torch.autograd.grad(found, inputs, towards), torch.autograd.grad(expected, inputs, towards)
+    )
+    assert torch.equal(phased.eval()(images), expected)
+
+
+def test_depthwise_convolutions_of_a_dense_trunk_are_phased_and_keep_their_names():
+    names = mobilenet_v2((32,)).state_dict().keys()
+    dense = atrous(mobilenet_v2((32,)), 8)
+    phased = [m for m in dense.modules() if isinstance(m, PhasedConv2d)]
+    assert [m.dilation[0] for m in phased] == [2] * 7 + [4] * 3
+    assert dense.state_dict().keys() == names
 
 
 def test_the_stride_of_the_trunk_itself_changes_nothing():
