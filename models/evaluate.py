@@ -44,7 +44,7 @@ from models.reports import (
     show_segmentation,
 )
 from models.segmentation_scores import Segmenter
-from models.segmenters import load_segmenter
+from models.segmenters import InWordsOf, load_segmenter
 from models.voc_scores import voc_scores
 
 Records = list[dict[str, Any]]
@@ -134,7 +134,13 @@ def parse_arguments() -> argparse.Namespace:
     add("--engine", choices=("onnxruntime", "openvino"), default="onnxruntime")
     add("--precision", choices=("f32", "bf16"), default="f32", help="OpenVINO only")
     add("--nms-iou", type=float, help="instead of the model's own")
-    add("--merge", nargs="*", default=[], metavar="NAME=CLASS,CLASS")
+    add(
+        "--merge",
+        nargs="*",
+        default=[],
+        metavar="NAME=CLASS,CLASS",
+        help="judge the model's CLASSes as NAME; with --masks by the classes of the set",
+    )
     add("--threshold", type=float, default=0.5, help="least score in the report")
     add("--report", type=Path, metavar="DIR", help="write figures, confusion and worst cases here")
     add("--json", type=Path, help="write the figures here")
@@ -205,6 +211,9 @@ def judge_boxes(arguments: argparse.Namespace) -> dict[str, Any]:
 def judge_masks(arguments: argparse.Namespace) -> dict[str, Any]:
     """mIoU and pixel accuracy, table and report of a segmenter."""
     segmenter = segmenter_of(arguments)
+    if arguments.merge:
+        names = read_masks(arguments.masks).class_names
+        segmenter = InWordsOf(segmenter, names, parse_merge(arguments.merge))
     entries = read_masks(arguments.masks, segmenter.class_names).entries
     shown = track(entries, "pictures")
     figures = report_segmentation(arguments.report, segmenter, shown)

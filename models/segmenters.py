@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -10,7 +10,9 @@ import numpy as np
 
 from models.boxes import SizeHW
 from models.detectors import fit, model_path, open_model
+from models.network import IGNORED
 from models.runners import Runner
+from models.segmentation_scores import Segmenter
 
 
 class SemanticFile:
@@ -34,6 +36,43 @@ class SemanticFile:
         right, bottom = left + round(width * scale_xy[0]), top + round(height * scale_xy[1])
         inside = named["classes"][0][top:bottom, left:right].astype(np.uint8)
         return cv2.resize(inside, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+class InWordsOf:
+    """A segmenter whose answers are told in the classes of another set.
+
+    Args:
+        class_names: of the set.
+        merge: name in the set -> the segmenter's classes that are meant by it. Classes that are
+            not mentioned keep their name; what the set does not know is told as ``IGNORED``.
+
+    Raises:
+        ValueError: a name that the set, or a class that the segmenter does not have.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        class_names: Sequence[str],
+        merge: Mapping[str, Sequence[str]],
+    ) -> None:
+        own = list(segmenter.class_names)
+        meant = {one: name for name, several in merge.items() for one in several}
+        if unknown := sorted(set(meant) - set(own) | set(merge) - set(class_names)):
+            raise ValueError(
+                f"no class {unknown[0]!r}; the model has {', '.join(own)}, the set "
+                f"{', '.join(class_names)}"
+            )
+        names = [meant.get(one, one) for one in own]
+        self.segmenter, self.class_names = segmenter, class_names
+        self.table = np.full(256, IGNORED, np.uint8)
+        for number, name in enumerate(names):
+            if name in class_names:
+                self.table[number] = class_names.index(name)
+
+    def segment(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 RGB -> (H, W) uint8 class of each pixel, in the set's numbers."""
+        return self.table[self.segmenter.segment(image)]
 
 
 def load_segmenter(
