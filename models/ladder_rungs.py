@@ -49,7 +49,7 @@ class Rung:
     """Of the pictures it learns from; detectors are judged at this size, too."""
     frozen: int = 4
     """First parts of the trunk that stay as they are."""
-    fitted_regions: int = 700
+    fitted_regions: int = 500
     """Of each picture, that SVMs and box regressors are fitted on."""
     balance: float = 0.0
     """How much rare classes are favoured: see ``TrainingBatches`` and ``MaskBatches``."""
@@ -105,11 +105,11 @@ DETECTION: dict[str, Rung] = {
         "sppnet",
         # Half of the paper's five, as our R-CNN's crops are half as large as its own.
         {"regions": REGIONS, "scales": (240, 288, 344, 432, 600)},
-        steps=2000,
+        steps=1500,
         batch=2,
     ),
     "fast_rcnn": _detector(
-        "Fast R-CNN", "fast_rcnn", {"regions": REGIONS, "resize": (600, 1000)}, steps=2500, batch=2
+        "Fast R-CNN", "fast_rcnn", {"regions": REGIONS, "resize": (600, 1000)}, steps=2000, batch=2
     ),
     "faster_rcnn": _detector(
         "Faster R-CNN" if SINGLE_MAP in PAPERS else "Faster R-CNN, FPN",
@@ -120,7 +120,7 @@ DETECTION: dict[str, Rung] = {
 }
 """By folder."""
 
-_segmenter = partial(Rung, steps=700, rate=1e-3, balance=0.3)
+_segmenter = partial(Rung, steps=700, rate=1e-3, size_hw=(240, 320), balance=0.3)
 
 SEGMENTATION: dict[str, Rung] = {
     "fcn32s": _segmenter("FCN-32s", "fcn", {"finest": 32}),

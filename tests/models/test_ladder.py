@@ -196,7 +196,8 @@ def test_ratios_stand_beside_the_published_ones():
         "fast_rcnn": detector_result("Fast R-CNN", 2.5, 20.0),
     }
     _, (_, time), (head, training) = detection_tables(results)
-    assert time[1][-3:] == ["2.500", "0.25", "0.0469"]  # 2.3 of 49 s
+    assert time[1][-6:-3] == ["2.500", "0.25", "0.0469"]  # 2.3 of 49 s
+    assert time[1][-3:] == ["1.875", "0.25", "0.00681"]  # 0.32 of 47 s, without proposals
     assert training[1][-3:] == ["20.0", "0.2", "0.113"]  # 9.5 of 84 h
     without = detection_tables({"fast_rcnn": results["fast_rcnn"]})
     assert without[1][1][0][-2] == "-"
