@@ -103,7 +103,7 @@ def judge_detection(
         "classes": {n: c["AP50"] for n, c in figures["classes"].items()},
         "parameters": learned,
     }
-    if is_staged(network):
+    if is_staged(network) and rung.judged_by_softmax:
         heads = cast(Any, network).heads
         heads.scores = "softmax"
         judged["AP50_of_the_softmax"] = scores()["AP50"]

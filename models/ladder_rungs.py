@@ -51,6 +51,8 @@ class Rung:
     """First parts of the trunk that stay as they are."""
     fitted_regions: int = 500
     """Of each picture, that SVMs and box regressors are fitted on."""
+    judged_by_softmax: bool = True
+    """Where SVMs follow the softmax: whether that is judged, too, which takes as long again."""
     balance: float = 0.0
     """How much rare classes are favoured: see ``TrainingBatches`` and ``MaskBatches``."""
 
@@ -99,7 +101,9 @@ DETECTION: dict[str, Rung] = {
     "overfeat": _detector(
         "OverFeat", "overfeat", {"short_sides": (112, 160, 224, 320, 448)}, steps=3000, batch=4
     ),
-    "rcnn": _detector("R-CNN", "rcnn", {"regions": REGIONS}, steps=1000, batch=2),
+    "rcnn": _detector(
+        "R-CNN", "rcnn", {"regions": REGIONS}, steps=1000, batch=2, judged_by_softmax=False
+    ),
     "sppnet": _detector(
         "SPPnet",
         "sppnet",
