@@ -6,22 +6,18 @@ The layout is versioned (``schema``) and documented in the README.
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.cores import usable_cores
 from pipeline.engines import Engine
 from pipeline.errors import SinkError
+from pipeline.machine import machine
 from pipeline.metrics import SourceStats, StageStats
 from pipeline.model_file import ModelFile
 from pipeline.tally import Tally
 
 SCHEMA = "boxstream.report/1"
-PACKAGES = ("numpy", "av", "opencv-python-headless", "openvino", "onnxruntime")
 
 
 class Reporting(Protocol):
@@ -172,19 +168,6 @@ def build_report(
     }
 
 
-def machine() -> dict[str, Any]:
-    """Processor, cores, memory and the versions that the figures depend on."""
-    return {
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "cores_usable": usable_cores(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
-    }
-
-
 def write_report(report: Mapping[str, Any], path: str) -> None:
     """Write the report as JSON, creating the folder; `SinkError` when that fails."""
     try:
@@ -198,19 +181,3 @@ def write_report(report: Mapping[str, Any], path: str) -> None:
 
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.report import machine
+from pipeline.machine import machine
 
 RESULTS = Path(__file__).parent / "results"
 SCHEMA = "boxstream.benchmark/1"

@@ -1,0 +1,112 @@
+"""What is asked in a process of its own; each imports what it asks about only there."""
+
+from __future__ import annotations
+
+import importlib
+
+from pipeline.checkup.isolation import Finding
+
+
+def import_package(module: str) -> Finding:
+    """Whether it can be imported at all."""
+    importlib.import_module(module)
+    return {}
+
+
+def look_at_ffmpeg() -> Finding:
+    """See `pipeline.checkup.video`."""
+    from pipeline.checkup import video
+
+    return video.look_at_ffmpeg()
+
+
+def open_on_gpu(names: list[str]) -> Finding:
+    """See `pipeline.checkup.video`."""
+    from pipeline.checkup import video
+
+    return video.open_on_gpu(names)
+
+
+def look_at_onnxruntime() -> Finding:
+    """Its version and what it can compute on."""
+    import onnxruntime
+
+    return {
+        "version": onnxruntime.__version__,
+        "providers": list(onnxruntime.get_available_providers()),
+    }
+
+
+def look_at_openvino() -> Finding:
+    """Its version, its devices, and what each of them is fast in."""
+    import pipeline.engines.ov  # noqa: F401  # it keeps OpenVINO's import from telling its maker
+
+    # isort: split
+    import openvino
+
+    core = openvino.Core()
+    return {
+        "version": openvino.get_version().partition("-")[0],
+        "devices": {
+            device: {
+                "name": str(core.get_property(device, "FULL_DEVICE_NAME")).strip(),
+                "capabilities": sorted(core.get_property(device, "OPTIMIZATION_CAPABILITIES")),
+            }
+            for device in core.available_devices
+        },
+    }
+
+
+def look_at_gpus() -> Finding:
+    """What the driver says of itself and of its GPUs; `EngineUnavailable` where there is none."""
+    from pipeline.engines import nvidia
+
+    driver = nvidia.driver()
+    return {
+        "cuda": "{}.{}".format(*driver.cuda_version),
+        "gpus": [
+            {
+                "name": gpu.name,
+                "memory_gib": round(gpu.memory_bytes / 2**30, 1),
+                "compute_capability": "{}.{}".format(*gpu.compute_capability),
+            }
+            for gpu in driver.gpus
+        ],
+    }
+
+
+def look_at_tensorrt() -> Finding:
+    """Which package there is, if any, and how to get one. Imports nothing of it."""
+    from pipeline.engines import nvidia
+
+    package = nvidia.tensorrt_package()
+    return {
+        "module": package.module if package else None,
+        "version": (package.version or None) if package else None,
+        "can_build": package.can_build if package else False,
+        "cuda_bindings": nvidia.cuda_bindings_version(),
+        "install": nvidia.INSTALL,
+    }
+
+
+def known_engines() -> Finding:
+    """See `pipeline.checkup.trial`."""
+    from pipeline.checkup import trial
+
+    return trial.known_engines()
+
+
+def about_model(model: str) -> Finding:
+    """See `pipeline.checkup.trial`."""
+    from pipeline.checkup import trial
+
+    return trial.about_model(model)
+
+
+def try_engine(
+    engine: str, precision: str, model: str, answers: str | None, witness: str | None
+) -> Finding:
+    """See `pipeline.checkup.trial`."""
+    from pipeline.checkup import trial
+
+    return trial.try_engine(engine, precision, model, answers, witness)

@@ -1,0 +1,122 @@
+"""Every engine that can be loaded here sees the same frames, and is held to ONNX Runtime's word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.checkup.isolation import Finding
+from pipeline.checkup.questions import known_engines, try_engine
+
+Ask = Callable[..., Finding]
+Say = Callable[[str], None]
+
+WITNESS = ("onnxruntime", "f32")
+_SECONDS = 300.0
+_BUILDING_SECONDS = 1800.0  # TensorRT makes its plan at the first load, and keeps it
+
+
+class SelfTest:
+    """Trials of engines on one model.
+
+    Args:
+        model: Path of the model file.
+        folder: Where what they say about the frames may be kept meanwhile.
+        ask: Runs a trial, as `pipeline.checkup.isolation.isolated` does.
+        say: Told what is being done.
+    """
+
+    def __init__(self, model: Path, folder: Path, ask: Ask, say: Say) -> None:
+        self._model, self._folder, self._ask, self._say = model, folder, ask, say
+
+    def choose(self) -> Finding:
+        """Load what ``auto`` takes, and run nothing."""
+        self._say("loading the engine that auto takes")
+        return self._try("auto", "auto", run=False)
+
+    def rows(self, chosen: Finding) -> list[dict[str, Any]]:
+        """One row for each engine and precision: its ``state`` and ``remark``, figures if it ran.
+
+        The states are ``witness``, ``passed``, ``failed``, ``unproven`` (nothing to compare with),
+        ``unavailable`` (not here, and that is all right) and ``broken`` (here, and it does not
+        work).
+        """
+        self._say(f"drawing frames and running {' '.join(WITNESS)}")
+        witness = self._try(*WITNESS, run=True)
+        rows = [_row(*WITNESS, witness, None)]
+        for engine, precision in self._others(chosen):
+            self._say(f"running {engine} {precision}{_patience(engine)}")
+            found = self._try(engine, precision, run=True)
+            row = _row(engine, precision, found, witness["error"])
+            if found.get("error_kind") != "ConfigError" and not _is_told(row, rows):
+                rows.append(row)
+        return rows
+
+    def _others(self, chosen: Finding) -> Iterator[tuple[str, str]]:
+        """All that can be asked for, and what ``auto`` takes even if nobody can ask for it."""
+        known = self._ask(known_engines)
+        pairs = [
+            (engine, precision)
+            for engine in known.get("engines", ())
+            for precision in known.get("precisions", ())
+        ]
+        if not chosen["error"]:
+            pairs.append((chosen["name"], chosen["precision"]))
+        yield from (pair for pair in dict.fromkeys(pairs) if pair != WITNESS)
+
+    def _try(self, engine: str, precision: str, *, run: bool) -> Finding:
+        answers = self._folder / f"{engine}-{precision}.npz"
+        return self._ask(
+            try_engine,
+            seconds=_BUILDING_SECONDS if engine in ("auto", "tensorrt") else _SECONDS,
+            engine=engine,
+            precision=precision,
+            model=str(self._model),
+            answers=str(answers) if run else None,
+            witness=str(self._folder / "{}-{}.npz".format(*WITNESS)) if run else None,
+        )
+
+
+def _row(engine: str, precision: str, found: Finding, no_witness: str | None) -> dict[str, Any]:
+    parity = found.get("parity")
+    state, remark = _state(found, parity, (engine, precision) == WITNESS, no_witness)
+    figures = ("load_seconds", "ms_per_call")
+    return {
+        "engine": engine,
+        "precision": precision,
+        "state": state,
+        "remark": remark,
+        "parity": None if (engine, precision) == WITNESS else parity,
+        **{name: found.get(name) for name in figures},
+    }
+
+
+def _state(
+    found: Finding, parity: Finding | None, is_witness: bool, no_witness: str | None
+) -> tuple[str, str]:
+    if found["error"]:
+        absent = found["error_kind"] in ("EngineUnavailable", "ConfigError")
+        # Without the witness nothing is proved, whoever else is here.
+        return "unavailable" if absent and not is_witness else "broken", found["error"]
+    if is_witness:
+        return "witness", ""
+    if parity is None:
+        return "unproven", f"the witness, ONNX Runtime in f32, did not run ({no_witness})"
+    if not parity["compared"]:
+        return "unproven", "neither found anything in the drawn frames"
+    told = f"{parity['matched']} of {parity['compared']} {parity['unit']} alike"
+    if parity["equal"]:
+        return "passed", told
+    return "failed", f"{told}, {parity['needed']:.1%} are needed"
+
+
+def _is_told(row: Mapping[str, Any], rows: list[dict[str, Any]]) -> bool:
+    """An engine that is not here is not here in any precision."""
+    return row["state"] == "unavailable" and any(
+        (other["engine"], other["remark"]) == (row["engine"], row["remark"]) for other in rows
+    )
+
+
+def _patience(engine: str) -> str:
+    return " (the first time it is built, which takes minutes)" if engine == "tensorrt" else ""

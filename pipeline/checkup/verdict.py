@@ -1,0 +1,94 @@
+"""The conclusion: what to expect of this machine, and what would make it faster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Report = Mapping[str, Any]
+
+BAD = ("failed", "broken", "unproven")  # states of a row of the self-test
+_BAD_WORDS = {
+    "failed": "does not say what ONNX Runtime says: do not use it; name another with --engine, and "
+    "report this",
+    "broken": "is there but cannot be used",
+    "unproven": "could not be compared",
+}
+
+
+def judge(report: Report) -> dict[str, Any]:
+    """Whether all is well (``good``), what to expect, what to repair, and what would be faster."""
+    repairs = list(_repairs(report))
+    return {
+        "good": not repairs,
+        "expect": _expectation(report),
+        "repair": repairs,
+        "faster": list(_faster(report)),
+    }
+
+
+def _expectation(report: Report) -> str:
+    engine = report["engine"]
+    if engine["error"]:
+        return f"boxstream cannot run {report['model']['name']} here"
+    what = f"boxstream runs {report['model']['name']} on {engine['name']} in {engine['precision']}"
+    if engine.get("ms_per_call"):
+        per_second = 1000 / engine["ms_per_call"]
+        what += f", about {per_second:.0f} frames/s for the network alone (a glance, no benchmark)"
+    compared = [row for row in _rows(report) if row["state"] == "passed"]
+    if compared:
+        names = ", ".join(f"{row['engine']} {row['precision']}" for row in compared)
+        what += f"; found the same as ONNX Runtime: {names}"
+    return what
+
+
+def _repairs(report: Report) -> Iterator[str]:
+    """What is broken; empty where all is well."""
+    model, engine = report["model"], report["engine"]
+    for name, found in (report["packages"] | {"av": report["video"]}).items():
+        if found["error"]:
+            yield f"{name}: pip install --force-reinstall {name} ({found['error']})"
+    if model["error"]:
+        yield model["error"]
+        return
+    if engine["error"]:
+        yield f"no engine can be used: {engine['error']}"
+    for row in _rows(report):
+        if row["state"] in BAD:
+            name = " ".join(filter(None, (row["engine"], row["precision"])))
+            yield f"{name} {_BAD_WORDS[row['state']]}: {row['remark']}"
+
+
+def _faster(report: Report) -> Iterator[str]:
+    yield from _faster_with_gpu(report)
+    engine, system = report["engine"], report["system"]
+    if not engine["error"] and engine["name"] == "onnxruntime" and report["openvino"]["error"]:
+        yield "OpenVINO, about twice as fast on most processors: pip install --upgrade openvino"
+    if not engine["error"] and engine["name"] == "openvino" and engine["precision"] == "f32":
+        if (system["instruction_sets"] or {}).get("bf16"):
+            yield "a model file that knows its accuracy in bf16, exported with its check"
+        else:
+            yield "a processor with bf16 (AVX-512 BF16 or AMX), about 1.6 times as fast"
+    usable, cores = system["cores_usable"], system["cores"]
+    if cores and usable < cores:
+        yield f"all {cores} cores; this process may use {usable} (affinity or container limit)"
+    if report["model"].get("smaller_hw"):
+        height, width = report["model"]["smaller_hw"][0]
+        yield f"cameras: --latency-budget MS lets the input shrink to {width}x{height} under load"
+
+
+def _faster_with_gpu(report: Report) -> Iterator[str]:
+    gpu, tensorrt = report["gpu"], report["tensorrt"]
+    if gpu["error"]:
+        if gpu["cards"]:
+            yield f"the NVIDIA card, which does not work yet: {gpu['error']}"
+        return
+    if tensorrt["error"]:
+        yield f"TensorRT, which cannot be looked at: {tensorrt['error']}"
+    elif not (tensorrt["can_build"] and tensorrt["cuda_bindings"]):
+        yield f"TensorRT on the {gpu['gpus'][0]['name']}: {tensorrt['install']}"
+
+
+def _rows(report: Report) -> list[dict[str, Any]]:
+    selftest = report["selftest"]
+    return selftest["engines"] if selftest else []

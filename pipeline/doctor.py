@@ -1,0 +1,166 @@
+"""What this machine has, what boxstream will do with it, and whether the engines here agree.
+
+    python -m pipeline.doctor
+    python -m pipeline.doctor --json > machine.json
+
+Every package and every driver is looked at in a process of its own, so that one that is broken is
+a line of the report and not its end. The self-test gives drawn frames to each engine that can be
+loaded here, and compares what it finds with what ONNX Runtime finds in f32. Nothing that is shown
+names a user, a machine or a secret: it is meant to be pasted where others read it.
+
+Exit codes: 0 all is well, 2 bad arguments, 4 the model, a package or an engine cannot be used, or
+engines disagree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.checkup import questions
+from pipeline.checkup.cards import cards_on_the_bus, driver_version
+from pipeline.checkup.isolation import Finding, isolated
+from pipeline.checkup.packages import core_packages, extras
+from pipeline.checkup.selftest import Ask, Say, SelfTest
+from pipeline.checkup.verdict import judge
+from pipeline.errors import EngineError
+from pipeline.machine import installed_version, instruction_sets, machine
+
+SCHEMA = "boxstream.doctor/1"
+
+_ZOO = Path(__file__).parents[1] / "models/zoo"
+
+
+def _unheard(_sentence: str) -> None:
+    """Nobody wants to know how far it is."""
+
+
+def examine(model: Path, *, test: bool = True, ask: Ask = isolated, say: Say = _unheard) -> Finding:
+    """Look at everything and judge it; the layout is told in the README.
+
+    Args:
+        model: The model file that engines are tried with.
+        test: Whether they are run on drawn frames and compared.
+        ask: Runs one question and gives its finding back, whatever becomes of it.
+        say: Told now and then what is being done.
+    """
+    say("looking at packages and devices")
+    about, gpu = ask(questions.about_model, model=str(model)), _gpu(ask)
+    report: dict[str, Any] = {
+        "schema": SCHEMA,
+        "boxstream": installed_version("boxstream"),
+        "system": _system(),
+        "packages": core_packages(ask),
+        "gpu": gpu,
+        "tensorrt": _tensorrt(ask),
+        "openvino": ask(questions.look_at_openvino),
+        "onnxruntime": ask(questions.look_at_onnxruntime),
+        "video": _video(ask, has_driver=gpu["error"] is None),
+        "extras": extras(),
+        "model": {"name": model.stem} | about,
+        "engine": {"error": "there is no model to load"},
+        "selftest": None,
+    }
+    if about["error"] is None:
+        report |= _engines(model, test, ask, say)
+    return report | {"verdict": judge(report)}
+
+
+def _system() -> dict[str, Any]:
+    facts = machine()
+    del facts["versions"]
+    return {"os": _operating_system(), **facts, "instruction_sets": instruction_sets()}
+
+
+def _operating_system() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return f"{platform.system()} {platform.release()}"
+
+
+def _gpu(ask: Ask) -> Finding:
+    found = {"driver": driver_version(), "cards": cards_on_the_bus()}
+    return found | ask(questions.look_at_gpus)
+
+
+def _tensorrt(ask: Ask) -> Finding:
+    found = ask(questions.look_at_tensorrt)
+    if found.get("module"):
+        found |= ask(questions.import_package, module=found["module"])
+    return found
+
+
+def _video(ask: Ask, *, has_driver: bool) -> Finding:
+    """What FFmpeg was built with; the GPU's codecs are opened only where a driver answers."""
+    found = ask(questions.look_at_ffmpeg)
+    built = [name for name, there in found.get("on_the_gpu", {}).items() if there]
+    opened = ask(questions.open_on_gpu, names=built) if built and has_driver else None
+    return found | {"opened_on_the_gpu": opened}
+
+
+def _engines(model: Path, test: bool, ask: Ask, say: Say) -> dict[str, Any]:
+    """The entries on the engine that ``auto`` takes and on the self-test."""
+    with tempfile.TemporaryDirectory() as folder:
+        trials = SelfTest(model, Path(folder), ask, say)
+        chosen = trials.choose()
+        rows = trials.rows(chosen) if test else []
+    if chosen["error"] is None:
+        own = (chosen["name"], chosen["precision"])
+        times = [row["ms_per_call"] for row in rows if (row["engine"], row["precision"]) == own]
+        chosen["ms_per_call"] = times[0] if times else None
+    return {"engine": chosen, "selftest": {"engines": rows} if test else None}
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.doctor",
+        description="Show what this machine has, what boxstream will do with it, and whether the "
+        "engines here agree.",
+        epilog="Exit codes: 0 all is well, 2 arguments, 4 the model, a package or an engine cannot "
+        "be used, or engines disagree.",
+    )
+    add = parser.add_argument
+    add("--model", metavar="NAME_OR_FILE", default="street", help="what the engines are tried with")
+    add("--json", action="store_true", help=f"for machines; the layout is {SCHEMA!r}")
+    add("--no-test", action="store_true", help="run no engine, only say which would be taken")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Examine, show, and return the exit code."""
+    arguments = parse(argv)
+    bundled = _ZOO / f"{arguments.model}.onnx"
+    model = bundled if bundled.exists() else Path(arguments.model)
+    report = examine(model, test=not arguments.no_test, ask=isolated, say=_say_to_a_terminal)
+    if arguments.json or not _show(report):
+        print(json.dumps(report, indent=2))
+    return 0 if report["verdict"]["good"] else EngineError.exit_code
+
+
+def _show(report: Finding) -> bool:
+    """Print the page; False where the package that draws it is what is broken."""
+    if report["packages"]["rich"]["error"]:
+        return False
+    from rich.console import Console
+
+    from pipeline.checkup.page import print_page
+
+    print_page(report, Console(width=None if sys.stdout.isatty() else 120))
+    return True
+
+
+def _say_to_a_terminal(sentence: str) -> None:
+    if sys.stderr.isatty():
+        print(f"{sentence} ...", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
