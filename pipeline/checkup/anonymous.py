@@ -17,7 +17,7 @@ from pipeline.redaction import without_secrets
 _LONGEST = 400  # characters of a message
 _SECRET_NAME = re.compile(r"token|pass|pwd|secret|key|credential|auth", re.IGNORECASE)
 _PEOPLE = re.compile(r"/(?:home|Users)/[^/\s'\":;,]+")
-_PATH = re.compile(r"(?<![\w.~])~?/(?:[^/\s'\":;,()\[\]]+/)+(?=[^/\s])")
+_PATH = re.compile(r"(?<![\w.~/:])~?/(?:[^/\s'\":;,()\[\]]+/)+(?=[^/\s])")
 _OF_THE_SYSTEM = ("/usr/", "/lib/", "/lib64/", "/opt/", "/dev/", "/proc/", "/sys/", "/etc/")
 
 
@@ -33,7 +33,7 @@ def anonymous(message: str, environment: Mapping[str, str] = os.environ) -> str:
     for name, value in environment.items():
         if _SECRET_NAME.search(name) and len(value) >= 4:
             line = line.replace(value, "***")
-    line = without_secrets(line)
+    line = without_secrets(line.replace("file://", ""))
     home = str(Path(environment.get("HOME", "/")))
     if home != "/":
         line = line.replace(home, "~")

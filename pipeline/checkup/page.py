@@ -73,7 +73,7 @@ def _gpu(gpu: Report) -> str:
     if gpu["error"]:
         cards = f"{gpu['cards']} NVIDIA card(s), but " if gpu["cards"] else ""
         loaded = f"; the kernel's driver is {version}" if version else ""
-        return f"{cards}{gpu['error']}{loaded}"
+        return f"{cards}{_trouble(gpu)}{loaded}"
     gpus = ", ".join(
         f"{each['name']} ({each['memory_gib']} GiB, compute capability "
         f"{each['compute_capability']})"
@@ -84,7 +84,9 @@ def _gpu(gpu: Report) -> str:
 
 def _tensorrt(tensorrt: Report) -> str:
     if not tensorrt.get("module"):
-        return str(tensorrt["error"] or f"not installed; with an NVIDIA GPU: {tensorrt['install']}")
+        if tensorrt["error"]:
+            return _trouble(tensorrt)
+        return f"not installed; with an NVIDIA GPU: {tensorrt['install']}"
     kind = "builds and runs" if tensorrt["can_build"] else "lean: runs only what was built"
     parts = [f"{tensorrt['version'] or 'of unknown version'} ({kind})"]
     if tensorrt["error"]:
@@ -95,7 +97,7 @@ def _tensorrt(tensorrt: Report) -> str:
 
 
 def _runtime(found: Report, detail: Callable[[Report], str]) -> str:
-    return str(found["error"]) if found["error"] else f"{found['version']}: {detail(found)}"
+    return _trouble(found) if found["error"] else f"{found['version']}: {detail(found)}"
 
 
 def _devices(found: Report) -> str:
@@ -107,7 +109,7 @@ def _devices(found: Report) -> str:
 
 def _video(video: Report) -> str:
     if video["error"]:
-        return str(video["error"])
+        return _trouble(video)
     kinds = (("reads", "decoders"), ("writes", "encoders"), ("receives", "protocols"))
     has = [
         f"{verb} {', '.join(n for n, there in video[key].items() if there)}" for verb, key in kinds
@@ -181,6 +183,12 @@ def _conclusion(verdict: Report) -> Iterator[tuple[str, str]]:
     for sentence in verdict["faster"]:
         yield f"faster: {sentence}", ""
     yield f"verdict: {verdict['expect']}", "bold green" if verdict["good"] else "bold red"
+
+
+def _trouble(found: Report) -> str:
+    """A reason of ours is a sentence; of other people's words one is told where they belong."""
+    expected = found["error_kind"] == "EngineUnavailable"
+    return str(found["error"]) if expected else f"cannot be used or looked at: {found['error']}"
 
 
 def _cell(value: float | None, digits: int) -> str:

@@ -45,11 +45,13 @@ def _expectation(report: Report) -> str:
 def _repairs(report: Report) -> Iterator[str]:
     """What is broken; empty where all is well."""
     model, engine = report["model"], report["engine"]
-    for name, found in (report["packages"] | {"av": report["video"]}).items():
-        if found["error"]:
-            yield f"{name}: pip install --force-reinstall {name} ({found['error']})"
+    packages = report["packages"] | {"av": report["video"]}
+    broken = {name: found["error"] for name, found in packages.items() if found["error"]}
+    for name, why in broken.items():
+        yield f"{name}: pip install --force-reinstall {name} ({why})"
     if model["error"]:
-        yield model["error"]
+        if not broken:  # else nothing can read a model file
+            yield model["error"]
         return
     if engine["error"]:
         yield f"no engine can be used: {engine['error']}"
