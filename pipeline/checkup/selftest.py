@@ -54,16 +54,16 @@ class SelfTest:
         return rows
 
     def _others(self, chosen: Finding) -> Iterator[tuple[str, str]]:
-        """All that can be asked for, and what ``auto`` takes even if nobody can ask for it."""
+        """All that can be asked for; and what ``auto`` takes, if only ``auto`` can ask for it."""
         known = self._ask(known_engines)
         pairs = [
             (engine, precision)
             for engine in known.get("engines", ())
             for precision in known.get("precisions", ())
         ]
-        if not chosen["error"]:
-            pairs.append((chosen["name"], chosen["precision"]))
-        yield from (pair for pair in dict.fromkeys(pairs) if pair != WITNESS)
+        if not chosen["error"] and (chosen["name"], chosen["precision"]) not in [WITNESS, *pairs]:
+            pairs.insert(0, (chosen["name"], "auto"))
+        yield from (pair for pair in pairs if pair != WITNESS)
 
     def _try(self, engine: str, precision: str, *, run: bool) -> Finding:
         answers = self._folder / f"{engine}-{precision}.npz"
@@ -84,7 +84,7 @@ def _row(engine: str, precision: str, found: Finding, no_witness: str | None) ->
     figures = ("load_seconds", "ms_per_call")
     return {
         "engine": engine,
-        "precision": precision,
+        "precision": found.get("precision", precision),
         "state": state,
         "remark": remark,
         "parity": None if (engine, precision) == WITNESS else parity,
