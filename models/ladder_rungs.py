@@ -49,7 +49,7 @@ class Rung:
     """Of the pictures it learns from; detectors are judged at this size, too."""
     frozen: int = 4
     """First parts of the trunk that stay as they are."""
-    fitted_regions: int = 500
+    fitted_regions: int = 300
     """Of each picture, that SVMs and box regressors are fitted on."""
     judged_by_softmax: bool = True
     """Where SVMs follow the softmax: whether that is judged, too, which takes as long again."""
@@ -93,8 +93,8 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
 }
 """Number of classes and settings -> network."""
 
-REGIONS = 2000
-"""A picture, as in the papers."""
+REGIONS = 1000
+"""A picture: half of the papers', as pictures of 416 pixels are hardly half as large as theirs."""
 _detector = partial(Rung, size_hw=(416, 416))
 
 DETECTION: dict[str, Rung] = {
@@ -102,7 +102,7 @@ DETECTION: dict[str, Rung] = {
         "OverFeat", "overfeat", {"short_sides": (112, 160, 224, 320, 448)}, steps=3000, batch=4
     ),
     "rcnn": _detector(
-        "R-CNN", "rcnn", {"regions": REGIONS}, steps=1000, batch=2, judged_by_softmax=False
+        "R-CNN", "rcnn", {"regions": REGIONS}, steps=700, batch=2, judged_by_softmax=False
     ),
     "sppnet": _detector(
         "SPPnet",
@@ -118,7 +118,7 @@ DETECTION: dict[str, Rung] = {
     "faster_rcnn": _detector(
         "Faster R-CNN" if SINGLE_MAP in PAPERS else "Faster R-CNN, FPN",
         "faster_rcnn",
-        steps=2000,
+        steps=1600,
         batch=4,
     ),
 }
