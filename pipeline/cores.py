@@ -1,4 +1,4 @@
-"""How many cores this process may really use."""
+"""How many cores this process may really use, and what they can do."""
 
 from __future__ import annotations
 
@@ -18,6 +18,16 @@ def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
         cores = os.cpu_count() or 1
     quota = _quota_v2(cgroup / "cpu.max") or _quota_v1(cgroup / "cpu")
     return max(1, min(cores, round(quota))) if quota else cores
+
+
+def processor_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The instruction sets of the processor, as Linux names them; empty where nothing tells."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    told = [line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))]
+    return " ".join(sorted(told[0].split())) if told else ""
 
 
 def _quota_v2(file: Path) -> float | None:

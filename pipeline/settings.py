@@ -50,6 +50,7 @@ class EngineSettings:
     batch: Annotated[int, Within(0, 256)] = 0  # images per call; 0: chosen for this machine
     threads: Cores = 0  # CPU threads of the engine; 0: all cores
     batch_wait_seconds: Annotated[float, Within(0, 60)] = 0.5  # a batch waits for its last image
+    cache: str | None = "auto"  # folder for compiled models; auto: the user's own; null: none
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,15 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True, scope="session")
+def a_cache_of_the_tests_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test, and no process that one starts, writes to the cache folder of the user.
+
+    One folder for all of them: what is in it is found by content, so no test can mislead another.
+    """
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
 def no_thread_outlives_the_test() -> Iterator[None]:
     """Fail a test that leaves a Python thread running."""

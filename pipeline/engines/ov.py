@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from pipeline.channel import idle
 from pipeline.cores import usable_cores
+from pipeline.engines.cache_folder import cache_folder
 from pipeline.engines.contract import (
     Images,
     Outputs,
@@ -30,6 +32,7 @@ from pipeline.engines.contract import (
     check_outputs,
     no_images,
 )
+from pipeline.engines.ov_compiler import DEVICE, OpenVinoCompiler
 from pipeline.engines.precision import Precision, choose_precision
 from pipeline.errors import EngineError, ModelMismatch
 from pipeline.model_file import ModelFile
@@ -54,8 +57,6 @@ def left_out(module: str) -> Iterator[None]:
 # imported, from a thread that stays. A camera's machine must not do that; and it starts sooner.
 with left_out("openvino.tools.ovc"):
     import openvino
-
-DEVICE = "CPU"
 
 Array = npt.NDArray[Any]
 
@@ -93,10 +94,13 @@ class OpenVinoEngine:
         self._pads = self.batch == 1 or not latency
         options = _options(precision, settings.threads, latency)
         self.sizes_hw = model.input_sizes_hw if all_sizes else (model.input_size_hw,)
-        self._compiled = {size: self._compile(core, options, size) for size in self.sizes_hw}
+        compiler = OpenVinoCompiler(
+            core, openvino.get_version(), options, cache_folder(settings.cache)
+        )
+        self._compiled = {size: self._compile(compiler, size) for size in self.sizes_hw}
         usual = self._compiled[model.input_size_hw]
         self.precision = usual.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        self.reason = f"{because}; {why}"
+        self.reason = f"{because}; {why}{compiler.remark}"
         self.in_flight = int(usual.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._free = {size: deque[openvino.InferRequest]() for size in self.sizes_hw}
         self._under_way: set[_Request] = set()
@@ -152,18 +156,14 @@ class OpenVinoEngine:
         self._under_way.discard(pending)
         self._free[pending.size_hw].append(pending.request)
 
-    def _compile(self, core: Any, options: dict[str, Any], size_hw: Size) -> Any:
-        model = self._model
+    def _compile(self, compiler: OpenVinoCompiler, size_hw: Size) -> Any:
+        model, shapes = self._model, None
+        if self._pads or model.smaller_hw:
+            n = self.batch if self._pads else -1
+            shapes = [[n, *size_hw, 3], [n, model.regions, 4]]
         try:
-            graph = core.read_model(at_size(model, size_hw))
-            inputs = [port.any_name for port in graph.inputs]
-            check_names(model, inputs, [port.any_name for port in graph.outputs])
-            if self._pads or model.smaller_hw:
-                n = self.batch if self._pads else -1
-                shapes = [[n, *size_hw, 3], [n, model.regions, 4]]
-                graph.reshape(dict(zip(inputs, shapes, strict=False)))
-            return core.compile_model(graph, DEVICE, options)
-        except RuntimeError as error:
+            return compiler.compile(at_size(model, size_hw), shapes, partial(check_names, model))
+        except (RuntimeError, OSError) as error:
             if isinstance(error, EngineError):
                 raise
             raise ModelMismatch(

@@ -130,7 +130,7 @@ def test_an_empty_file_or_section_changes_nothing(tmp_path):
         ("engin.batch=4", "'engin'; did you mean 'engine'?"),
         ("treshold=0.5", "'treshold'; did you mean 'detection.threshold'?"),
         ("qwxyz=1", "unknown key 'qwxyz'; known: concurrent, decoder_threads, detection"),
-        ("engine.qwxyz=1", "known in 'engine': batch, batch_wait_seconds, name"),
+        ("engine.qwxyz=1", "known in 'engine': batch, batch_wait_seconds, cache"),
         ("engine={7: 1}", "unknown key 'engine.7'"),
     ],
 )
