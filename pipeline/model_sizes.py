@@ -70,16 +70,25 @@ def _cut(file: BinaryIO, size: int, name: str) -> bytes:
 
 
 def _graph_named(name: str, file: BinaryIO, graph: Span) -> Span | None:
-    """The graph itself, or the first of that name among those that its operators choose from."""
-    if _text(file, graph, _GRAPH_NAME) == name.encode():
-        return graph
+    """The graph itself, or the first of that name among those that its operators choose from.
+
+    Names are compared before anything is searched: a graph that does not choose is long.
+    """
+    level = [graph]
+    while level:
+        for candidate in level:
+            if _text(file, candidate, _GRAPH_NAME) == name.encode():
+                return candidate
+        level = [choice for candidate in level for choice in _choices(file, candidate)]
+    return None
+
+
+def _choices(file: BinaryIO, graph: Span) -> Iterator[Span]:
+    """The graphs between which its operators choose."""
     for node in _spans(file, graph, _NODE):
         if _text(file, node, _NODE_OPERATOR) == b"If":
             for attribute in _spans(file, node, _NODE_ATTRIBUTE):
-                for inner in _spans(file, attribute, _ATTRIBUTE_GRAPH):
-                    if found := _graph_named(name, file, inner):
-                        return found
-    return None
+                yield from _spans(file, attribute, _ATTRIBUTE_GRAPH)
 
 
 def _renaming(before: bytes, after: bytes) -> bytes:
