@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +61,9 @@ def instruction_sets(cpu_info: Path = _CPU_INFO) -> dict[str, bool] | None:
 
 def installed_version(package: str) -> str | None:
     """The version of a distribution, without importing it."""
+    # It brings a parser of e-mails with it, and is not needed before the end.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 import av
@@ -24,7 +24,9 @@ from pipeline.metrics import SourceStats
 from pipeline.painted_clock import COLUMNS, ROWS, block_pixels, has_room
 from pipeline.sources.delivery import Limits, deliver
 from pipeline.sources.painted import paint
-from pipeline.sources.street import STREET_CLASSES, Street, StreetFrame
+
+if TYPE_CHECKING:
+    from pipeline.sources.street import StreetFrame
 
 EXAMPLE = "synthetic://street?seed=7&size=640x360&fps=25&seconds=20"
 _MOST_PIXELS, _MOST_FPS, _MOST_SECONDS = 7680, 240, 86_400
@@ -45,7 +47,11 @@ class StreetSource:
         Raises:
             ConfigError: An unknown scene or key, or a value out of range.
         """
+        # Twenty modules that no other source needs, so that those start sooner.
+        from pipeline.sources.street import STREET_CLASSES, Street
+
         self.name, self.url, self._limits = name, url, limits
+        self._class_names = STREET_CLASSES
         wishes = _read(url)
         rate: Fraction = wishes["fps"]
         try:
@@ -92,7 +98,7 @@ class StreetSource:
                 pts=index,
                 time_base=self._time_base,
                 arrival=time.monotonic(),
-                truth=Truth(drawn.boxes, drawn.class_ids, drawn.ignored, STREET_CLASSES),
+                truth=Truth(drawn.boxes, drawn.class_ids, drawn.ignored, self._class_names),
             )
             self.stamp(frame)
             yield frame

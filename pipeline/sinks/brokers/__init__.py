@@ -20,18 +20,21 @@ Boxes are in pixels of the frame. ``zones`` and ``file`` are there where the sou
 Fields may be added under the same schema; a listener should pass over those it does not know.
 
 Whatever a broker does, the line does not feel it: see `pipeline.sinks.brokers.courier`. The
-modules of the three brokers, and the packages they need, are imported when one is asked for.
+modules, and the packages that the three brokers need, are imported when one is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError
-from pipeline.sinks.brokers.address import Address
-from pipeline.sinks.brokers.contract import Patience
-from pipeline.sinks.brokers.sink import BrokerSink
 from pipeline.sinks.protocol import SinkTarget
+
+if TYPE_CHECKING:
+    from pipeline.sinks.brokers.address import Address
+    from pipeline.sinks.brokers.contract import Patience
+    from pipeline.sinks.brokers.sink import BrokerSink
 
 __all__ = ["SCHEMES", "open_broker_sink"]
 
@@ -44,6 +47,9 @@ def open_broker_sink(url: str, target: SinkTarget, patience: Patience | None = N
     Raises:
         ConfigError: The URL is not right, or a package is missing.
     """
+    from pipeline.sinks.brokers.address import Address
+    from pipeline.sinks.brokers.contract import Patience
+
     address = Address.parse(url)
     return _maker(address.scheme)(address, target, patience or Patience())
 
