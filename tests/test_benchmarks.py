@@ -52,6 +52,28 @@ def test_the_privacy_benchmark_looks_for_heads_under_the_blur(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_the_cold_start_benchmark_times_each_step_and_sees_what_the_cache_saves(
+    tmp_path: Path,
+) -> None:
+    if not (REPOSITORY / "models" / "zoo" / "street.onnx").exists():
+        pytest.skip("the bundled model is not in this checkout")
+    figures = tmp_path / "cold_start.json"
+    command = [sys.executable, "-m", "tests.benchmarks.cold_start", "--smoke", "--json"]
+    command += [str(figures), "--only", "camera, openvino"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    entry = json.loads(figures.read_text())
+    rows = {row["name"]: row for row in entry["rows"]}
+    assert len(rows) == 3 and entry["imports"]["openvino"] > 0
+    for row in rows.values():
+        steps = ("interpreter", "imports", "reading the model", "compiling", "first call")
+        parts = sum(row[step] for step in steps)
+        assert 0 < parts < row["first detection"] <= row["first frame at the sink"]
+    filled, none = (rows[f"camera, openvino, {cache} cache"] for cache in ("filled", "no"))
+    assert filled["compiling"] < none["compiling"]  # processor time, and half of it
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_live_benchmark_dates_results_and_sees_a_camera_come_back(tmp_path: Path) -> None:
     rows = camera_script(tmp_path, "benchmarks.live", "--only", "boxstream", "--rounds", "1")

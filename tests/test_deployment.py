@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.engines.cache_folder import cache_folder
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 UNIT = REPOSITORY / "configs" / "boxstream.service"
 CONTAINER_FILE = REPOSITORY / "configs" / "Containerfile"
@@ -61,6 +63,23 @@ def test_the_unit_starts_the_program_with_words_that_it_knows():
     run = [sys.executable, str(REPOSITORY / "run_stream.py"), *words, "--print-config"]
     done = subprocess.run(run, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_unit_lets_the_service_keep_compiled_models_where_it_looks_for_them():
+    text = UNIT.read_text(encoding="utf-8")
+    (made,) = re.findall(r"^CacheDirectory=(\S+)$", text, re.MULTILINE)
+    environment = dict(re.findall(r"^Environment=(\w+)=(\S+)$", text, re.MULTILINE))
+    folder = cache_folder("auto", environment)
+    assert folder and folder.path == Path("/var/cache") / made  # systemd makes it there
+
+
+def test_the_container_file_makes_the_folder_for_compiled_models_writable():
+    environment = dict(line.split("=") for line in container_lines("ENV"))
+    commands = "\n".join(container_lines("RUN"))
+    (user,) = container_lines("USER")
+    assert f"--owner={user} --mode=700 {environment['XDG_CACHE_HOME']}" in commands
+    text = CONTAINER_FILE.read_text(encoding="utf-8")
+    assert f":{environment['XDG_CACHE_HOME']} boxstream" in text, "the example mounts it"
 
 
 def container_lines(word: str) -> list[str]:

@@ -91,7 +91,7 @@ class CacheFolder:
             if path.suffix == _ENTRY:
                 room -= size
             if room < 0 or (path.suffix == _UNFINISHED and time.time() - used > _FORGOTTEN_SECONDS):
-                with suppress(FileNotFoundError):  # another process is at it, too
+                with suppress(OSError):  # another process is at it, too, or it is another user's
                     path.unlink()
 
     def _files(self) -> list[tuple[float, int, Path]]:
@@ -99,7 +99,7 @@ class CacheFolder:
         found = []
         for path in self.path.iterdir():
             if path.suffix in (_ENTRY, _UNFINISHED):
-                with suppress(FileNotFoundError):
+                with suppress(OSError):
                     facts = path.stat()
                     found.append((facts.st_mtime, facts.st_size, path))
         return found

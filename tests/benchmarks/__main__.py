@@ -19,6 +19,7 @@ ALL = (
     ("limits", "--model", "street"),
     ("limits", "--model", BIG),
     ("memory",),
+    ("cold_start",),
     ("streams",),
     ("privacy",),
     ("live",),
