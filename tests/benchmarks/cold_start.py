@@ -20,7 +20,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tests.benchmarks.files import STREET, model_for_the_line
 from tests.benchmarks.first_frame import COMPILING, FIRST_CALL, READING, SOURCE
