@@ -163,7 +163,7 @@ class OpenVinoEngine:
             shapes = [[n, *size_hw, 3], [n, model.regions, 4]]
         try:
             return compiler.compile(at_size(model, size_hw), shapes, partial(check_names, model))
-        except (RuntimeError, OSError) as error:
+        except RuntimeError as error:
             if isinstance(error, EngineError):
                 raise
             raise ModelMismatch(

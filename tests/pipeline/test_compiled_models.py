@@ -174,6 +174,34 @@ def test_weights_in_another_file_are_in_no_key_so_nothing_is_kept(
     assert not folder.exists()
 
 
+def test_a_model_that_takes_as_long_to_read_as_to_compile_is_not_kept(
+    model: ModelFile, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.engines import ov_compiler
+
+    size = model.path.stat().st_size
+    monkeypatch.setattr(ov_compiler, "MOST_MODEL_BYTES", size - 1)
+    answers(model, folder)
+    assert not folder.exists()
+    monkeypatch.setattr(ov_compiler, "MOST_MODEL_BYTES", size)
+    answers(model, folder)
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_a_model_file_that_changes_while_it_is_compiled_is_not_kept(
+    model: ModelFile, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_model = openvino.Core.read_model
+
+    def change_and_read(core: openvino.Core, path: Path) -> openvino.Model:
+        path.write_bytes(path.read_bytes() + b"\x3a\x00")  # one more field, empty
+        return read_model(core, path)
+
+    monkeypatch.setattr(openvino.Core, "read_model", change_and_read)
+    with load(model, "openvino", cache=str(folder)):
+        assert not folder.exists()
+
+
 def test_two_programs_that_start_at_once_share_one_entry(
     model: ModelFile, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
