@@ -13,6 +13,8 @@ import pytest
 from onnx import numpy_helper
 
 from pipeline.cores import processor_flags
+from pipeline.engines import ov_compiler
+from pipeline.engines.cache_folder import CacheFolder
 from pipeline.model_file import ModelFile, read_model_file
 from tests.pipeline.model_files import ENTRY, images, load, write_model
 
@@ -110,7 +112,7 @@ def test_a_model_file_that_changes_in_its_place_is_compiled_anew(
     assert len(list(folder.iterdir())) == 2
 
 
-def test_each_version_precision_batch_and_number_of_threads_has_an_entry_of_its_own(
+def test_each_version_processor_precision_batch_and_number_of_threads_has_an_entry_of_its_own(
     model: ModelFile, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ways = [{}, {"threads": 1}, {"batch": 2}, {"latency": True}, {"latency": True, "batch": 2}]
@@ -121,14 +123,14 @@ def test_each_version_precision_batch_and_number_of_threads_has_an_entry_of_its_
     assert len(list(folder.iterdir())) == len(ways)
     monkeypatch.setattr(openvino, "get_version", lambda: "another")
     answers(model, folder)
-    assert len(list(folder.iterdir())) == len(ways) + 1
+    monkeypatch.setattr(ov_compiler, "processor_flags", lambda: "another")
+    answers(model, folder)
+    assert len(list(folder.iterdir())) == len(ways) + 2
 
 
 def test_what_openvino_refuses_to_go_on_from_is_compiled_anew_and_replaced(
     model: ModelFile, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.engines.cache_folder import CacheFolder
-
     first = answers(model, folder)
     (entry,) = folder.iterdir()
     CacheFolder(folder).write(entry.stem, b"whole, but no compiled model")
@@ -177,8 +179,6 @@ def test_weights_in_another_file_are_in_no_key_so_nothing_is_kept(
 def test_a_model_that_takes_as_long_to_read_as_to_compile_is_not_kept(
     model: ModelFile, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.engines import ov_compiler
-
     size = model.path.stat().st_size
     monkeypatch.setattr(ov_compiler, "MOST_MODEL_BYTES", size - 1)
     answers(model, folder)
