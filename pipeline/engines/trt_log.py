@@ -1,0 +1,45 @@
+"""What TensorRT says: errors are kept for whoever reports the failure, the rest is logged."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+
+from pipeline.engines.trt_calls import ILogger, LeanTensorRt, Member
+
+log = logging.getLogger(__name__)
+
+
+class TrtLog:
+    """Listens from any thread.
+
+    Attributes:
+        logger: To be handed to TensorRT, and kept as long as anything that was made with it.
+    """
+
+    def __init__(self, trt: LeanTensorRt) -> None:
+        errors = deque[str](maxlen=20)
+        severities = trt.ILogger.Severity
+        grave = (severities.INTERNAL_ERROR, severities.ERROR)
+
+        class Listening(trt.ILogger):  # type: ignore[name-defined, misc]
+            def __init__(self) -> None:
+                trt.ILogger.__init__(self)  # its C++ half wants no super()
+
+            def log(self, severity: Member, msg: str) -> None:
+                if severity in grave:
+                    errors.append(" ".join(msg.split()))
+                elif severity == severities.WARNING:
+                    log.debug("TensorRT: %s", msg)
+
+        self._errors = errors
+        self.logger: ILogger = Listening()
+
+    def last_error(self) -> str:
+        """The newest error, in one line, and forget all of them."""
+        try:
+            newest = self._errors.pop()
+        except IndexError:
+            return "TensorRT does not say why"
+        self._errors.clear()
+        return newest

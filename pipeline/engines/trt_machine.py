@@ -1,0 +1,50 @@
+"""TensorRT, CUDA and the GPU, as they are found here: what every part of the engine works with."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from pipeline.engines.cuda_calls import Cuda
+from pipeline.engines.nvidia import Gpu, TensorRtPackage, driver
+from pipeline.engines.trt_calls import LeanTensorRt, import_tensorrt
+from pipeline.engines.trt_log import TrtLog
+from pipeline.engines.trt_memory import Lane
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is.
+
+    Attributes:
+        trt: TensorRT's module.
+        package: Which that is.
+        log: What it says.
+        cuda: Memory, streams and graphs of the GPU.
+        lane: The streams that all work goes through.
+        gpu: The first of the driver's devices.
+    """
+
+    trt: LeanTensorRt
+    package: TensorRtPackage
+    log: TrtLog
+    cuda: Cuda
+    lane: Lane
+    gpu: Gpu
+
+    @classmethod
+    def here(cls, end: ExitStack) -> Machine:
+        """Find it; what was made for it is given back at the end.
+
+        Raises:
+            EngineUnavailable: The driver, a GPU, TensorRT or cuda-bindings is missing.
+        """
+        gpu = driver().gpus[0]  # asked first: without one, TensorRT ends the process
+        trt, package = import_tensorrt()
+        cuda = Cuda()
+        return cls(trt, package, TrtLog(trt), cuda, Lane(cuda, end), gpu)
+
+    @property
+    def compute_capability(self) -> str:
+        """Such as ``"9.0"``."""
+        return "{}.{}".format(*self.gpu.compute_capability)

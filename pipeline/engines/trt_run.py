@@ -1,0 +1,227 @@
+"""Runs one TensorRT plan, which is for images of one size.
+
+Each batch size of the plan has an optimisation profile, an execution context and, if TensorRT's
+work can be captured, two CUDA graphs, one for each place where inputs may lie. A call of fewer
+images takes the next larger batch size. The wait is for the answer only: a call returns when its
+work has been handed to the GPU.
+
+Never run on a GPU; see `pipeline.engines.trt`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+import numpy as np
+
+from pipeline.channel import idle
+from pipeline.engines.contract import Images, Outputs, Regions, Size
+from pipeline.engines.cuda_calls import Handle
+from pipeline.engines.trt_calls import ICudaEngine, IExecutionContext, LeanTensorRt
+from pipeline.engines.trt_machine import Machine
+from pipeline.engines.trt_memory import Array, Place, Port, Ports, Staging, device_memory
+from pipeline.errors import EngineError
+
+PLACES = 2  # of inputs on the GPU
+
+
+class PlanRunner:
+    """Keeps any number of calls under way.
+
+    Args:
+        machine: TensorRT and the GPU.
+        plan: The plan, deserialised.
+        size_hw: Of the images.
+        batches: Batch sizes of its profiles, in order.
+
+    Attributes:
+        names: Of inputs and of outputs, in the order of the graph.
+        ports: Inputs and outputs of the network.
+        closed: Nothing can be answered any more.
+        no_graphs: Why calls are not CUDA graphs; None if they are.
+
+    Raises:
+        EngineError: The plan does not have those profiles, or does not run.
+    """
+
+    def __init__(
+        self, machine: Machine, plan: ICudaEngine, size_hw: Size, batches: Sequence[int]
+    ) -> None:
+        self._log, self._cuda, self._lane = machine.log, machine.cuda, machine.lane
+        self._plan, cuda, lane = plan, machine.cuda, machine.lane
+        self._free = deque[Staging]()
+        self._graphs: dict[tuple[int, int], Handle] = {}
+        self._calls = 0
+        self.no_graphs: str | None = None
+        self.closed = False
+        with ExitStack() as end:  # nothing stays allocated if it fails half way
+            if plan.num_optimization_profiles != len(batches):
+                found = plan.num_optimization_profiles
+                raise EngineError(f"the plan has {found} profiles, expected {len(batches)}")
+            self.names = _names(machine.trt, plan)
+            self._contexts = {n: self._context(i, n, size_hw) for i, n in enumerate(batches)}
+            self.ports = self._ports(machine.trt, max(batches))
+            self._outputs = device_memory(cuda, self.ports.outputs, max(batches), end)
+            self._places = [
+                Place.new(cuda, self.ports.inputs, max(batches), lane, end) for _ in range(PLACES)
+            ]
+            self._bind_outputs()
+            lane.finish(cuda)
+            self._capture(end)
+            self._end = end.pop_all()
+
+    def submit(
+        self,
+        images: Images,
+        regions: Regions | None,
+        answered: Callable[[float], None] = lambda seconds: None,
+    ) -> TrtCall:
+        """Hand the images to the GPU; `answered` is told how long it worked on them."""
+        given: tuple[Array, ...] = (images,) if regions is None else (images, regions)
+        n, cuda, lane = len(images), self._cuda, self._lane
+        with lane.turn:
+            staging = self._free.pop() if self._free else self._new_staging()
+            place = self._calls % PLACES
+            self._calls += 1
+            staging.upload(given, self._places[place], lane)
+            cuda.hold(lane.computing, self._places[place].filled)
+            cuda.record(staging.begun, lane.computing)
+            self._compute(min(size for size in self._contexts if size >= n), place)
+            staging.download(self._outputs, n, lane)
+        return TrtCall(self, staging, n, answered)
+
+    def answer(self, staging: Staging, n: int) -> tuple[Outputs, float]:
+        """Wait for a call; its arrays, and the seconds that the GPU worked on it."""
+        if self.closed:
+            raise EngineError("the engine was closed before the answer was asked for")
+        with idle():
+            self._cuda.wait(staging.done)
+        outputs = staging.answer(n)
+        seconds = self._cuda.seconds_between(staging.begun, staging.done)
+        self._free.append(staging)
+        return outputs, seconds
+
+    def close(self) -> None:
+        """Wait for what is under way and give everything back."""
+        with self._lane.turn:
+            self.closed = True
+            try:
+                self._lane.finish(self._cuda)
+            finally:
+                self._free.clear()
+                self._contexts.clear()
+                self._end.close()
+
+    def _new_staging(self) -> Staging:
+        return Staging(self._cuda, self.ports, max(self._contexts), self._end)
+
+    def _compute(self, size: int, place: int) -> None:
+        """Give the computing stream a batch size's work on what lies at a place."""
+        stream, consumed = self._lane.computing, self._places[place].consumed
+        if graph := self._graphs.get((size, place)):
+            self._cuda.launch(graph, stream)
+            self._cuda.record(consumed, stream)
+            return
+        context = self._contexts[size]
+        self._bind_inputs(context, place)
+        # TensorRT tells when it has read them, which is long before it has the answer.
+        self._sure(context.set_input_consumed_event(self._cuda.number_of(consumed)), "set an event")
+        self._enqueue(context)
+
+    def _capture(self, end: ExitStack) -> None:
+        """Make the graphs; without any, if one cannot be made.
+
+        A captured event could not be waited for outside of its graph, so none is set yet.
+        """
+        stream = self._lane.computing
+        try:
+            for size, context in self._contexts.items():
+                for place in range(PLACES):
+                    self._bind_inputs(context, place)
+                    self._enqueue(context)  # what is made ready by a first call is not captured
+                    self._cuda.finish(stream)
+                    graph = self._cuda.captured(stream, partial(self._enqueue, context))
+                    end.callback(self._cuda.end_graph, graph)
+                    self._graphs[size, place] = graph
+        except EngineError as error:
+            self._graphs.clear()
+            self.no_graphs = str(error)
+            self._cuda.finish(stream)
+
+    def _enqueue(self, context: IExecutionContext) -> None:
+        number = self._cuda.number_of(self._lane.computing)
+        self._sure(context.execute_async_v3(number), "run")
+
+    def _context(self, profile: int, n: int, size_hw: Size) -> IExecutionContext:
+        """Ready for batches of `n`."""
+        context = self._plan.create_execution_context()
+        if context is None:
+            raise self._failed("make a context, for which it needs memory of the GPU")
+        stream = self._cuda.number_of(self._lane.computing)
+        self._sure(context.set_optimization_profile_async(profile, stream), "take a profile")
+        self._cuda.finish(self._lane.computing)
+        for name in self.names[0]:
+            shape = (n, *tuple(context.get_tensor_shape(name))[1:])
+            if name == self.names[0][0] and shape[1:] != (*size_hw, 3):
+                raise EngineError(f"the plan is for images {shape[1:]}, expected {(*size_hw, 3)}")
+            self._sure(context.set_input_shape(name, shape), f"take {name} of shape {shape}")
+        if missing := context.infer_shapes():
+            raise EngineError(f"the plan leaves the shapes of {', '.join(missing)} open")
+        return context
+
+    def _ports(self, trt: LeanTensorRt, batch: int) -> Ports:
+        inputs, outputs = (tuple(self._port(trt, n, batch) for n in names) for names in self.names)
+        return Ports(inputs, outputs)
+
+    def _port(self, trt: LeanTensorRt, name: str, batch: int) -> Port:
+        n, *shape = self._contexts[batch].get_tensor_shape(name)
+        if n != batch or min(shape, default=0) < 0:
+            raise EngineError(f"the plan's {name} has shape {(n, *shape)} for {batch} images")
+        try:
+            dtype = np.dtype(trt.nptype(self._plan.get_tensor_dtype(name)))
+        except TypeError as error:
+            raise EngineError(f"the plan's {name} has numbers that numpy lacks") from error
+        return Port(name, tuple(shape), dtype)
+
+    def _bind_inputs(self, context: IExecutionContext, place: int) -> None:
+        for port, address in zip(self.ports.inputs, self._places[place].addresses, strict=True):
+            self._sure(context.set_tensor_address(port.name, address), f"bind {port.name}")
+
+    def _bind_outputs(self) -> None:
+        for context in self._contexts.values():
+            for port, address in zip(self.ports.outputs, self._outputs, strict=True):
+                self._sure(context.set_tensor_address(port.name, address), f"bind {port.name}")
+
+    def _sure(self, worked: bool, what: str) -> None:
+        if not worked:
+            raise self._failed(what)
+
+    def _failed(self, what: str) -> EngineError:
+        return EngineError(f"TensorRT could not {what} ({self._log.last_error()})")
+
+
+class TrtCall:
+    """One call under way."""
+
+    def __init__(
+        self, runner: PlanRunner, staging: Staging, n: int, answered: Callable[[float], None]
+    ) -> None:
+        self._runner, self._staging, self._n, self._answered = runner, staging, n, answered
+        self._outputs: Outputs | None = None
+
+    def result(self) -> Outputs:
+        """Wait, copy the arrays out, and give the memory back."""
+        if self._outputs is None:
+            self._outputs, seconds = self._runner.answer(self._staging, self._n)
+            self._answered(seconds)
+        return self._outputs
+
+
+def _names(trt: LeanTensorRt, plan: ICudaEngine) -> tuple[list[str], list[str]]:
+    """Of inputs and of outputs, in the order of the graph."""
+    names = [plan.get_tensor_name(index) for index in range(plan.num_io_tensors)]
+    inputs = [n for n in names if plan.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
+    return inputs, [name for name in names if name not in inputs]
