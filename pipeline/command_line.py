@@ -39,7 +39,8 @@ def parse(argv: Sequence[str] | None, models: Iterable[str]) -> argparse.Namespa
         metavar="NAME_OR_FILE",
         help=f"{', '.join(models)} or a model file (.onnx); twice for objects and pixels together",
     )
-    add("--engine", help="auto, openvino or onnxruntime")
+    add("--engine", help="auto, openvino, onnxruntime or tensorrt")
+    add("--no-build", action="store_true", help="have TensorRT run only plans that are there")
     add(
         "--out",
         nargs="+",
@@ -95,6 +96,7 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
     numbers = {
         "detection.threshold": arguments.threshold,
         "engine.batch": arguments.batch,
+        "engine.build": "false" if arguments.no_build else None,
         "max_frames": arguments.max_frames,
         "duration": arguments.duration,
         "live.max_fps": arguments.max_fps,

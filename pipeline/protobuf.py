@@ -81,6 +81,11 @@ def written(number: int, payload: bytes) -> bytes:
     return begin_of(number, len(payload)) + payload
 
 
+def written_number(number: int, value: int) -> bytes:
+    """A field that holds a whole number, 0 or more."""
+    return _varint(number << 3 | VARINT) + _varint(value)
+
+
 def _read_varint(file: BinaryIO) -> int:
     """Base-128 number, least significant group first, at most 64 bits."""
     value = 0

@@ -45,12 +45,13 @@ Preset = Literal[
 class EngineSettings:
     """How the model file is run."""
 
-    name: Literal["auto", "openvino", "onnxruntime"] = "auto"  # what runs it
+    name: Literal["auto", "openvino", "onnxruntime", "tensorrt"] = "auto"  # what runs it
     precision: Literal["auto", "f32", "bf16"] = "auto"  # auto: the fastest known to be accurate
     batch: Annotated[int, Within(0, 256)] = 0  # images per call; 0: chosen for this machine
     threads: Cores = 0  # CPU threads of the engine; 0: all cores
     batch_wait_seconds: Annotated[float, Within(0, 60)] = 0.5  # a batch waits for its last image
     cache: str | None = "auto"  # folder for compiled models; auto: the user's own; null: none
+    build: bool = True  # false: TensorRT runs only what `python -m pipeline.build` has made
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pipeline.engines.contract import Engine, Outputs, Pending, Submits
+from pipeline.engines.nvidia import driver
 from pipeline.engines.watch import EngineWatch
 from pipeline.errors import EngineError, EngineUnavailable
 from pipeline.frame import Batch
@@ -75,12 +76,19 @@ def load_engine(
         ModelMismatch: The engine cannot read the file, or its graph is not what it says.
         ConfigError: The engine does not have the precision asked for.
     """
+    if settings.name == "tensorrt":
+        return _tensorrt(model, settings, latency, all_sizes, "TensorRT as asked")
     if settings.name == "openvino":
         return _openvino(model, settings, latency, all_sizes, "OpenVINO as asked")
     if settings.name == "onnxruntime":
         return _onnxruntime(model, settings, all_sizes, "ONNX Runtime as asked")
+    because = "OpenVINO, the faster engine on a CPU"
+    if (gpu := _gpu()) and settings.precision != "bf16":
+        try:
+            return _tensorrt(model, settings, latency, all_sizes, f"TensorRT on the {gpu}")
+        except EngineError as refused:
+            because += f", because TensorRT cannot be used: {refused}"
     try:
-        because = "OpenVINO, the faster engine on a CPU"
         return _openvino(model, settings, latency, all_sizes, because)
     except EngineError as refused:
         if settings.precision == "bf16":
@@ -89,6 +97,22 @@ def load_engine(
             return _onnxruntime(model, settings, all_sizes, f"ONNX Runtime because {refused}")
         except EngineUnavailable as absent:
             raise EngineUnavailable(f"no engine can be used: {refused}; {absent}") from refused
+
+
+def _gpu() -> str | None:
+    """Name of the GPU, where there is one with a driver."""
+    try:
+        return driver().gpus[0].name
+    except EngineUnavailable:
+        return None
+
+
+def _tensorrt(
+    model: ModelFile, settings: EngineSettings, latency: bool, all_sizes: bool, because: str
+) -> Engine:
+    from pipeline.engines.trt import TensorRtEngine
+
+    return TensorRtEngine(model, settings, latency=latency, all_sizes=all_sizes, because=because)
 
 
 def _openvino(

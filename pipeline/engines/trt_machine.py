@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import cast
 
 from pipeline.engines.cuda_calls import Cuda
 from pipeline.engines.nvidia import Gpu, TensorRtPackage, driver
-from pipeline.engines.trt_calls import LeanTensorRt, import_tensorrt
+from pipeline.engines.trt_calls import LeanTensorRt, TensorRt, import_tensorrt
 from pipeline.engines.trt_log import TrtLog
 from pipeline.engines.trt_memory import Lane
+from pipeline.errors import EngineUnavailable
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,16 @@ class Machine:
         """Find it; what was made for it is given back at the end.
 
         Raises:
-            EngineUnavailable: The driver, a GPU, TensorRT or cuda-bindings is missing.
+            EngineUnavailable: The driver, a GPU, TensorRT or cuda-bindings is missing or broken.
         """
         gpu = driver().gpus[0]  # asked first: without one, TensorRT ends the process
         trt, package = import_tensorrt()
-        cuda = Cuda()
-        return cls(trt, package, TrtLog(trt), cuda, Lane(cuda, end), gpu)
+        cuda, log = Cuda(), TrtLog(trt)
+        if package.can_build:  # the lean runtime finds in a plan what it needs of them
+            full = cast(TensorRt, trt)
+            if not full.init_libnvinfer_plugins(log.logger, ""):
+                raise EngineUnavailable(f"TensorRT cannot load its plugins ({log.last_error()})")
+        return cls(trt, package, log, cuda, Lane(cuda, end), gpu)
 
     @property
     def compute_capability(self) -> str:

@@ -33,7 +33,8 @@ class PlanRunner:
 
     Args:
         machine: TensorRT and the GPU.
-        plan: The plan, deserialised.
+        plan: The plan.
+        portable: It brings code of its own, for other versions of TensorRT; that is allowed.
         size_hw: Of the images.
         batches: Batch sizes of its profiles, in order.
 
@@ -48,20 +49,30 @@ class PlanRunner:
     """
 
     def __init__(
-        self, machine: Machine, plan: ICudaEngine, size_hw: Size, batches: Sequence[int]
+        self,
+        machine: Machine,
+        plan: bytes,
+        size_hw: Size,
+        batches: Sequence[int],
+        *,
+        portable: bool = False,
     ) -> None:
         self._log, self._cuda, self._lane = machine.log, machine.cuda, machine.lane
-        self._plan, cuda, lane = plan, machine.cuda, machine.lane
+        cuda, lane = machine.cuda, machine.lane
+        self._runtime = machine.trt.Runtime(machine.log.logger)  # must outlive the plan
+        if portable:
+            self._runtime.engine_host_code_allowed = True
+        self._plan = self._deserialised(plan)
         self._free = deque[Staging]()
         self._graphs: dict[tuple[int, int], Handle] = {}
         self._calls = 0
         self.no_graphs: str | None = None
         self.closed = False
         with ExitStack() as end:  # nothing stays allocated if it fails half way
-            if plan.num_optimization_profiles != len(batches):
-                found = plan.num_optimization_profiles
+            found = self._plan.num_optimization_profiles
+            if found != len(batches):
                 raise EngineError(f"the plan has {found} profiles, expected {len(batches)}")
-            self.names = _names(machine.trt, plan)
+            self.names = _names(machine.trt, self._plan)
             self._contexts = {n: self._context(i, n, size_hw) for i, n in enumerate(batches)}
             self.ports = self._ports(machine.trt, max(batches))
             self._outputs = device_memory(cuda, self.ports.outputs, max(batches), end)
@@ -114,6 +125,12 @@ class PlanRunner:
                 self._free.clear()
                 self._contexts.clear()
                 self._end.close()
+
+    def _deserialised(self, plan: bytes) -> ICudaEngine:
+        engine = self._runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            raise self._failed("read the plan")
+        return engine
 
     def _new_staging(self) -> Staging:
         return Staging(self._cuda, self.ports, max(self._contexts), self._end)

@@ -1,0 +1,76 @@
+"""Make the TensorRT plans of a model beforehand, on the machine that will run them.
+
+    python -m pipeline.build models/zoo/street.onnx --batch 4
+
+A first run does the same by itself, unless ``engine.build`` is false; it takes minutes. With
+``--portable`` later versions of TensorRT 10 or 11, and the lean runtime (``tensorrt-lean``), can
+run them too; then the folder named by XDG_CACHE_HOME can be copied to machines with the same GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from pipeline.engines.trt import BATCH, TensorRtEngine
+from pipeline.engines.trt_cache import cache_folder
+from pipeline.errors import PipelineError
+from pipeline.model_file import read_model_file
+from pipeline.settings import EngineSettings
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    words = argparse.ArgumentParser(
+        prog="python -m pipeline.build",
+        description="Make the TensorRT plans of a model file beforehand.",
+        epilog="Exit codes: 0 done, 2 arguments, 4 model or engine.",
+    )
+    words.add_argument("model", type=Path, metavar="MODEL", help="a model file (.onnx)")
+    words.add_argument(
+        "--batch",
+        type=int,
+        choices=range(1, 257),
+        default=BATCH,
+        metavar="N",
+        help=f"largest number of images per call, 1 to 256, {BATCH} without it",
+    )
+    words.add_argument("--precision", choices=["auto", "f32"], default="auto")
+    words.add_argument(
+        "--all-sizes", action="store_true", help="of the images; a latency budget needs them"
+    )
+    words.add_argument(
+        "--portable", action="store_true", help="for later versions and the lean runtime, too"
+    )
+    words.add_argument("--anew", action="store_true", help="whatever is in the cache")
+    return words
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code."""
+    options, console = parser().parse_args(arguments), Console(stderr=True)
+    settings = EngineSettings(name="tensorrt", precision=options.precision, batch=options.batch)
+    try:
+        with TensorRtEngine(
+            read_model_file(options.model),
+            settings,
+            latency=False,
+            all_sizes=options.all_sizes,
+            because=f"{options.model} can be run from {cache_folder()}",
+            portable=options.portable,
+            anew=options.anew,
+        ) as engine:
+            told = engine.reason
+    except PipelineError as error:
+        console.print(f"error {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return error.exit_code
+    console.print(told, markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,405 @@
+"""A stand-in for ``tensorrt``, lean or full: plans are ONNX models, computed by ONNX Runtime.
+
+Everything that the engine calls is here under its own name, and as strict: what a real call would
+refuse is refused, and what belongs to the GPU goes through the streams of `StandInCuda`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto
+
+from tests.pipeline.stand_in_cuda import StandInCuda, Stream
+
+DTYPES = {
+    TensorProto.FLOAT: np.float32,
+    TensorProto.UINT8: np.uint8,
+    TensorProto.INT64: np.int64,
+    TensorProto.BOOL: np.bool_,
+}
+MAGIC = b"stand-in plan\n"
+
+
+class ILogger:
+    Severity = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2, INFO=3, VERBOSE=4)
+
+    def __init__(self) -> None:
+        self.is_whole = True  # a real subclass that leaves this out crashes
+
+    def log(self, severity: int, msg: str) -> None:
+        raise NotImplementedError
+
+
+class IProgressMonitor:
+    def __init__(self) -> None:
+        self.is_whole = True
+
+
+@dataclass
+class Faults:
+    """What goes wrong.
+
+    Attributes:
+        scores: Added to all scores; by precision, so that one may be right and one wrong.
+        capture: Work cannot be captured.
+        enqueue: Work cannot be enqueued.
+        build: Nothing can be built.
+        host_code: A portable plan was run although its code was not allowed.
+    """
+
+    scores: dict[str, float] = field(default_factory=dict)
+    capture: bool = False
+    enqueue: bool = False
+    build: bool = False
+
+
+class StandInTensorRt:
+    """The module.
+
+    Attributes:
+        faults: What goes wrong from now on.
+        built: Precisions and profiles of all that has been built, in order.
+        given_timings: What the builds were given as earlier timings.
+    """
+
+    ILogger, IProgressMonitor = ILogger, IProgressMonitor
+    TensorIOMode = SimpleNamespace(INPUT="input", OUTPUT="output")
+    BuilderFlag = SimpleNamespace(TF32="tf32", VERSION_COMPATIBLE="version compatible")
+    NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
+
+    def __init__(self, cuda: StandInCuda, version: str = "11.4.0.106", gpu: str = "gpu") -> None:
+        self.cuda, self.__version__, self.gpu = cuda, version, gpu
+        self.faults = Faults()
+        self.built: list[tuple[str, tuple[int, ...]]] = []
+        self.given_timings: list[bytes] = []
+        self.plugins_loaded = False
+
+    def init_libnvinfer_plugins(self, logger: ILogger, namespace: str) -> bool:
+        assert logger.is_whole and namespace == ""
+        self.plugins_loaded = True
+        return True
+
+    def nptype(self, trt_type: int) -> type[Any]:
+        if trt_type not in DTYPES:
+            raise TypeError("no such type in numpy")
+        return DTYPES[trt_type]
+
+    def Builder(self, logger: ILogger) -> Builder:
+        assert self.plugins_loaded and logger.is_whole
+        return Builder(self, logger)
+
+    def OnnxParser(self, network: Network, logger: ILogger) -> OnnxParser:
+        assert logger.is_whole
+        return OnnxParser(network)
+
+    def Runtime(self, logger: ILogger) -> Runtime:
+        assert logger.is_whole
+        return Runtime(self, logger)
+
+
+class LeanStandIn:
+    """As much of it as ``tensorrt_lean`` has."""
+
+    def __init__(self, full: StandInTensorRt) -> None:
+        self.full = full
+        for name in ("ILogger", "TensorIOMode", "__version__", "Runtime", "nptype"):
+            setattr(self, name, getattr(full, name))
+
+
+class Network:
+    def __init__(self, flags: int) -> None:
+        assert flags == 1 << 1, "a network must be strongly typed"
+        self.model = onnx.ModelProto()
+
+    @property
+    def num_inputs(self) -> int:
+        return len(self.model.graph.input)
+
+    def get_input(self, index: int) -> SimpleNamespace:
+        value = self.model.graph.input[index]
+        return SimpleNamespace(name=value.name, shape=_shape(value))
+
+
+class OnnxParser:
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._errors: list[str] = []
+
+    @property
+    def num_errors(self) -> int:
+        return len(self._errors)
+
+    def parse(self, model: bytes) -> bool:
+        try:
+            self._network.model = onnx.load_from_string(model)
+            onnx.checker.check_model(self._network.model)
+        except Exception as error:
+            self._errors.append(str(error))
+            return False
+        return True
+
+    def get_error(self, index: int) -> SimpleNamespace:
+        return SimpleNamespace(desc=lambda: self._errors[index])
+
+    def get_used_vc_plugin_libraries(self) -> list[str]:
+        return ["libnvinfer_vc_plugin.so.11"]
+
+
+class Profile:
+    def __init__(self) -> None:
+        self.shapes: dict[str, list[tuple[int, ...]]] = {}
+
+    def set_shape(
+        self, input: str, min: Sequence[int], opt: Sequence[int], max: Sequence[int]
+    ) -> None:
+        self.shapes[input] = [tuple(min), tuple(opt), tuple(max)]
+
+
+class TimingCache:
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def serialize(self) -> bytes:
+        return self.content
+
+
+class BuilderConfig:
+    def __init__(self, trt: StandInTensorRt) -> None:
+        self._trt = trt
+        self.flags = {"tf32"}
+        self.profiles: list[Profile] = []
+        self.plugins_to_serialize: list[str] = []
+        self.progress_monitor: Any = None
+        self._timings = TimingCache(b"")
+
+    def set_flag(self, flag: str) -> None:
+        self.flags.add(flag)
+
+    def clear_flag(self, flag: str) -> None:
+        self.flags.discard(flag)
+
+    def add_optimization_profile(self, profile: Profile) -> int:
+        self.profiles.append(profile)
+        return len(self.profiles) - 1
+
+    def create_timing_cache(self, serialized_timing_cache: bytes) -> TimingCache:
+        return TimingCache(serialized_timing_cache)
+
+    def set_timing_cache(self, cache: TimingCache, ignore_mismatch: bool) -> bool:
+        if cache.content and not cache.content.startswith(b"timings"):
+            return False
+        self._timings = cache
+        return True
+
+    def get_timing_cache(self) -> TimingCache:
+        return self._timings
+
+
+class Builder:
+    def __init__(self, trt: StandInTensorRt, logger: ILogger) -> None:
+        self._trt, self._logger = trt, logger
+
+    def create_network(self, flags: int) -> Network:
+        return Network(flags)
+
+    def create_builder_config(self) -> BuilderConfig:
+        return BuilderConfig(self._trt)
+
+    def create_optimization_profile(self) -> Profile:
+        return Profile()
+
+    def build_serialized_network(self, network: Network, config: BuilderConfig) -> bytes | None:
+        monitor = config.progress_monitor
+        assert monitor.is_whole
+        monitor.phase_start("Building", None, 2)
+        monitor.phase_start("Timing", "Building", 3)
+        goes_on = [monitor.step_complete("Timing", step) for step in range(3)]
+        monitor.phase_finish("Timing")
+        monitor.phase_finish("Building")
+        if self._trt.faults.build or not all(goes_on):
+            self._logger.log(ILogger.Severity.ERROR, "no way of\n computing was found")
+            return None
+        portable = "version compatible" in config.flags
+        assert portable == bool(config.plugins_to_serialize)
+        precision = "tf32" if "tf32" in config.flags else "f32"
+        profiles = [profile.shapes for profile in config.profiles]
+        first = network.model.graph.input[0].name
+        self._trt.built.append((precision, tuple(p[first][1][0] for p in profiles)))
+        timings = config.get_timing_cache()
+        self._trt.given_timings.append(timings.content)
+        timings.content = timings.content + b"timings " + precision.encode()
+        about = {
+            "version": self._trt.__version__.split(".")[0] if portable else self._trt.__version__,
+            "portable": portable,
+            "precision": precision,
+            "gpu": self._trt.gpu,
+            "profiles": profiles,
+        }
+        body = json.dumps(about).encode() + b"\n" + network.model.SerializeToString()
+        return MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+
+
+class Runtime:
+    def __init__(self, trt: StandInTensorRt, logger: ILogger) -> None:
+        self._trt, self._logger = trt, logger
+        self.engine_host_code_allowed = False
+
+    def deserialize_cuda_engine(self, serialized_engine: bytes) -> Engine | None:
+        magic, _, rest = serialized_engine.partition(b"\n")
+        sha256, _, body = rest.partition(b"\n")
+        if magic + b"\n" != MAGIC or hashlib.sha256(body).hexdigest().encode() != sha256:
+            self._logger.log(ILogger.Severity.ERROR, "the magic tag does not match")
+            return None
+        text, _, model = body.partition(b"\n")
+        about = json.loads(text)
+        version = self._trt.__version__
+        if about["portable"]:
+            assert self.engine_host_code_allowed, "its code was not allowed"
+            version = version.split(".")[0]
+        if (about["version"], about["gpu"]) != (version, self._trt.gpu):
+            self._logger.log(ILogger.Severity.ERROR, "the plan is for another machine")
+            return None
+        return Engine(self._trt, self._logger, about, model)
+
+
+class Engine:
+    def __init__(
+        self, trt: StandInTensorRt, logger: ILogger, about: dict[str, Any], model: bytes
+    ) -> None:
+        self.trt, self.logger, self.about = trt, logger, about
+        self.graph = onnx.load_from_string(model).graph
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"]
+        )
+        self.values = {v.name: v for v in (*self.graph.input, *self.graph.output)}
+        self.input_names = [value.name for value in self.graph.input]
+
+    @property
+    def num_io_tensors(self) -> int:
+        return len(self.values)
+
+    @property
+    def num_optimization_profiles(self) -> int:
+        return len(self.about["profiles"])
+
+    def get_tensor_name(self, index: int) -> str:
+        return list(self.values)[index]
+
+    def get_tensor_mode(self, name: str) -> str:
+        return "input" if name in self.input_names else "output"
+
+    def get_tensor_dtype(self, name: str) -> int:
+        return self.values[name].type.tensor_type.elem_type
+
+    def create_execution_context(self) -> Context | None:
+        return Context(self)
+
+
+class Context:
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._trt = engine, engine.trt
+        self._profile: dict[str, Any] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._addresses: dict[str, int] = {}
+        self._consumed: Any = None
+
+    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+        assert stream_handle in self._trt.cuda.streams
+        profiles = self._engine.about["profiles"]
+        if profile_index < len(profiles):
+            self._profile = profiles[profile_index]
+        return profile_index < len(profiles)
+
+    def set_input_shape(self, name: str, shape: Sequence[int]) -> bool:
+        lowest, _, highest = self._profile[name]
+        fits = all(a <= b <= c for a, b, c in zip(lowest, shape, highest, strict=True))
+        if not fits:
+            self._say(f"{tuple(shape)} of {name} is not in the profile")
+            return False
+        self._shapes[name] = tuple(shape)
+        return True
+
+    def infer_shapes(self) -> list[str]:
+        return [name for name in self._engine.input_names if name not in self._shapes]
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        if name in self._shapes:
+            return self._shapes[name]
+        n = next(iter(self._shapes.values()))[0] if self._shapes else -1
+        return n, *_shape(self._engine.values[name])[1:]
+
+    def set_tensor_address(self, name: str, memory: int) -> bool:
+        self._addresses[name] = memory
+        return name in self._engine.values
+
+    def set_input_consumed_event(self, event: int) -> bool:
+        self._consumed = self._trt.cuda.events[event]
+        return True
+
+    def execute_async_v3(self, stream_handle: int) -> bool:
+        cuda, stream = self._trt.cuda, self._trt.cuda.streams[stream_handle]
+        faults = self._trt.faults
+        if faults.enqueue or self._addresses.keys() != self._engine.values.keys():
+            self._say("an address is missing, or a kernel failed")
+            return False
+        if stream.capture is not None and faults.capture:
+            stream.capture_broken = True
+            self._say("operation not permitted when stream is capturing")
+            return False
+        self._enqueue(cuda, stream, dict(self._addresses), dict(self._shapes))
+        return True
+
+    def _enqueue(
+        self,
+        cuda: StandInCuda,
+        stream: Stream,
+        addresses: dict[str, int],
+        shapes: dict[str, tuple[int, ...]],
+    ) -> None:
+        """First the inputs are read, then the event says so, then the answer is computed."""
+        feed: dict[str, np.ndarray] = {}
+
+        def read() -> None:
+            for name in self._engine.input_names:
+                feed[name] = self._memory(name, addresses[name], shapes[name]).copy()
+
+        def compute() -> None:
+            names = [value.name for value in self._engine.graph.output]
+            for name, found in zip(names, self._engine.session.run(names, feed), strict=True):
+                here = self._memory(name, addresses[name], found.shape)
+                here[...] = found
+                if name == "scores":
+                    here += self._trt.faults.scores.get(self._engine.about["precision"], 0.0)
+
+        cuda.append(stream, read)
+        if self._consumed is not None:
+            assert cuda.cudaEventRecord(self._consumed, stream) == (0,)
+        cuda.append(stream, compute)
+
+    def _memory(self, name: str, address: int, shape: tuple[int, ...]) -> np.ndarray:
+        dtype = np.dtype(DTYPES[self._engine.get_tensor_dtype(name)])
+        size = math.prod(shape) * dtype.itemsize
+        assert self._trt.cuda._inside(address, size)
+        block = (ctypes.c_uint8 * size).from_address(address)
+        return np.frombuffer(block, dtype).reshape(shape)
+
+    def _say(self, text: str) -> None:
+        self._engine.logger.log(ILogger.Severity.ERROR, text)
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    dimensions = value.type.tensor_type.shape.dim
+    return tuple(d.dim_value if d.HasField("dim_value") else -1 for d in dimensions)
