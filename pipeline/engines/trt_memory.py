@@ -11,8 +11,8 @@ Never run on a GPU; see `pipeline.engines.trt`.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from math import prod
 from threading import Lock
@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from pipeline.engines.contract import Outputs
 from pipeline.engines.cuda_calls import Address, Cuda, Handle
+from pipeline.errors import EngineError
 
 Array = npt.NDArray[Any]
 
@@ -74,6 +75,16 @@ class Lane:
         """Wait until nothing is under way."""
         cuda.finish(self.copying)
         cuda.finish(self.computing)
+
+    @contextmanager
+    def idle_on_error(self, cuda: Cuda) -> Iterator[None]:
+        """If the block fails, nothing is under way behind it, so that memory can be freed."""
+        try:
+            yield
+        except BaseException:
+            with suppress(EngineError):  # the one that is under way says more
+                self.finish(cuda)
+            raise
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.engines.contract import Images, Outputs, Regions, Size
-from pipeline.errors import EngineError
+from pipeline.engines.contract import Engine, Images, Outputs, Regions, Size
+from pipeline.errors import EngineUnavailable
 from pipeline.frame import Detections
 from pipeline.model_file import ModelFile
 from pipeline.nms import class_aware, overlaps
@@ -153,20 +153,33 @@ def by_cpu(model: ModelFile, size_hw: Size, golden: Golden) -> tuple[Outputs, st
     """The answer of a CPU engine in f32, and that engine's name.
 
     Raises:
-        EngineError: Neither ONNX Runtime nor OpenVINO can run the file.
+        EngineUnavailable: Neither ONNX Runtime nor OpenVINO is installed.
+        ModelMismatch: The file is no good.
     """
     from pipeline.engines import load_engine
 
     other_size = size_hw != model.input_size_hw
     reasons = []
     for name in ("onnxruntime", "openvino"):
-        settings = EngineSettings(name=name, precision="f32", batch=FRAMES)
+        settings = EngineSettings(name=name, precision="f32", batch=1)
         try:
             with load_engine(model, settings, all_sizes=other_size) as engine:
-                return engine.infer(golden.images, golden.regions), engine.name
-        except EngineError as error:
+                return _one_by_one(engine, golden), engine.name
+        except EngineUnavailable as error:
             reasons.append(str(error))
-    raise EngineError(f"no CPU engine can say what a plan should answer: {'; '.join(reasons)}")
+    raise EngineUnavailable(
+        f"no CPU engine can say what a plan should answer: {'; '.join(reasons)}"
+    )
+
+
+def _one_by_one(engine: Engine, golden: Golden) -> Outputs:
+    answers = [
+        engine.infer(
+            golden.images[i : i + 1], None if golden.regions is None else golden.regions[i : i + 1]
+        )
+        for i in range(len(golden.images))
+    ]
+    return {name: np.concatenate([each[name] for each in answers]) for name in answers[0]}
 
 
 def _one_way(model: ModelFile, one: Outputs, other: Outputs, row: int, bounds: Bounds) -> Parity:

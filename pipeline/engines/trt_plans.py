@@ -17,7 +17,7 @@ from functools import reduce
 from typing import Any, NamedTuple
 
 from pipeline.engines.contract import Outputs, Size, check_names, check_outputs
-from pipeline.engines.trt_build import Built, Order, build, full_tensorrt
+from pipeline.engines.trt_build import Order, build, full_tensorrt
 from pipeline.engines.trt_cache import PlanCache, PlanKey, Stored, Unusable
 from pipeline.engines.trt_calls import version_of
 from pipeline.engines.trt_graph import static_graph
@@ -160,21 +160,31 @@ class Plans:
             return runner
 
     def _new(self, key: PlanKey, onnx: bytes) -> Opened | Refused:
-        """Build a plan, hold it against the CPU, and keep it or its refusal."""
+        """Build a plan, and see whether it may work."""
         wanted, started = self._wanted, time.perf_counter()
         full_tensorrt(self._machine)  # before anybody waits for anything
         name = f"{wanted.model.path.name} at {key.size_hw[0]}x{key.size_hw[1]}"
         log.warning("TensorRT builds a plan for %s, which takes minutes", name)
+        golden = golden_input(wanted.model, key.size_hw)
+        truth = by_cpu(wanted.model, key.size_hw, golden)
         order = Order(name, onnx, key.batches, key.precision == "tf32", key.portable)
         built = build(self._machine, order, self._cache.timings(key))
         self._cache.keep_timings(key, built.timings)
         seconds = time.perf_counter() - started
-        return self._judged(key, built, {"built": date.today().isoformat(), "seconds": seconds})
+        about = {"built": date.today().isoformat(), "seconds": round(seconds, 1)}
+        return self._judged(key, built.plan, golden, truth, about)
 
-    def _judged(self, key: PlanKey, built: Built, about: dict[str, Any]) -> Opened | Refused:
-        golden = golden_input(self._wanted.model, key.size_hw)
-        expected, judge = by_cpu(self._wanted.model, key.size_hw, golden)
-        with self._runner(key, built.plan) as (runner, keep):
+    def _judged(
+        self,
+        key: PlanKey,
+        plan: bytes,
+        golden: Golden,
+        truth: tuple[Outputs, str],
+        about: dict[str, Any],
+    ) -> Opened | Refused:
+        """Hold a new plan against the CPU's answer, `truth`, and keep it or its refusal."""
+        expected, judge = truth
+        with self._runner(key, plan) as (runner, keep):
             answers = self._answers(runner, golden, key)
             parity = self._parity(expected, answers)
             about |= {"judge": judge, "parity": str(parity)}
@@ -185,7 +195,7 @@ class Plans:
                 )
                 self._cache.refuse(key, why, about)
                 return Refused(why)
-            self._cache.add(key, built.plan, _arrays(golden, answers), about)
+            self._cache.add(key, plan, _arrays(golden, answers), about)
             keep.pop_all()
         origin = f"its plan was built in {about['seconds']:.0f} s and agrees with {judge}: {parity}"
         return Opened(runner, key.precision, origin)

@@ -68,7 +68,8 @@ class PlanRunner:
         self._calls = 0
         self.no_graphs: str | None = None
         self.closed = False
-        with ExitStack() as end:  # nothing stays allocated if it fails half way
+        # Nothing stays allocated if it fails half way.
+        with ExitStack() as end, lane.idle_on_error(cuda):
             found = self._plan.num_optimization_profiles
             if found != len(batches):
                 raise EngineError(f"the plan has {found} profiles, expected {len(batches)}")

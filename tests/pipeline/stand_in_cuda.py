@@ -164,8 +164,10 @@ class StandInCuda:
 
     def cudaStreamBeginCapture(self, stream: Stream, mode: str) -> tuple[int]:
         assert mode == "thread" and not stream.waiting
+        if code := self.fail.get("cudaStreamBeginCapture"):
+            return (code,)
         stream.capture, stream.capture_broken = [], False
-        return (self.fail.get("cudaStreamBeginCapture", SUCCESS),)
+        return (SUCCESS,)
 
     def cudaStreamEndCapture(self, stream: Stream) -> tuple[Any, ...]:
         graph, stream.capture = stream.capture, None
@@ -244,10 +246,11 @@ class StandInCuda:
         self._hurry()
 
     def _step(self, stream: Stream) -> None:
-        op = stream.waiting.popleft()
-        if isinstance(op, Record):
-            self._until(op)
-        else:
+        if isinstance(op := stream.waiting[0], Record) and not op.done:
+            self._until(op)  # others must find the stream held; and may have freed it then
+            return
+        stream.waiting.popleft()
+        if not isinstance(op, Record):
             op()
 
     def _get(self, kind: str, function: str, size: int) -> tuple[Any, ...]:

@@ -55,13 +55,14 @@ class Faults:
         capture: Work cannot be captured.
         enqueue: Work cannot be enqueued.
         build: Nothing can be built.
-        host_code: A portable plan was run although its code was not allowed.
+        unknown: An operator that the parser does not know.
     """
 
     scores: dict[str, float] = field(default_factory=dict)
     capture: bool = False
     enqueue: bool = False
     build: bool = False
+    unknown: str = ""
 
 
 class StandInTensorRt:
@@ -101,7 +102,7 @@ class StandInTensorRt:
 
     def OnnxParser(self, network: Network, logger: ILogger) -> OnnxParser:
         assert logger.is_whole
-        return OnnxParser(network)
+        return OnnxParser(network, self.faults)
 
     def Runtime(self, logger: ILogger) -> Runtime:
         assert logger.is_whole
@@ -132,8 +133,8 @@ class Network:
 
 
 class OnnxParser:
-    def __init__(self, network: Network) -> None:
-        self._network = network
+    def __init__(self, network: Network, faults: Faults) -> None:
+        self._network, self._faults = network, faults
         self._errors: list[str] = []
 
     @property
@@ -141,13 +142,11 @@ class OnnxParser:
         return len(self._errors)
 
     def parse(self, model: bytes) -> bool:
-        try:
-            self._network.model = onnx.load_from_string(model)
-            onnx.checker.check_model(self._network.model)
-        except Exception as error:
-            self._errors.append(str(error))
-            return False
-        return True
+        self._network.model = onnx.load_from_string(model)
+        for node in self._network.model.graph.node:
+            if node.op_type == self._faults.unknown:
+                self._errors.append(f"In node of type {node.op_type}:\nno importer")
+        return not self._errors
 
     def get_error(self, index: int) -> SimpleNamespace:
         return SimpleNamespace(desc=lambda: self._errors[index])
@@ -286,6 +285,14 @@ class Engine:
         )
         self.values = {v.name: v for v in (*self.graph.input, *self.graph.output)}
         self.input_names = [value.name for value in self.graph.input]
+        self.sides = {value.name: _shape(value)[1:] for value in self.graph.input}
+        nothing = {
+            name: np.zeros((1, *self.sides[name]), DTYPES[self.get_tensor_dtype(name)])
+            for name in self.input_names
+        }
+        names = [value.name for value in self.graph.output]
+        for name, found in zip(names, self.session.run(names, nothing), strict=True):
+            self.sides[name] = found.shape[1:]
 
     @property
     def num_io_tensors(self) -> int:
@@ -339,7 +346,7 @@ class Context:
         if name in self._shapes:
             return self._shapes[name]
         n = next(iter(self._shapes.values()))[0] if self._shapes else -1
-        return n, *_shape(self._engine.values[name])[1:]
+        return n, *self._engine.sides[name]
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
         self._addresses[name] = memory
