@@ -134,7 +134,10 @@ class PlanCache:
             plan = (folder / _PLAN).read_bytes()
             if hashlib.sha256(plan).hexdigest() != manifest["plan_sha256"]:
                 raise Unusable("it is not the plan that its manifest tells of")
-            with np.load(folder / _GOLDEN, allow_pickle=False) as arrays:
+            with (
+                (folder / _GOLDEN).open("rb") as file,  # which NumPy leaves open when it fails
+                np.load(file, allow_pickle=False) as arrays,
+            ):
                 return Stored(plan, dict(arrays), None)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise Unusable(f"it cannot be read ({error})") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +70,20 @@ def test_calls_under_way_keep_apart_however_the_streams_get_on(
         for seed, n in enumerate(counts):  # now memory is used again
             assert_same(engine.infer(images(n, seed)), expected[seed])
     assert straw.cuda.left() == {}
+
+
+def test_the_next_images_are_copied_while_a_batch_is_computed(
+    model: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straw = install(monkeypatch, tmp_path / "plans", HASTY_COPIES)
+    with straw.engine(model) as engine:
+        copying, computing = straw.cuda.streams.values()
+        for _ in range(2):
+            engine.submit(images(3))
+            assert computing.waiting
+            assert not copying.waiting
+        engine.submit(images(3))
+        assert copying.waiting  # both places are in use
 
 
 def test_the_arrays_have_the_shapes_of_the_contract(straw: StrawGpu, model: ModelFile) -> None:
@@ -157,8 +172,6 @@ def test_more_images_than_the_batch_are_refused(straw: StrawGpu, model: ModelFil
 def test_a_plan_without_a_profile_for_a_batch_is_refused(
     straw: StrawGpu, model: ModelFile, batches: tuple[int, ...], says: str
 ) -> None:
-    from contextlib import ExitStack
-
     straw.engine(model).__exit__(None, None, None)
     (plan,) = straw.folder.glob("*/plan")
     with ExitStack() as end:
