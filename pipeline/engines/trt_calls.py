@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, SupportsInt, TypeAlias, cast
 
 from pipeline.engines.nvidia import INSTALL, TensorRtPackage, tensorrt_package
 from pipeline.errors import EngineUnavailable
@@ -57,7 +57,7 @@ class BuilderFlags(Protocol):
 
 
 class NetworkDefinitionCreationFlags(Protocol):
-    STRONGLY_TYPED: Any  # it has a number
+    STRONGLY_TYPED: SupportsInt
 
 
 class IHostMemory(Protocol):
@@ -150,6 +150,7 @@ class Builder(Protocol):
 
 # Inside the classes below these names mean what makes one.
 _ILogger: TypeAlias = ILogger
+_IProgressMonitor: TypeAlias = IProgressMonitor
 _Runtime: TypeAlias = Runtime
 _Builder: TypeAlias = Builder
 _OnnxParser: TypeAlias = OnnxParser
@@ -171,7 +172,7 @@ class TensorRt(LeanTensorRt, Protocol):
 
     BuilderFlag: BuilderFlags
     NetworkDefinitionCreationFlag: NetworkDefinitionCreationFlags
-    IProgressMonitor: type[Any]
+    IProgressMonitor: type[_IProgressMonitor]
 
     def init_libnvinfer_plugins(self, logger: _ILogger, namespace: str) -> bool: ...
     def Builder(self, logger: _ILogger) -> _Builder: ...

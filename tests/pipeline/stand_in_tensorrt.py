@@ -45,6 +45,15 @@ class IProgressMonitor:
     def __init__(self) -> None:
         self.is_whole = True
 
+    def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+        raise NotImplementedError
+
+    def step_complete(self, phase_name: str, step: int) -> bool:
+        raise NotImplementedError
+
+    def phase_finish(self, phase_name: str) -> None:
+        raise NotImplementedError
+
 
 @dataclass
 class Faults:
