@@ -32,7 +32,14 @@ import torchvision
 from models.boxes import SizeHW
 from models.class_names import STREET_NAMES
 from models.detection.architectures import ARCHITECTURES, COCO_CLASSES
-from models.detection.faster_rcnn import OUTPUTS, FasterRCNN, NMSBody, OutputForm
+from models.detection.faster_rcnn import (
+    NMS_BODIES,
+    OUTPUTS,
+    FasterRCNN,
+    NMSBody,
+    OutputForm,
+)
+from models.detection.mask_rcnn import MaskRCNN
 from models.input_sizes import combine, parse_size
 from models.network import Task
 from models.onnx_file import to_onnx, write
@@ -41,6 +48,7 @@ from models.published import PUBLISHED
 from models.weights import WeightsError, class_names_published, load_network, load_weights
 
 SCHEMA = 1
+NMS_ITERATIONS = 16  # of the fixpoint; clustered boxes need about a dozen
 EXIT_ARGUMENTS, EXIT_MODEL = 2, 4
 
 Fit = Literal["letterbox", "stretch"]
@@ -54,7 +62,7 @@ def export(
     class_names: Sequence[str],
     output_form: OutputForm = "candidates",
     nms_body: NMSBody = "fixpoint",
-    nms_iterations: int = 16,
+    nms_iterations: int = NMS_ITERATIONS,
     fit: Fit = "letterbox",
     score_threshold: float = 0.5,
     provenance: Mapping[str, Any] | None = None,
@@ -106,10 +114,13 @@ def export_network(
     palette: Sequence[Sequence[int]] | None = None,
     provenance: Mapping[str, Any] | None = None,
     half_weights: bool = False,
+    nms_body: NMSBody | None = None,
 ) -> None:
     """Write any :class:`models.network.Network` for frames of one size; see :func:`export`.
 
     objects: recommended numbers for what is found; of no use to a semantic network.
+    nms_body: how a Mask R-CNN suppresses inside the graph: None for "nonmaxsuppression", which its
+        thousands of boxes ask for on a CPU; TensorRT wants "fixpoint". Of no use to others.
     palette: red, green and blue of each class; None leaves the colours to whoever draws.
     """
     if len(class_names) != network.num_classes:
@@ -117,6 +128,9 @@ def export_network(
     if palette is not None and len(palette) != len(class_names):
         raise ValueError(f"{len(class_names)} classes need colours, got {len(palette)}")
     network.eval().prepare(frame_hw)
+    if nms_body:
+        network.prepare(frame_hw, nms=NMS_BODIES[nms_body](NMS_ITERATIONS))
+        objects = replace(objects or Objects(), nms_body=nms_body)
     about = description(
         network.task,
         network.outputs,
@@ -241,7 +255,12 @@ def parser() -> argparse.ArgumentParser:
     )
     words.add_argument("--out", required=True, type=Path, metavar="FILE")
     words.add_argument("--form", choices=list(OUTPUTS), default="candidates")
-    words.add_argument("--nms", choices=["fixpoint", "nonmaxsuppression"], default="fixpoint")
+    words.add_argument(
+        "--nms",
+        choices=list(NMS_BODIES),
+        help="how suppression is written in the graph of a Faster R-CNN (fixpoint unless given) or "
+        "a Mask R-CNN (nonmaxsuppression unless given); TensorRT takes fixpoint",
+    )
     words.add_argument("--fit", choices=["letterbox", "stretch"], default="letterbox")
     words.add_argument("--threshold", type=score, default=0.5, help="recommended score")
     words.add_argument(
@@ -304,7 +323,7 @@ def _write_faster_rcnn(options: argparse.Namespace) -> str | None:
         smaller_hw=sizes[1:],
         class_names=names,
         output_form=options.form,
-        nms_body=options.nms,
+        nms_body=options.nms or "fixpoint",
         fit=options.fit,
         score_threshold=options.threshold,
         provenance=_provenance(options, origin),
@@ -326,6 +345,8 @@ def _write_network(options: argparse.Namespace) -> str | None:
     if options.palette and len(options.palette) != len(names):
         return f"--palette gives {len(options.palette)} colours for {len(names)} names"
     network, origin = load_network(options.network, options.weights, names)
+    if options.nms and not isinstance(network, MaskRCNN):
+        return f"--nms: the graph of a {options.network} suppresses nothing"
     export_network(
         network,
         options.out,
@@ -336,6 +357,7 @@ def _write_network(options: argparse.Namespace) -> str | None:
         palette=options.palette,
         provenance=_provenance(options, origin),
         half_weights=options.half,
+        nms_body=options.nms,
     )
     return None
 

@@ -14,11 +14,15 @@ from torch.hub import tqdm
 from models import papers
 from models.export import Objects, export_network, main
 from models.network import DETECTION_OUTPUTS, INSTANCE_OUTPUTS
+from models.onnx_lint import lint
 from models.pixels import Normalise
 from models.segmentation.semantic import SemanticNetwork
 from pipeline.engines import load_engine
+from pipeline.engines.trt_graph import operators, static_graph
 from pipeline.model_file import read_model_file
 from pipeline.settings import EngineSettings
+from tests.models.detection.test_mask_training import SIZE as MASKS_HW
+from tests.models.detection.test_mask_training import tiny as tiny_mask_rcnn
 from tests.pipeline.model_files import ENGINES
 
 SIZE_HW = (33, 41)
@@ -146,6 +150,26 @@ def test_a_network_of_masks_gives_them_after_suppression(tmp_path: Path) -> None
             np.testing.assert_allclose(found[name], expected.numpy(), rtol=1e-5)
 
 
+@pytest.mark.timeout(600)  # exports take long on busy machines
+def test_a_mask_rcnn_for_tensorrt_has_no_shapes_that_depend_on_data(tmp_path: Path) -> None:
+    network, path = tiny_mask_rcnn(), tmp_path / "masks.onnx"
+    export_network(network, path, MASKS_HW, list("abc"), nms_body="fixpoint")
+    model = read_model_file(path)
+    assert model.nms_body == "fixpoint"
+    assert "NonMaxSuppression" not in set(operators(static_graph(model, MASKS_HW)))
+    assert lint(path) == []
+    given = torch.randint(0, 256, (2, *MASKS_HW, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        static = network(given)
+        greedy = network.prepare(MASKS_HW)(given)
+    assert static[3].min() > 5
+    for one, other in zip(static, greedy, strict=True):
+        assert torch.equal(one, other)
+    found = answers(path, "onnxruntime", given)
+    np.testing.assert_allclose(found["scores"], static[1].numpy(), atol=1e-4)
+    assert found["count"].tolist() == static[3].tolist()
+
+
 def test_names_and_colours_must_be_as_many_as_classes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="3 classes need names"):
         export_network(Pixels(), tmp_path / "m.onnx", SIZE_HW, ["a"])
@@ -171,6 +195,7 @@ def test_the_command_line_writes_any_paper_from_a_checkpoint(
     for more, code, says in (
         ([], 2, "--names is needed"),
         (["--names", "road,sky", "--palette", "1,2,3"], 2, "--palette gives 1 colours"),
+        (["--names", "road,sky", "--nms", "fixpoint"], 2, "a pixels suppresses nothing"),
         (["--names", "road,sky,car"], 4, "does not hold a pixels of 3 classes"),
     ):
         assert main([*words, *more]) == code
