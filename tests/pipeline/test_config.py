@@ -130,7 +130,7 @@ def test_an_empty_file_or_section_changes_nothing(tmp_path):
         ("engin.batch=4", "'engin'; did you mean 'engine'?"),
         ("treshold=0.5", "'treshold'; did you mean 'detection.threshold'?"),
         ("qwxyz=1", "unknown key 'qwxyz'; known: concurrent, decoder_threads, detection"),
-        ("engine.qwxyz=1", "known in 'engine': batch, batch_wait_seconds, cache"),
+        ("engine.qwxyz=1", "known in 'engine': batch, batch_wait_seconds, build, cache, name"),
         ("engine={7: 1}", "unknown key 'engine.7'"),
     ],
 )
@@ -188,7 +188,10 @@ def test_a_number_out_of_range_is_refused(word, expected):
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
-        ("engine.name=openvnio", "expected one of auto, openvino, onnxruntime; found text"),
+        (
+            "engine.name=openvnio",
+            "expected one of auto, openvino, onnxruntime, tensorrt; found text",
+        ),
         ("engine.name=openvnio", "did you mean 'openvino'?"),
         ("engine.precision=16", "expected one of auto, f32, bf16; found 16"),
         ("video.preset=null", "found nothing (null)"),
