@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.cores import usable_cores
 
-PACKAGES = ("numpy", "av", "opencv-python-headless", "openvino", "onnxruntime")
+PACKAGES = ("numpy", "av", "opencv-python-headless", "openvino", "onnxruntime", "tensorrt")
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _INSTRUCTIONS = {  # what matters to an engine -> names in Linux's list, of any maker

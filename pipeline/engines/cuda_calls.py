@@ -66,8 +66,12 @@ class CudaRuntime(Protocol):
     def cudaGetErrorString(self, error: Code) -> tuple[Code, bytes]: ...
 
 
+class GpuFailed(EngineError):
+    """The GPU or its driver failed, or has no memory; a plan is not to blame."""
+
+
 class Cuda:
-    """CUDA's first device; `EngineError` with CUDA's own words for whatever fails.
+    """CUDA's first device; `GpuFailed` with CUDA's own words for whatever fails.
 
     Raises:
         EngineUnavailable: The package is missing.
@@ -192,7 +196,7 @@ class Cuda:
         code, *rest = answer
         if int(code):
             words = self._runtime.cudaGetErrorString(code)[1]
-            raise EngineError(
+            raise GpuFailed(
                 f"the GPU failed ({function}: {words.decode('utf-8', 'replace')}); "
                 "look at nvidia-smi and at the system's log"
             )

@@ -3,9 +3,9 @@
 This engine has never run on a GPU: none was to be had. What could be done without one is done.
 Every call is held against the real bindings of TensorRT 10.13 and 11 and of CUDA, by name and
 arguments (``tests/pipeline/test_trt_calls.py``); what happens between the calls is tried against
-a stand-in that keeps streams, events and graphs apart as the GPU does, and computes with ONNX
-Runtime (``tests/pipeline/stand_ins``). How fast it is, and whether TensorRT's own answers pass
-the check, nobody knows.
+stand-ins that keep streams, events and graphs apart as the GPU does, and compute with ONNX
+Runtime (``tests/pipeline/stand_in_cuda.py``, ``stand_in_tensorrt.py``). How fast it is, and
+whether TensorRT's own answers pass the check, nobody knows.
 
 | file | holds |
 |---|---|

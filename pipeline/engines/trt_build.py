@@ -20,6 +20,7 @@ from pipeline.engines.trt_calls import (
     TensorRt,
     bytes_of,
 )
+from pipeline.engines.trt_log import TrtLog
 from pipeline.engines.trt_machine import Machine
 from pipeline.engines.trt_progress import build_monitor
 from pipeline.errors import EngineError, EngineUnavailable, ModelMismatch
@@ -64,7 +65,12 @@ def build(machine: Machine, order: Order, timings: bytes) -> Built:
         ModelMismatch: TensorRT cannot read the model.
         EngineError: It can, and fails all the same.
     """
-    trt, log = full_tensorrt(machine), machine.log
+    trt = full_tensorrt(machine)
+    with machine.log.told(f"build {order.model}"):
+        return _built(trt, machine.log, order, timings)
+
+
+def _built(trt: TensorRt, log: TrtLog, order: Order, timings: bytes) -> Built:
     builder = trt.Builder(log.logger)
     typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)  # 11 knows nothing else
     network = builder.create_network(typed)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pipeline.engines.trt_calls import ILogger, LeanTensorRt, Member
+from pipeline.errors import EngineError
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +38,26 @@ class TrtLog:
         self._errors = errors
         self.logger: ILogger = Listening()
 
-    def last_error(self) -> str:
+    def last_error(self, otherwise: str = "TensorRT does not say why") -> str:
         """The newest error, in one line, and forget all of them."""
         try:
             newest = self._errors.pop()
         except IndexError:
-            return "TensorRT does not say why"
+            return otherwise
         self._errors.clear()
         return newest
+
+    @contextmanager
+    def told(self, what: str) -> Iterator[None]:
+        """Inside the block TensorRT is to do `what`; its own exceptions become an `EngineError`.
+
+        The bindings raise `TypeError` where an object cannot be made, `RuntimeError` elsewhere.
+        """
+        self._errors.clear()  # some of what it calls errors is none: a way that was not taken
+        try:
+            yield
+        except (TypeError, RuntimeError) as error:
+            if isinstance(error, EngineError):
+                raise
+            words = self.last_error(" ".join(str(error).split()))
+            raise EngineError(f"TensorRT could not {what} ({words})") from error

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import cast
 
 from pipeline.engines.cuda_calls import Cuda
 from pipeline.engines.nvidia import Gpu, TensorRtPackage, driver
-from pipeline.engines.trt_calls import LeanTensorRt, TensorRt, import_tensorrt
+from pipeline.engines.trt_calls import LeanTensorRt, Runtime, TensorRt, import_tensorrt
 from pipeline.engines.trt_log import TrtLog
 from pipeline.engines.trt_memory import Lane
 from pipeline.errors import EngineUnavailable
@@ -48,7 +49,25 @@ class Machine:
             full = cast(TensorRt, trt)
             if not full.init_libnvinfer_plugins(log.logger, ""):
                 raise EngineUnavailable(f"TensorRT cannot load its plugins ({log.last_error()})")
-        return cls(trt, package, log, cuda, Lane(cuda, end), gpu)
+        machine = cls(trt, package, log, cuda, Lane(cuda, end), gpu)
+        machine.runtime()  # it is better known now than after a build of minutes
+        return machine
+
+    def runtime(self) -> Runtime:
+        """What reads plans; `EngineUnavailable` if it is of no use here.
+
+        Where it finds the driver too old it says so, and still makes an object, whose use, and
+        whose end, would end the process. (Seen in the lean runtime of 11.4, without a driver.)
+        """
+        with self.log.told("make a runtime"):
+            made = self.trt.Runtime(self.log.logger)
+        if said := self.log.last_error(otherwise=""):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))  # it must never be destroyed
+            raise EngineUnavailable(
+                f"TensorRT {self.trt.__version__} cannot use the GPU ({said}); the driver must be "
+                "made for its CUDA or a newer one (see nvidia-smi), else install tensorrt-cu12"
+            )
+        return made
 
     @property
     def compute_capability(self) -> str:

@@ -17,6 +17,7 @@ from functools import reduce
 from typing import Any, NamedTuple
 
 from pipeline.engines.contract import Outputs, Size, check_names, check_outputs
+from pipeline.engines.cuda_calls import GpuFailed
 from pipeline.engines.trt_build import Order, build, full_tensorrt
 from pipeline.engines.trt_cache import PlanCache, PlanKey, Stored, Unusable
 from pipeline.engines.trt_calls import version_of
@@ -138,6 +139,8 @@ class Plans:
             if stored.refused is not None:
                 return Refused(stored.refused)
             return Opened(self._tried(key, stored), key.precision, "its plan was in the cache")
+        except (EngineUnavailable, GpuFailed):
+            raise  # the plan has done nothing wrong
         except (Unusable, EngineError) as error:
             self._discarded = f"a plan in the cache was discarded, because {error}"
             log.warning("TensorRT: %s", self._discarded)

@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline.channel import idle
 from pipeline.engines.contract import Images, Outputs, Regions, Size
-from pipeline.engines.cuda_calls import Handle
+from pipeline.engines.cuda_calls import GpuFailed, Handle
 from pipeline.engines.trt_calls import ICudaEngine, IExecutionContext, LeanTensorRt
 from pipeline.engines.trt_machine import Machine
 from pipeline.engines.trt_memory import Array, Place, Port, Ports, Staging, device_memory
@@ -59,7 +59,7 @@ class PlanRunner:
     ) -> None:
         self._log, self._cuda, self._lane = machine.log, machine.cuda, machine.lane
         cuda, lane = machine.cuda, machine.lane
-        self._runtime = machine.trt.Runtime(machine.log.logger)  # must outlive the plan
+        self._runtime = machine.runtime()  # must outlive the plan
         if portable:
             self._runtime.engine_host_code_allowed = True
         self._plan = self._deserialised(plan)
@@ -128,7 +128,8 @@ class PlanRunner:
                 self._end.close()
 
     def _deserialised(self, plan: bytes) -> ICudaEngine:
-        engine = self._runtime.deserialize_cuda_engine(plan)
+        with self._log.told("read the plan"):
+            engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise self._failed("read the plan")
         return engine
@@ -171,13 +172,14 @@ class PlanRunner:
 
     def _enqueue(self, context: IExecutionContext) -> None:
         number = self._cuda.number_of(self._lane.computing)
-        self._sure(context.execute_async_v3(number), "run")
+        with self._log.told("run"):
+            self._sure(context.execute_async_v3(number), "run")
 
     def _context(self, profile: int, n: int, size_hw: Size) -> IExecutionContext:
         """Ready for batches of `n`."""
         context = self._plan.create_execution_context()
         if context is None:
-            raise self._failed("make a context, for which it needs memory of the GPU")
+            raise GpuFailed(f"the GPU has no memory for the plan ({self._log.last_error()})")
         stream = self._cuda.number_of(self._lane.computing)
         self._sure(context.set_optimization_profile_async(profile, stream), "take a profile")
         self._cuda.finish(self._lane.computing)

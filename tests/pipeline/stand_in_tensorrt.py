@@ -65,6 +65,7 @@ class Faults:
         enqueue: Work cannot be enqueued.
         build: Nothing can be built.
         unknown: An operator that the parser does not know.
+        driver: It is too old; a builder cannot be made, a runtime is made and of no use.
     """
 
     scores: dict[str, float] = field(default_factory=dict)
@@ -72,6 +73,7 @@ class Faults:
     enqueue: bool = False
     build: bool = False
     unknown: str = ""
+    driver: bool = False
 
 
 class StandInTensorRt:
@@ -94,6 +96,7 @@ class StandInTensorRt:
         self.built: list[tuple[str, tuple[int, ...]]] = []
         self.given_timings: list[bytes] = []
         self.plugins_loaded = False
+        self.crashes = 0
 
     def init_libnvinfer_plugins(self, logger: ILogger, namespace: str) -> bool:
         assert logger.is_whole and namespace == ""
@@ -107,6 +110,8 @@ class StandInTensorRt:
 
     def Builder(self, logger: ILogger) -> Builder:
         assert self.plugins_loaded and logger.is_whole
+        if self.faults.driver:
+            raise TypeError("pybind11::init(): factory function returned nullptr")
         return Builder(self, logger)
 
     def OnnxParser(self, network: Network, logger: ILogger) -> OnnxParser:
@@ -115,6 +120,8 @@ class StandInTensorRt:
 
     def Runtime(self, logger: ILogger) -> Runtime:
         assert logger.is_whole
+        if self.faults.driver:
+            logger.log(ILogger.Severity.ERROR, "CUDA initialization failure with error: 35")
         return Runtime(self, logger)
 
 
@@ -262,8 +269,14 @@ class Runtime:
     def __init__(self, trt: StandInTensorRt, logger: ILogger) -> None:
         self._trt, self._logger = trt, logger
         self.engine_host_code_allowed = False
+        self._is_sound = not trt.faults.driver
+
+    def __del__(self) -> None:
+        if not self._is_sound:
+            self._trt.crashes += 1  # as the real one does
 
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> Engine | None:
+        assert not self._trt.faults.driver, "a real one would have crashed"
         magic, _, rest = serialized_engine.partition(b"\n")
         sha256, _, body = rest.partition(b"\n")
         if magic + b"\n" != MAGIC or hashlib.sha256(body).hexdigest().encode() != sha256:

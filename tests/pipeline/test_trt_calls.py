@@ -60,6 +60,7 @@ import importlib, inspect, json, sys
 from contextlib import ExitStack
 from pipeline.engines.trt_log import TrtLog
 from pipeline.engines.trt_progress import build_monitor
+from pipeline.errors import EngineError
 trt = importlib.import_module(sys.argv[1])
 
 def told(name, thing):
@@ -89,6 +90,13 @@ if hasattr(trt, "Builder"):
         assert monitor.step_complete("a", 0)
         monitor.phase_finish("a")
     assert trt.init_libnvinfer_plugins(log.logger, "")
+    try:
+        with log.told("build"):
+            trt.Builder(log.logger)
+    except EngineError as error:
+        assert str(error).startswith("TensorRT could not build (")
+    else:
+        raise AssertionError("an empty library has made a builder")
 json.dump({"version": trt.__version__, "found": found}, sys.stdout)
 """
 

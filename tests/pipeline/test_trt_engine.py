@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import threading
 import time
 from contextlib import ExitStack
@@ -13,6 +15,7 @@ import onnx
 import pytest
 from onnx import helper
 
+import run_stream
 from models.onnx_lint import lint
 from pipeline.engines.trt import batch_sizes
 from pipeline.engines.trt_graph import operators, static_graph
@@ -243,10 +246,13 @@ def test_the_end_waits_for_calls_under_way_and_gives_everything_back(
 def test_what_an_engine_that_cannot_be_loaded_had_got_is_given_back(
     straw: StrawGpu, model: ModelFile, function: str
 ) -> None:
+    straw.engine(model).__exit__(None, None, None)
     straw.cuda.fail[function] = 2
-    with pytest.raises(EngineError, match=f"{function}: error 2"):
-        straw.engine(model)
+    for batch in (3, 2):  # with a plan in the cache, and without
+        with pytest.raises(EngineError, match=f"{function}: error 2"):
+            straw.engine(model, batch=batch)
     assert straw.cuda.left() == {}
+    assert len(list(straw.folder.glob("*/plan"))) == 1  # it has done nothing wrong
 
 
 # Models
@@ -392,6 +398,34 @@ def test_an_old_tensorrt_is_refused(
     straw = install(monkeypatch, tmp_path, version="10.12.0.36")
     with pytest.raises(EngineUnavailable, match=r"10\.13 is the oldest"):
         straw.engine(model)
+
+
+def test_a_driver_that_is_too_old_for_tensorrt_is_an_error_and_no_crash(
+    straw: StrawGpu, model: ModelFile
+) -> None:
+    straw.engine(model).__exit__(None, None, None)
+    straw.trt.faults.driver = True
+    for batch in (3, 2):  # with a plan in the cache, and without
+        with pytest.raises(EngineUnavailable, match=r"cannot use the GPU \(CUDA init.*nvidia-smi"):
+            straw.engine(model, batch=batch)
+    gc.collect()
+    assert straw.trt.crashes == 0
+    assert len(list(straw.folder.glob("*/plan"))) == 1  # the plan has done nothing wrong
+    assert straw.cuda.left() == {}
+
+
+def test_the_line_runs_on_it_and_says_so(straw: StrawGpu, model: ModelFile, tmp_path: Path) -> None:
+    source = "synthetic://street?seed=1&size=96x64&fps=10&seconds=1.3"
+    report = tmp_path / "report.json"
+    words = [source, "--model", str(model.path), "--engine", "tensorrt", "--report", str(report)]
+    words += ["--out", str(tmp_path / "found.jsonl"), "--quiet"]
+    assert run_stream.main([*words, "--no-build"]) == 4
+    assert run_stream.main(words) == 0
+    told = json.loads(report.read_text())
+    assert (told["engine"]["name"], told["engine"]["precision"]) == ("tensorrt", "tf32")
+    assert told["totals"]["frames"] == 13
+    assert len((tmp_path / "found.jsonl").read_text().splitlines()) == 13
+    assert straw.cuda.left() == {}
 
 
 def test_a_portable_plan_is_run_by_a_later_version_and_by_the_lean_runtime(
