@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from pipeline.errors import EngineUnavailable
 
 LIBRARY = "libcuda.so.1"  # comes with the driver and with nothing else
-INSTALL = "pip install 'boxstream[tensorrt]' or, in a checkout, pip install -e '.[tensorrt]'"
+INSTALL = "`pip install -e '.[tensorrt]'`"
 
 _MAJOR, _MINOR = 75, 76  # CUdevice_attribute: compute capability
 

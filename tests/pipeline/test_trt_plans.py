@@ -388,7 +388,7 @@ def test_auto_falls_back_to_the_cpu_and_says_why(
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with load_engine(model, EngineSettings()) as engine:
         assert engine.name == "openvino"
-        assert "TensorRT is not installed; run pip install" in engine.reason
+        assert "TensorRT is not installed; run `pip install -e" in engine.reason
 
 
 def test_auto_does_not_speak_of_tensorrt_where_there_is_no_driver(model: ModelFile) -> None:
