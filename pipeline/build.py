@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.engines.trt import BATCH, TensorRtEngine
-from pipeline.engines.trt_cache import cache_folder
+from pipeline.engines.trt_cache import plan_folder
 from pipeline.errors import PipelineError
 from pipeline.model_file import read_model_file
 from pipeline.settings import EngineSettings
@@ -46,6 +46,9 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument(
         "--portable", action="store_true", help="for later versions and the lean runtime, too"
     )
+    words.add_argument(
+        "--cache", metavar="FOLDER", default="auto", help="as in engine.cache of the settings"
+    )
     words.add_argument("--anew", action="store_true", help="whatever is in the cache")
     return words
 
@@ -53,14 +56,19 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     options, console = parser().parse_args(arguments), Console(stderr=True)
-    settings = EngineSettings(name="tensorrt", precision=options.precision, batch=options.batch)
+    settings = EngineSettings(
+        name="tensorrt",
+        precision=options.precision,
+        batch=options.batch,
+        cache=options.cache,
+    )
     try:
         with TensorRtEngine(
             read_model_file(options.model),
             settings,
             latency=False,
             all_sizes=options.all_sizes,
-            because=f"{options.model} can be run from {cache_folder()}",
+            because=f"{options.model} can be run from {plan_folder(options.cache)}",
             portable=options.portable,
             anew=options.anew,
         ) as engine:

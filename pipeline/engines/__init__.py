@@ -120,7 +120,7 @@ def _openvino(
 ) -> Engine:
     try:
         from pipeline.engines.ov import OpenVinoEngine
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: a library that it needs is not there
         raise EngineUnavailable(_missing("OpenVINO", "openvino", error)) from error
     return OpenVinoEngine(model, settings, latency=latency, all_sizes=all_sizes, because=because)
 
@@ -130,10 +130,10 @@ def _onnxruntime(
 ) -> Engine:
     try:
         from pipeline.engines.ort import OnnxRuntimeEngine
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         raise EngineUnavailable(_missing("ONNX Runtime", "onnxruntime", error)) from error
     return OnnxRuntimeEngine(model, settings, all_sizes=all_sizes, because=because)
 
 
-def _missing(name: str, package: str, error: ImportError) -> str:
+def _missing(name: str, package: str, error: Exception) -> str:
     return f"{name} is not installed or cannot be loaded ({error}); run `pip install {package}`"

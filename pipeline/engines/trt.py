@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.engines.contract import Images, Outputs, Regions, check_images
-from pipeline.engines.trt_cache import PlanCache, cache_folder
+from pipeline.engines.trt_cache import PlanCache, plan_folder
 from pipeline.engines.trt_machine import Machine
 from pipeline.engines.trt_plans import Opened, Plans, Wanted
 from pipeline.engines.trt_run import TrtCall
@@ -93,7 +93,7 @@ class TensorRtEngine:
                 anew=anew,
                 command=build_command(model, settings, self.batch, all_sizes),
             )
-            plans = Plans(machine, PlanCache(folder or cache_folder()), wanted)
+            plans = Plans(machine, PlanCache(folder or plan_folder(settings.cache)), wanted)
             opened = list[Opened]()
             for size_hw in self.sizes_hw:
                 opened.append(plans.open(size_hw))
@@ -160,6 +160,7 @@ def build_command(model: ModelFile, settings: EngineSettings, batch: int, all_si
     words = ["python", "-m", "pipeline.build", str(model.path), "--batch", str(batch)]
     words += [] if settings.precision == "auto" else ["--precision", settings.precision]
     words += ["--all-sizes"] if all_sizes and model.smaller_hw else []
+    words += ["--cache", settings.cache] if settings.cache not in (None, "auto") else []
     return shlex.join(words)
 
 

@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline.engines.cache_folder import cache_folder
 from pipeline.engines.contract import Outputs, Size
-from pipeline.errors import EngineError
+from pipeline.errors import EngineError, EngineUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -78,11 +79,20 @@ class Unusable(Exception):
     """What lies in the cache is damaged, or not what its name says; the text says why."""
 
 
-def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/boxstream/tensorrt``, by default in ``~/.cache``."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(named) if Path(named).is_absolute() else Path.home() / ".cache"
-    return base / "boxstream" / "tensorrt"
+def plan_folder(asked: str | None) -> Path:
+    """Where plans lie in the folder that the setting ``engine.cache`` stands for.
+
+    Raises:
+        EngineUnavailable: There is no such folder; a plan takes minutes, so it must be kept.
+    """
+    kept = cache_folder(asked)
+    if kept is None:
+        why = "engine.cache is null" if asked is None else "there is no home folder"
+        raise EngineUnavailable(
+            f"TensorRT must keep its plans, which take minutes to build, but {why}; name a folder "
+            "with --set engine.cache=PATH, or take another engine"
+        )
+    return kept.path / "tensorrt"
 
 
 class PlanCache:
@@ -204,5 +214,5 @@ def _write(path: Path, content: bytes) -> None:
 def _cannot_write(folder: Path, error: OSError) -> EngineError:
     return EngineError(
         f"cannot write TensorRT's plans to {str(folder)!r} ({error.strerror or error}); make room "
-        "there, or name another folder with XDG_CACHE_HOME"
+        "there, or name another folder with --set engine.cache=PATH"
     )

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from pipeline import build
 from pipeline.engines import load_engine
-from pipeline.engines.trt_cache import PlanCache, PlanKey, cache_folder
+from pipeline.engines.trt_cache import PlanCache, PlanKey, plan_folder
 from pipeline.engines.trt_progress import BuildBars, build_monitor
 from pipeline.errors import EngineError, EngineUnavailable
 from pipeline.model_file import ModelFile, read_model_file
@@ -209,7 +209,7 @@ def test_the_command_builds_each_size_and_says_where(
     straw: StrawGpu, capsys: pytest.CaptureFixture[str], model: ModelFile
 ) -> None:
     assert build.main([str(model.path), "--portable", "--all-sizes"]) == 0
-    assert str(cache_folder()) in capsys.readouterr().err.replace("\n", "")
+    assert str(plan_folder("auto")) in capsys.readouterr().err.replace("\n", "")
     assert straw.trt.built == [("tf32", (1, 2, 4))]
     assert build.main([str(model.path), "--portable", "--anew"]) == 0
     assert len(straw.trt.built) == 2
@@ -282,7 +282,7 @@ def test_a_process_that_dies_while_it_writes_leaves_nothing_that_counts(tmp_path
 def test_a_cache_that_cannot_be_made_is_an_error_that_names_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(EngineError, match="XDG_CACHE_HOME"),
+        pytest.raises(EngineError, match="engine.cache=PATH"),
         PlanCache(tmp_path / "file" / "plans").locked(KEY),
     ):
         raise AssertionError("it was let in")
@@ -321,7 +321,28 @@ def test_the_cache_lies_where_the_desktop_standard_says(
     monkeypatch: pytest.MonkeyPatch, named: str, found: str
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", named)
-    assert cache_folder() == Path(found).expanduser() / "boxstream" / "tensorrt"
+    assert plan_folder("auto") == Path(found).expanduser() / "boxstream" / "tensorrt"
+
+
+def test_plans_lie_where_the_setting_says_and_the_command_knows_it(
+    straw: StrawGpu, model: ModelFile, tmp_path: Path
+) -> None:
+    here = EngineSettings(name="tensorrt", batch=1, cache=str(tmp_path / "kept"))
+    with pytest.raises(EngineUnavailable, match=r"--cache \S+/kept"):
+        load_engine(model, replace(here, build=False))
+    assert build.main([str(model.path), "--batch", "1", "--cache", str(tmp_path / "kept")]) == 0
+    assert list((tmp_path / "kept" / "tensorrt").glob("*/plan"))
+    with load_engine(model, replace(here, build=False)) as engine:
+        assert "in the cache" in engine.reason
+
+
+def test_without_a_folder_tensorrt_is_refused_and_auto_takes_another_engine(
+    straw: StrawGpu, model: ModelFile
+) -> None:
+    with pytest.raises(EngineUnavailable, match=r"engine\.cache is null"):
+        load_engine(model, EngineSettings(name="tensorrt", cache=None))
+    with load_engine(model, EngineSettings(cache=None)) as engine:
+        assert engine.name == "openvino" and "engine.cache is null" in engine.reason
 
 
 # How far a build is
