@@ -1,7 +1,7 @@
 """A page that shows the running line in a browser, and an API beside it.
 
 ``--out http://127.0.0.1:8080``. It needs packages that recorded runs do not:
-``pip install 'boxstream[serve]'``. They are imported when a page is opened.
+``pip install -e '.[serve]'``. They are imported when a page is opened.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def page(
         from pipeline.serve.server import RunningServer
     except ModuleNotFoundError as error:
         raise SinkError(
-            f"the page needs {error.name}; install it with: pip install 'boxstream[serve]'"
+            f"the page needs {error.name}; install it with: pip install -e '.[serve]'"
         ) from error
     address = read_address(url, environment_token)
     listener = listen(address)

@@ -110,4 +110,4 @@ except ConfigError as error:
         check=True,
     )
     assert f"needs the package {package}" in done.stdout
-    assert "pip install 'boxstream[brokers]'" in done.stdout
+    assert "pip install -e '.[brokers]'" in done.stdout

@@ -98,4 +98,4 @@ def test_without_its_packages_the_page_says_what_to_install_and_the_rest_works()
         "    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert "pip install 'boxstream[serve]'" in done.stdout, done.stderr
+    assert "pip install -e '.[serve]'" in done.stdout, done.stderr

@@ -69,5 +69,5 @@ def _maker(scheme: str) -> Callable[[Address, SinkTarget, Patience], BrokerSink]
         return kafka_sink
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"out: {scheme}:// needs the package {error.name}; pip install 'boxstream[brokers]'"
+            f"out: {scheme}:// needs the package {error.name}; pip install -e '.[brokers]'"
         ) from error
