@@ -121,7 +121,7 @@ def _openvino(
     try:
         from pipeline.engines.ov import OpenVinoEngine
     except (ImportError, OSError) as error:  # OSError: a library that it needs is not there
-        raise EngineUnavailable(_missing("OpenVINO", "openvino", error)) from error
+        raise _missing("OpenVINO", "openvino", error) from error
     return OpenVinoEngine(model, settings, latency=latency, all_sizes=all_sizes, because=because)
 
 
@@ -131,9 +131,17 @@ def _onnxruntime(
     try:
         from pipeline.engines.ort import OnnxRuntimeEngine
     except (ImportError, OSError) as error:
-        raise EngineUnavailable(_missing("ONNX Runtime", "onnxruntime", error)) from error
+        raise _missing("ONNX Runtime", "onnxruntime", error) from error
     return OnnxRuntimeEngine(model, settings, all_sizes=all_sizes, because=because)
 
 
-def _missing(name: str, package: str, error: Exception) -> str:
-    return f"{name} is not installed or cannot be loaded ({error}); run `pip install {package}`"
+def _missing(name: str, package: str, error: Exception) -> EngineError:
+    """What to raise for a package that is not there, or is there and broken."""
+    if isinstance(error, ImportError):
+        return EngineUnavailable(
+            f"{name} is not installed or cannot be loaded ({error}); run `pip install {package}`"
+        )
+    return EngineError(
+        f"{name} is installed and cannot be loaded ({error}); "
+        f"run `pip install --force-reinstall {package}`"
+    )

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,22 @@ def test_an_engine_that_is_not_installed_names_the_remedy(
     with pytest.raises(EngineUnavailable, match=f"pip install {name}") as caught:
         load(model, name)
     assert caught.value.exit_code == 4
+
+
+def test_a_package_that_lacks_a_library_is_broken_and_auto_goes_on_without_it(
+    model: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(name: str) -> Any:
+        raise OSError("libopenvino.so: cannot open shared object file")
+
+    broken = ModuleType("pipeline.engines.ov")
+    monkeypatch.setattr(broken, "__getattr__", lacking, raising=False)
+    monkeypatch.setitem(sys.modules, "pipeline.engines.ov", broken)
+    with pytest.raises(EngineError, match="--force-reinstall openvino") as raised:
+        load_engine(model, EngineSettings(name="openvino"))
+    assert not isinstance(raised.value, EngineUnavailable)
+    with load_engine(model, EngineSettings()) as engine:
+        assert engine.name == "onnxruntime" and "libopenvino.so" in engine.reason
 
 
 def test_no_engine_at_all_names_both_remedies(

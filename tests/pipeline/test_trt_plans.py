@@ -282,7 +282,7 @@ def test_a_process_that_dies_while_it_writes_leaves_nothing_that_counts(tmp_path
 def test_a_cache_that_cannot_be_made_is_an_error_that_names_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(EngineError, match="engine.cache=PATH"),
+        pytest.raises(EngineError, match=r"engine\.cache=PATH"),
         PlanCache(tmp_path / "file" / "plans").locked(KEY),
     ):
         raise AssertionError("it was let in")
