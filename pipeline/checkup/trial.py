@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
+from pipeline.checkup.anonymous import anonymous
 from pipeline.checkup.isolation import Finding
 from pipeline.checkup.parity import ROUGH, bounds_of, compare_boxes, compare_pixels
 from pipeline.detect import LOW, detect
@@ -68,7 +69,7 @@ def try_engine(
         finding = {
             "name": loaded.name,
             "precision": loaded.precision,
-            "reason": loaded.reason,
+            "reason": anonymous(loaded.reason),  # it may tell why another engine was refused
             "batch": loaded.batch,
             "load_seconds": round(loaded.load_seconds, 3),
         }
