@@ -57,8 +57,8 @@ class ModelFile:
         max_detections: Most detections of a frame.
         nms_body: How suppression is written inside the graph.
         provenance: Architecture, training data, date, score.
-        precision_check: Average precision by precision (``{"f32": 0.71, "bf16": 0.71}``), as
-            measured when the file was made; None when it was not.
+        precision_check: Average precision, or mIoU of pixels, by precision (``{"f32": 0.71, "bf16":
+            0.71}``), as measured when the file was made; None when it was not.
         smaller_hw: Other sizes at which the file can be run, ever fewer pixels; see
             `pipeline.model_sizes`.
         palette: RGB in which each class is drawn; None leaves that to the line.

@@ -10,13 +10,20 @@ import onnx
 import openvino  # noqa: F401  (its import starts a thread, which would look like a test's)
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from torch.hub import tqdm
 
 from models import evaluate, precision_check
 from models.class_names import COCO_NAMES, STREET_NAMES
 from models.coco_scores import Classes, meet, regroup, score
 from models.data import DataError
 from models.detectors import ModelFile, fit, load_detector
+from models.export import export_network
 from models.found import Found
+from models.ladder_scenes import write_scenes
+from models.masks import read_masks
+from models.segmentation.deeplab import deeplab_v3_plus
+from models.segmentation_scores import evaluate_segmentation
+from models.segmenters import load_segmenter
 
 KNOWN_COCO_100 = [
     0.503647, 0.696973, 0.571667, 0.593252, 0.557991, 0.489363,
@@ -193,6 +200,26 @@ def test_the_check_of_precisions_is_written_into_the_model_file(tmp_path):
     about = json.loads(next(p.value for p in props if p.key == "boxstream"))
     assert about.pop("precision_check").keys() == {"f32", "bf16"}
     assert about == {**ABOUT, "class_names": list(STREET_NAMES)}
+
+
+def test_of_classes_of_pixels_the_check_of_precisions_is_of_miou(tmp_path, capsys, monkeypatch):
+    # torch.export makes progress bars, unseen ones; each starts a thread to watch over it.
+    monkeypatch.setattr(tqdm, "monitor_interval", 0, raising=False)
+    network = deeplab_v3_plus("mobilenet_v2", 2, width=8, decoder_width=8, low_level=8)
+    export_network(network, tmp_path / "m.onnx", (64, 96), ("road", "car"))
+    write_scenes(tmp_path / "set", 2, (64, 96), seed=0)
+    (tmp_path / "set" / "classes.json").write_text(
+        json.dumps({"classes": [{"id": 0, "name": "road"}, {"id": 1, "name": "car"}]})
+    )
+    precision_check.main([str(tmp_path / "m.onnx"), "--data", str(tmp_path / "set")])
+    check = precision_check.description(tmp_path / "m.onnx")["precision_check"]
+    judged = evaluate_segmentation(
+        load_segmenter(str(tmp_path / "m.onnx"), "openvino"),
+        read_masks(str(tmp_path / "set")).entries,
+    )
+    assert check["f32"] == pytest.approx(judged["mIoU"], abs=1e-4)
+    assert 0 < check["bf16"] < 1
+    assert "mean mIoU" in capsys.readouterr().out
 
 
 def test_the_bundled_model_finds_the_vehicles_on_the_highway(shared_data):
