@@ -93,7 +93,8 @@ def train(
     network = network.to(memory_format=torch.channels_last)
     warm_up = min(200, rung.steps // 4)
     schedule = Schedule(rung.steps, warm_up)
-    training = Training(network, Recipe(rate=rung.rate), schedule, run.precision)
+    recipe = Recipe(rate=rung.rate, trunk_share=rung.trunk_share)
+    training = Training(network, recipe, schedule, run.precision)
     if (folder / "last.pt").is_file():
         training.load(folder / "last.pt")
     if training.step < rung.steps:
