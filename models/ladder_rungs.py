@@ -126,25 +126,24 @@ DETECTION: dict[str, Rung] = {
 }
 """By folder."""
 
+_segmenter = partial(Rung, steps=700, rate=1e-3, size_hw=(240, 320), balance=0.3)
 # What a batch norm has brought to 1 asks for a larger rate than a trunk's raw features: with 1e-3
 # these heads were at a loss of 1.2 after 150 steps, with 5e-3 at 0.6.
-_normed = {"rate": 5e-3, "trunk_share": 0.06}
-_segmenter = partial(Rung, steps=700, rate=1e-3, size_hw=(240, 320), balance=0.3)
+_normed_segmenter = partial(_segmenter, rate=5e-3, trunk_share=0.06)
 
 SEGMENTATION: dict[str, Rung] = {
     "fcn32s": _segmenter("FCN-32s", "fcn", {"finest": 32}),
     "fcn16s": _segmenter("FCN-16s", "fcn", {"finest": 16}),
     "fcn8s": _segmenter("FCN-8s", "fcn", {"finest": 8}),
     "hypercolumns": _segmenter("Hypercolumns", "hypercolumns", {"hidden": 64}),
-    "unet": _segmenter("U-Net", "unet", {"widths": (16, 32, 64, 128)}, **_normed),
+    "unet": _normed_segmenter("U-Net", "unet", {"widths": (16, 32, 64, 128)}),
     "deeplab_v1": _segmenter("DeepLab v1", "deeplab_v1", {"width": 128}, batch=4),
     "deeplab_v2": _segmenter("DeepLab v2", "deeplab_v2", {"width": 64}, batch=4),
-    "deeplab_v3": _segmenter("DeepLab v3", "deeplab_v3", {"width": 96}, **_normed),
-    "deeplab_v3_plus": _segmenter(
+    "deeplab_v3": _normed_segmenter("DeepLab v3", "deeplab_v3", {"width": 96}),
+    "deeplab_v3_plus": _normed_segmenter(
         "DeepLab v3+",
         "deeplab_v3_plus",
         {"width": 96, "decoder_width": 64, "low_level": 24},
-        **_normed,
     ),
 }
 """By folder. With their stride of 8, DeepLab v1 and v2 cost more than twice as much a picture."""
