@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import run_stream
-from pipeline.sinks import brokers
+from pipeline.sinks.brokers import contract
 from pipeline.sinks.brokers.contract import Patience
 from tests.brokers import servers
 from tests.brokers.results import adds_up
@@ -45,7 +45,7 @@ def test_a_run_with_two_sources_tells_every_broker_of_every_frame(
     tmp_path: Path, mqtt_broker: Server, redis_broker: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What is left at the end has two seconds to leave, which a busy machine may exceed.
-    monkeypatch.setattr(brokers, "Patience", lambda: Patience(flush=30.0))
+    monkeypatch.setattr(contract, "Patience", lambda: Patience(flush=30.0))
     outs = (f"mqtt://127.0.0.1:{mqtt_broker.port}", f"redis://127.0.0.1:{redis_broker.port}/0/")
     report = run(tmp_path, *outs, sources=2)
     for scheme in ("mqtt", "redis"):
