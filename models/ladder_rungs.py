@@ -1,7 +1,7 @@
 """The rungs of the ladder: which networks, how wide, how long they learn.
 
 All stand on MobileNetV2, the one trunk that a CPU trains in an evening. The sizes are chosen for
-two cores: what a paper does on a GPU for days, each rung does in 10 to 45 minutes of one core, in
+two cores: what a paper does on a GPU for days, each rung does in 4 to 20 minutes of one core, in
 bf16.
 """
 
@@ -127,8 +127,8 @@ DETECTION: dict[str, Rung] = {
 """By folder."""
 
 _segmenter = partial(Rung, steps=700, rate=1e-3, size_hw=(240, 320), balance=0.3)
-# What a batch norm has brought to 1 asks for a larger rate than a trunk's raw features: with 1e-3
-# these heads were at a loss of 1.2 after 150 steps, with 5e-3 at 0.6.
+# What a batch norm has brought to 1 asks for a larger rate than a trunk's raw features: DeepLab v3+
+# was at a loss of 0.81 after 200 steps with 1e-3 and of 0.60 with 5e-3; mIoU 42.8 and 47.6.
 _normed_segmenter = partial(_segmenter, rate=5e-3, trunk_share=0.06)
 
 SEGMENTATION: dict[str, Rung] = {
