@@ -1,17 +1,18 @@
-"""Label pictures and clips with a teacher network, for training where no hand labels exist.
+"""Label pictures and clips with teacher networks, for training where no hand labels exist.
 
-The teacher looks at many views of a picture (`models.teacher`). Boxes that several looks agree on
-are averaged; what the teacher is sure of becomes a training box, what it half believes becomes an
-``iscrowd`` region, which training neither rewards nor punishes.
+The teachers look at many views of a picture (`models.teacher`). Boxes that several looks agree on
+are averaged; what the teachers are sure of becomes a training box, what they half believe, or what
+only some of them see, becomes an ``iscrowd`` region, which training neither rewards nor punishes.
 
     python -m models.pseudo_label --teacher yolox_nano.onnx --out OUT --every 8 CLIP.mp4 [CLIP ...]
+    python -m models.pseudo_label --teacher yolox_nano.onnx --teacher street --out OUT CLIP.mp4
     python -m models.pseudo_label --teacher yolox_nano.onnx --out OUT --complete TRAIN.json --images
     DIR
 """
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,14 @@ from rich.progress import track
 
 from models.class_names import COCO_IDS, STREET_NAMES
 from models.data import read_picture
+from models.detectors import Detector, load_detector
 from models.found import Found
-from models.runners import openvino_runner
 from models.teacher import agree, look, overlap
-from models.yolox import YoloX
 
 
 @dataclass(frozen=True)
 class Trust:
-    """How much of the teacher to believe."""
+    """How much of the teachers to believe."""
 
     sure: float = 0.45
     """From this score on a box is a label."""
@@ -137,18 +137,20 @@ def street_categories() -> list[dict[str, Any]]:
     return [{"id": i + 1, "name": n, "coco_id": COCO_IDS[n]} for i, n in enumerate(STREET_NAMES)]
 
 
-def label_clips(teacher: YoloX, clips: list[Path], out: Path, options: argparse.Namespace) -> None:
-    """Write every n-th frame of the clips as JPEG and the teacher's labels as
+def label_clips(
+    teachers: Sequence[Detector], clips: list[Path], out: Path, options: argparse.Namespace
+) -> None:
+    """Write every n-th frame of the clips as JPEG and the teachers' labels as
     OUT/instances.json."""
     (out / "images").mkdir(parents=True, exist_ok=True)
     held_out = [thumbnail(read_picture(f)) for f in pictures(options.hold_out)]
-    coco = CocoFile(street_categories(), f"labelled by {options.teacher.name}; no hand labels")
+    coco = CocoFile(street_categories(), f"labelled by {names(options.teacher)}; no hand labels")
     for clip in clips:
         skip = frames_to_keep_out(clip, held_out, options.around)
         for index, image in track(clip_frames(clip), clip.name):
             if index % options.every or index in skip:
                 continue
-            found = agree(look(teacher, image, options.tile))
+            found = agree(*(look(t, image, options.tile) for t in teachers))
             name = f"{clip.stem}_{index:05d}.jpg"
             write_jpeg(out / "images" / name, image)
             coco.add(
@@ -159,7 +161,9 @@ def label_clips(teacher: YoloX, clips: list[Path], out: Path, options: argparse.
     coco.write(out / "instances.json")
 
 
-def complete(teacher: YoloX, annotations: Path, out: Path, options: argparse.Namespace) -> None:
+def complete(
+    teachers: Sequence[Detector], annotations: Path, out: Path, options: argparse.Namespace
+) -> None:
     """Add to hand labels what they lack: other street classes, and vehicles overlooked (to be
     ignored)."""
     given = json.loads(annotations.read_text())
@@ -168,21 +172,27 @@ def complete(teacher: YoloX, annotations: Path, out: Path, options: argparse.Nam
         by_image.setdefault(a["image_id"], []).append(a)
     labelled = {c.get("coco_id") for c in given["categories"]}
     free = [c["id"] - 1 for c in street_categories() if c["coco_id"] not in labelled]
-    # The teacher's categories get numbers after the given ones, which keep theirs.
+    # The teachers' categories get numbers after the given ones, which keep theirs.
     last = max(c["id"] for c in given["categories"])
     extra = [{**c, "id": c["id"] + last} for c in street_categories()]
-    coco = CocoFile(given["categories"] + extra, f"completed by {options.teacher.name}")
+    coco = CocoFile(given["categories"] + extra, f"completed by {names(options.teacher)}")
     for image in track(given["images"], annotations.name):
         picture = read_picture(options.images / image["file_name"])
         own = by_image.get(image["id"], [])
         known = np.array([a["bbox"] for a in own], np.float32).reshape(-1, 4)
         known[:, 2:] += known[:, :2]
-        added = records(agree(look(teacher, picture, options.tile)), options.trust, free, known)
+        found = agree(*(look(t, picture, options.tile) for t in teachers))
+        added = records(found, options.trust, free, known)
         for a in added:
             a["category_id"] += last
         coco.add(image["file_name"], picture.shape[:2], own + added)
     out.mkdir(parents=True, exist_ok=True)
     coco.write(out / "instances.json")
+
+
+def names(teachers: Sequence[str]) -> str:
+    """Of several files, without their folders."""
+    return " and ".join(Path(one).name for one in teachers)
 
 
 def pictures(folder: Path | None) -> list[Path]:
@@ -199,7 +209,12 @@ def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("clips", type=Path, nargs="*", help="videos to label")
-    parser.add_argument("--teacher", type=Path, required=True, help="YOLOX ONNX file")
+    parser.add_argument(
+        "--teacher",
+        action="append",
+        required=True,
+        help="YOLOX ONNX file, or model file of ours or its name; given twice, both have to agree",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--every", type=int, default=8, help="use every n-th frame")
     parser.add_argument("--sure", type=float, default=Trust().sure, help="least score of a label")
@@ -219,11 +234,11 @@ def main() -> None:
     """Label what the command line names."""
     options = parse_arguments()
     options.trust = Trust(sure=options.sure)
-    teacher = YoloX(openvino_runner(options.teacher), score_threshold=0.1)
+    teachers = [load_detector(one, "openvino") for one in options.teacher]
     if options.complete:
-        complete(teacher, options.complete, options.out, options)
+        complete(teachers, options.complete, options.out, options)
     else:
-        label_clips(teacher, options.clips, options.out, options)
+        label_clips(teachers, options.clips, options.out, options)
 
 
 if __name__ == "__main__":

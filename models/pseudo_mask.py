@@ -27,15 +27,15 @@ import cv2
 import numpy as np
 from rich.progress import track
 
+from models.detectors import Detector, load_detector
 from models.input_sizes import parse_size
 from models.mask_sources import licence_of, parse_source, title_of
 from models.mask_witness import textured, witnessed
 from models.network import IGNORED
 from models.pseudo_label import write_jpeg
 from models.road_classes import CITYSCAPES_CLASSES, ROAD_NAMES, from_cityscapes
-from models.runners import Runner, onnxruntime_runner, openvino_runner
+from models.runners import Runner, onnxruntime_runner
 from models.teacher import agree, look
-from models.yolox import YoloX
 
 SMALLEST_TILE = 300
 """Side in pixels of the witness's smallest look."""
@@ -177,7 +177,7 @@ def used_before(out: Path) -> list[dict[str, object]]:
     return list(json.loads(file.read_text())["sources"]) if file.is_file() else []
 
 
-def label_all(teacher: RoadTeacher, witness: YoloX | None, options: argparse.Namespace) -> None:
+def label_all(teacher: RoadTeacher, witness: Detector | None, options: argparse.Namespace) -> None:
     """Write what the command line names."""
     out: Path = options.out
     sources = [parse_source(words, listed=False) for words in options.clips]
@@ -214,7 +214,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--teacher", type=Path, required=True, help="ONNX file of Cityscapes' 19 classes")
     add("--teacher-size", type=parse_size, default=(361, 481), help="HxW of its input")
-    add("--witness", type=Path, help="YOLOX ONNX file that has to bear out vehicles and people")
+    add("--witness", help="YOLOX or model file that has to bear out vehicles and people")
     add("--clips", nargs="*", default=[], metavar="CLIP[:CLASSES]", help="videos to label")
     add("--pictures", nargs="*", default=[], metavar="JSON:IMAGES[:CLASSES]", help="COCO sets")
     add("--out", type=Path, required=True, help="folder to write")
@@ -237,9 +237,7 @@ def main(words: list[str] | None = None) -> None:
     """Label what the command line names."""
     options = parse_arguments(words)
     run = onnxruntime_runner(options.teacher)
-    witness = None
-    if options.witness:
-        witness = YoloX(openvino_runner(options.witness), score_threshold=0.1)
+    witness = load_detector(options.witness, "openvino") if options.witness else None
     label_all(RoadTeacher(run, options.teacher_size), witness, options)
 
 

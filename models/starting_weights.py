@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models.backbones import features, mobilenet
 from models.backbones.pyramid import PyramidBackbone
+from models.reading import load_from_model_file
 
 
 class SettingsError(ValueError):
@@ -20,9 +21,18 @@ class SettingsError(ValueError):
 def load_fitting(model: nn.Module, file: Path) -> list[str]:
     """Start from weights of the same network; parts of another shape (other classes) stay random.
 
+    Args:
+        file: weights that a training wrote, or a model file (``.onnx``), which has to fit wholly.
+
     Returns:
         names of the parts that were not in the file or did not fit.
+
+    Raises:
+        ValueError: the file holds another network.
     """
+    if file.suffix == ".onnx":
+        load_from_model_file(model, file)
+        return []
     given = torch.load(file, weights_only=True)
     own = model.state_dict()
     fitting = {n: v for n, v in given.items() if n in own and v.shape == own[n].shape}

@@ -1,21 +1,23 @@
-"""What a teacher network sees in many views of a picture, and what the views agree on.
+"""What teacher networks see in many views of a picture, and what the views agree on.
 
-It looks at the whole picture, at overlapping square tiles of it and at their mirror images.
+Each looks at the whole picture, at overlapping square tiles of it and at their mirror images.
 (Self-training by averaging over transformed views: "data distillation", Radosavovic et al. 2018,
 arXiv:1712.04440, sec. 3.)
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from models.class_names import COCO_NAMES, STREET_NAMES
+from models.class_names import STREET_NAMES
+from models.detectors import Detector
 from models.found import Found
-from models.yolox import YoloX
 
 CAR_LIKE = (STREET_NAMES.index("car"), STREET_NAMES.index("bus"), STREET_NAMES.index("truck"))
 TILE_OVERLAP = 0.4
 EDGE_PIXELS = 4.0
+LEAST_SCORE = 0.1
+"""What a teacher believes less is no vote."""
 
 
 def tile_origins(length: int, side: int) -> list[int]:
@@ -51,14 +53,14 @@ def inside(found: Found, tile: tuple[int, int, int, int], size_hw: tuple[int, in
     return whole
 
 
-def street_only(found: Found) -> Found:
-    """Keep the six street classes and number them as the street model does."""
-    wanted = np.array([STREET_NAMES.index(n) if n in STREET_NAMES else -1 for n in COCO_NAMES])
-    keep = wanted[found.class_ids] >= 0
+def street_only(found: Found, class_names: Sequence[str]) -> Found:
+    """Keep votes for the six street classes, numbered as the street model does."""
+    wanted = np.array([STREET_NAMES.index(n) if n in STREET_NAMES else -1 for n in class_names])
+    keep = (wanted[found.class_ids] >= 0) & (found.scores >= LEAST_SCORE)
     return Found(found.boxes[keep], found.scores[keep], wanted[found.class_ids[keep]])
 
 
-def look(teacher: YoloX, image: np.ndarray, smallest_tile_pixels: int) -> list[Found]:
+def look(teacher: Detector, image: np.ndarray, smallest_tile_pixels: int) -> list[Found]:
     """What the teacher sees in every tile and its mirror image, in pixels of ``image``."""
     height, width = image.shape[:2]
     views = []
@@ -66,7 +68,8 @@ def look(teacher: YoloX, image: np.ndarray, smallest_tile_pixels: int) -> list[F
         x1, y1, x2, y2 = tile
         crop = image[y1:y2, x1:x2]
         for mirrored in (False, True):
-            found = street_only(teacher.detect(crop[:, ::-1] if mirrored else crop))
+            seen = teacher.detect(np.ascontiguousarray(crop[:, ::-1]) if mirrored else crop)
+            found = street_only(seen, teacher.class_names)
             boxes = found.boxes.copy()
             if mirrored:
                 boxes[:, [0, 2]] = (x2 - x1) - boxes[:, [2, 0]]
@@ -85,15 +88,22 @@ def overlap(one: np.ndarray, many: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return shared / np.maximum(area + areas - shared, 1e-6), shared / np.maximum(area, 1e-6)
 
 
-def agree(views: list[Found], iou_threshold: float = 0.55) -> Found:
-    """One box per object: score-weighted mean of a cluster, scored by its two best votes.
+def agree(*opinions: list[Found], iou_threshold: float = 0.55) -> Found:
+    """One box per object: score-weighted mean of a cluster of votes.
 
-    Car, bus and truck compete as one kind, since the teacher often gives a van two of these names.
-    Two votes are asked for because a single look among forty is too often a mistake.
+    Car, bus and truck compete as one kind, since teachers often give a van two of these names.
+
+    Args:
+        opinions: the views of each teacher. A teacher's word counts what its two best votes are on
+            average, because a single look among forty is too often a mistake; the score is the mean
+            of their words, so that only what all see is sure.
     """
+    views = [view for opinion in opinions for view in opinion]
     boxes = np.concatenate([v.boxes for v in views])
     scores = np.concatenate([v.scores for v in views])
     class_ids = np.concatenate([v.class_ids for v in views])
+    votes_of = [sum(len(v.scores) for v in opinion) for opinion in opinions]
+    teacher = np.repeat(np.arange(len(opinions)), votes_of)
     kinds = np.where(np.isin(class_ids, CAR_LIKE), CAR_LIKE[0], class_ids)
     left = list(np.argsort(-scores))
     merged = []
@@ -105,10 +115,9 @@ def agree(views: list[Found], iou_threshold: float = 0.55) -> Found:
         cluster = members[same]
         weight = scores[cluster] ** 2
         votes = np.bincount(class_ids[cluster], weight, len(STREET_NAMES))
-        score = float(np.sort(scores[cluster])[-2:].sum() / 2)
-        merged.append(
-            ((boxes[cluster] * weight[:, None]).sum(0) / weight.sum(), score, votes.argmax())
-        )
+        box = (boxes[cluster] * weight[:, None]).sum(0) / weight.sum()
+        words = [word(scores[cluster][teacher[cluster] == t]) for t in range(len(opinions))]
+        merged.append((box, float(np.mean(words)), votes.argmax()))
         left = [i for i, s in zip(left, same, strict=True) if not s]
     if not merged:
         return Found.none()
@@ -119,6 +128,11 @@ def agree(views: list[Found], iou_threshold: float = 0.55) -> Found:
             np.array([m[2] for m in merged], np.int64),
         )
     )
+
+
+def word(scores: np.ndarray) -> float:
+    """Mean of a teacher's two best votes (N,) for one box; a vote that is missing counts 0."""
+    return float(np.sort(scores)[-2:].sum()) / 2
 
 
 def drop_parts(found: Found) -> Found:

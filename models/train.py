@@ -62,7 +62,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--out", type=Path, required=True, help="folder for checkpoints and logs")
     add("--classes", help="names, comma separated; default: the street's, or the masks' own")
     add("--trunk", type=Path, help="classifier weights to start the trunk from")
-    add("--weights", type=Path, help="weights of the same network to fine-tune")
+    add("--weights", type=Path, help="weights or model file of the same network to fine-tune")
     add("--resume", action="store_true", help="go on from OUT/last.pt")
     add("--alternating", action="store_true", help="Faster R-CNN: four steps, --steps each")
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")

@@ -86,6 +86,17 @@ def test_one_look_among_many_counts_half():
     assert np.allclose(both.scores, 0.7) and 10 < both.boxes[0, 0] < 12
 
 
+def test_of_two_teachers_both_have_to_agree():
+    sees = [found([([10, 10, 50, 50], 0.8, CAR)])] * 2
+    blind = [Found.none()] * 2
+    assert np.allclose(agree(sees, sees).scores, 0.8)
+    assert np.allclose(agree(sees, blind).scores, 0.4) and np.allclose(
+        agree(blind, sees).scores, 0.4
+    )
+    nearby = [found([([12, 10, 52, 50], 0.6, CAR)])] * 2
+    assert np.allclose(agree(sees, nearby).scores, 0.7)
+
+
 def test_car_and_truck_on_one_vehicle_are_one_label():
     merged = agree(
         [
@@ -140,8 +151,7 @@ def test_a_clip_becomes_a_coco_set_without_the_frames_held_out(tmp_path, monkeyp
     ]
     words += ["--hold-out", str(held), "--around", "1", str(tmp_path / "clip.mp4")]
     monkeypatch.setattr(sys, "argv", ["pseudo_label", *words])
-    monkeypatch.setattr(pseudo_label, "openvino_runner", lambda file: None)
-    monkeypatch.setattr(pseudo_label, "YoloX", lambda run, score_threshold: RedBlocks())
+    monkeypatch.setattr(pseudo_label, "load_detector", lambda file, engine: RedBlocks())
     pseudo_label.main()
     coco = json.loads((tmp_path / "out" / "instances.json").read_text())
     kept = [i["file_name"] for i in coco["images"]]

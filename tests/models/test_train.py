@@ -16,6 +16,7 @@ from models.detection.alternating_training import PHASES
 from models.detection.architectures import faster_rcnn
 from models.detection.joint_training import LOSSES
 from models.detection.losses import Truth
+from models.reading import load_from_model_file
 from models.schedules import Schedule
 from models.starting_weights import SettingsError, load_fitting
 from models.train import main, parse_arguments
@@ -133,6 +134,18 @@ def test_weights_of_a_torchvision_detector_are_fine_tuned_to_other_classes(tmp_p
     torch.save({"something": torch.zeros(1)}, tmp_path / "foreign.pt")
     with pytest.raises(ValueError, match="no weights of this architecture"):
         load_fitting(model, tmp_path / "foreign.pt")
+
+
+def test_fine_tuning_starts_from_a_model_file():
+    street = Path("models/zoo/street.onnx")
+    model, twin = faster_rcnn("mobilenet_v2_fpn", 6), faster_rcnn("mobilenet_v2_fpn", 6)
+    assert load_fitting(model, street) == []
+    load_from_model_file(twin, street)
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True)
+    )
+    with pytest.raises(ValueError, match="does not hold this architecture"):
+        load_fitting(faster_rcnn("mobilenet_v2_fpn", 2), street)
 
 
 def write_coco(folder: Path) -> Path:
