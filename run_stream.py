@@ -179,14 +179,16 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
         control = LineControl(settings, model)
         page = stack.enter_context(page_of(settings, control, console))
         outputs = Outputs(settings, model, sources, page, pixels_of(models))
-        latency = len(sources) == 1 and sources[0].live
-        may_shrink = settings.latency.budget_ms is not None and any_live(sources)
-        engines = [
-            stack.enter_context(
-                load_engine(each, settings.engine, latency=latency, all_sizes=may_shrink)
-            )
-            for each in models
-        ]
+        live = any_live(sources)
+        may_shrink = settings.latency.budget_ms is not None and live
+        load = partial(
+            load_engine,
+            settings=settings.engine,
+            latency=live and len(sources) == 1,
+            live=live,
+            all_sizes=may_shrink,
+        )
+        engines = [stack.enter_context(load(each)) for each in models]
         crew = Crew.of(models, engines, proposer)
         complaints = partial(complain, console)
         tally = Tally([source.stats for source in sources], model.object_names, complaints)

@@ -50,7 +50,7 @@ def parse(argv: Sequence[str] | None, models: Iterable[str]) -> argparse.Namespa
     )
     add("--report", metavar="FILE", help="where the JSON report goes")
     add("--threshold", metavar="T", help="lowest score that is shown, 0 to 1")
-    add("--batch", metavar="N", help="images per call of the engine; 0: chosen for this machine")
+    add("--batch", metavar="N", help="images per call of the engine; auto: for this machine")
     add("--max-frames", metavar="N", help="stop each source after N frames")
     add("--duration", metavar="SECONDS", help="stop each source after so much of its own time")
     add("--max-fps", metavar="N", help="take at most N frames a second of each camera")

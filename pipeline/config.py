@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass, replace
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -104,8 +105,8 @@ def _laid_over(settings: Settings, changes: object, origin: str) -> Settings:
 
 def _merged(section: S | type[S], changes: object, at: str) -> S:
     """`section` (a dataclass, or its type: a new one) with `changes` (a map) laid over it."""
-    kind = section if isinstance(section, type) else type(section)
-    hints = get_type_hints(kind, include_extras=True)
+    kind: Any = section if isinstance(section, type) else type(section)
+    hints = _hints(kind)
     if changes is None:  # a section of which every line is commented out
         changes = {}
     if not isinstance(changes, Mapping):
@@ -141,6 +142,8 @@ def _checked(kind: Any, value: Any, at: str, current: Any = None) -> Any:
     if is_dataclass(kind):
         return _merged(kind if current is None else current, value, at)
     if origin is Annotated:
+        if args[1].zero is not None and value == args[1].zero:
+            return 0
         return _in_range(_checked(args[0], value, at), args[1], args[0], at)
     if origin in (Union, UnionType):
         inner = next(arg for arg in args if arg is not type(None))
@@ -232,7 +235,8 @@ def _dotted_keys(section: Any, at: str = "") -> Iterator[str]:
 
 def _lines(section: Any, indent: str) -> Iterator[str]:
     """YAML of a dataclass, with the comments that its source has beside the fields."""
-    comments = _comments(type(section))
+    kind: Any = type(section)
+    comments, hints = _comments(kind), _hints(kind)
     for field in fields(section):
         value = getattr(section, field.name)
         if is_dataclass(value):
@@ -241,9 +245,16 @@ def _lines(section: Any, indent: str) -> Iterator[str]:
             yield from _lines(value, indent + "  ")
             continue
         comment = comments.get(field.name)
-        yield f"{indent}{field.name}: {strict_yaml.dump(_plain(value))}" + (
-            f"  # {comment}" if comment else ""
-        )
+        shown = strict_yaml.dump(_in_words(value, hints[field.name]))
+        yield f"{indent}{field.name}: {shown}" + (f"  # {comment}" if comment else "")
+
+
+def _in_words(value: Any, kind: Any) -> Any:
+    """The value as it is written: a zero that has a word of its own by that."""
+    limits = get_args(kind)[1] if get_origin(kind) is Annotated else None
+    if limits is not None and limits.zero is not None and value == 0:
+        return limits.zero
+    return _plain(value)
 
 
 def _plain(value: Any) -> Any:
@@ -255,7 +266,14 @@ def _plain(value: Any) -> Any:
     return {k: _plain(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
-def _comments(section: type) -> dict[str, str]:
+@cache
+def _hints(section: Any) -> dict[str, Any]:
+    """The types of its fields; working them out takes longer than all that is done with them."""
+    return get_type_hints(section, include_extras=True)
+
+
+@cache
+def _comments(section: Any) -> dict[str, str]:
     """Comment of each field, and the words it may take."""
     try:
         source = inspect.getsource(section)

@@ -15,16 +15,24 @@ from pipeline.polygon import fault
 
 @dataclass(frozen=True)
 class Within:
-    """The values that a number may take, both ends included; `remark` says what it counts."""
+    """The values that a number may take, both ends included.
+
+    Attributes:
+        remark: What it counts.
+        zero: A word that may be written for 0, and is shown for it; None: there is none.
+    """
 
     low: float
     high: float
     remark: str = ""
+    zero: str | None = None
 
 
 Share = Annotated[float, Within(0, 1)]
 OfSide = Annotated[float, Within(0, 1, "a share of the picture's width or height, not pixels")]
 Cores = Annotated[int, Within(0, 1024)]
+CoresOrAuto = Annotated[int, Within(0, 1024, zero="auto")]
+CallsOrAuto = Annotated[int, Within(0, 256, zero="auto")]
 Milliseconds = Annotated[float, Within(1, 3_600_000)]
 Suppression = Literal["class_aware", "class_agnostic", "soft", "merge"]
 Preset = Literal[
@@ -47,8 +55,9 @@ class EngineSettings:
 
     name: Literal["auto", "openvino", "onnxruntime", "tensorrt"] = "auto"  # what runs it
     precision: Literal["auto", "f32", "bf16"] = "auto"  # auto: the fastest known to be accurate
-    batch: Annotated[int, Within(0, 256)] = 0  # images per call; 0: chosen for this machine
-    threads: Cores = 0  # CPU threads of the engine; 0: all cores
+    batch: CallsOrAuto = 0  # images per call; auto: measured by `pipeline.tune`, else a rule
+    threads: CoresOrAuto = 0  # CPU threads of the engine; auto: likewise, by rule all cores
+    streams: CallsOrAuto = 0  # calls among which OpenVINO divides them; auto: likewise
     batch_wait_seconds: Annotated[float, Within(0, 60)] = 0.5  # a batch waits for its last image
     cache: str | None = "auto"  # folder for compiled models; auto: the user's own; null: none
     build: bool = True  # false: TensorRT runs only what `python -m pipeline.build` has made

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pipeline.engines.contract import Engine, Outputs, Pending, Submits
 from pipeline.engines.nvidia import driver
+from pipeline.engines.tuning import Purpose
 from pipeline.engines.watch import EngineWatch
 from pipeline.errors import EngineError, EngineUnavailable
 from pipeline.frame import Batch
@@ -60,14 +61,16 @@ def load_engine(
     settings: EngineSettings,
     *,
     latency: bool = False,
+    live: bool = False,
     all_sizes: bool = False,
 ) -> Engine:
     """Load the model into the engine asked for; ``auto`` takes the fastest that works here.
 
     Args:
         model: What to run.
-        settings: Engine, precision, batch and threads.
-        latency: Answer each frame soon (cameras) rather than many frames a second (recordings).
+        settings: Engine, precision, batch, threads and streams.
+        latency: Answer each frame soon (a camera) rather than many frames a second.
+        live: Several cameras, whose frames are not to wait for each other's.
         all_sizes: Take images of every size that the file has, not only of the usual one. Each
             is made ready now: under the load for which one changes it there is no time for that.
 
@@ -76,12 +79,13 @@ def load_engine(
         ModelMismatch: The engine cannot read the file, or its graph is not what it says.
         ConfigError: The engine does not have the precision asked for.
     """
+    purpose: Purpose = "camera" if latency else "cameras" if live else "recording"
     if settings.name == "tensorrt":
         return _tensorrt(model, settings, latency, all_sizes, "TensorRT as asked")
     if settings.name == "openvino":
-        return _openvino(model, settings, latency, all_sizes, "OpenVINO as asked")
+        return _openvino(model, settings, purpose, all_sizes, "OpenVINO as asked")
     if settings.name == "onnxruntime":
-        return _onnxruntime(model, settings, all_sizes, "ONNX Runtime as asked")
+        return _onnxruntime(model, settings, purpose, all_sizes, "ONNX Runtime as asked")
     because = "OpenVINO, the faster engine on a CPU"
     if (gpu := _gpu()) and settings.precision != "bf16":
         try:
@@ -89,12 +93,14 @@ def load_engine(
         except EngineError as refused:
             because += f", because TensorRT cannot be used: {refused}"
     try:
-        return _openvino(model, settings, latency, all_sizes, because)
+        return _openvino(model, settings, purpose, all_sizes, because)
     except EngineError as refused:
         if settings.precision == "bf16":
             raise
         try:
-            return _onnxruntime(model, settings, all_sizes, f"ONNX Runtime because {refused}")
+            return _onnxruntime(
+                model, settings, purpose, all_sizes, f"ONNX Runtime because {refused}"
+            )
         except EngineUnavailable as absent:
             raise EngineUnavailable(f"no engine can be used: {refused}; {absent}") from refused
 
@@ -116,23 +122,23 @@ def _tensorrt(
 
 
 def _openvino(
-    model: ModelFile, settings: EngineSettings, latency: bool, all_sizes: bool, because: str
+    model: ModelFile, settings: EngineSettings, purpose: Purpose, all_sizes: bool, because: str
 ) -> Engine:
     try:
         from pipeline.engines.ov import OpenVinoEngine
     except (ImportError, OSError) as error:  # OSError: a library that it needs is not there
         raise _missing("OpenVINO", "openvino", error) from error
-    return OpenVinoEngine(model, settings, latency=latency, all_sizes=all_sizes, because=because)
+    return OpenVinoEngine(model, settings, purpose=purpose, all_sizes=all_sizes, because=because)
 
 
 def _onnxruntime(
-    model: ModelFile, settings: EngineSettings, all_sizes: bool, because: str
+    model: ModelFile, settings: EngineSettings, purpose: Purpose, all_sizes: bool, because: str
 ) -> Engine:
     try:
         from pipeline.engines.ort import OnnxRuntimeEngine
     except (ImportError, OSError) as error:
         raise _missing("ONNX Runtime", "onnxruntime", error) from error
-    return OnnxRuntimeEngine(model, settings, all_sizes=all_sizes, because=because)
+    return OnnxRuntimeEngine(model, settings, purpose=purpose, all_sizes=all_sizes, because=because)
 
 
 def _missing(name: str, package: str, error: Exception) -> EngineError:

@@ -69,6 +69,12 @@ class CacheFolder:
         except OSError as error:
             self._complain(error)
 
+    def has_any(self, kind: str) -> bool:
+        """Whether anything is kept under a key of `key_of` that begins with `kind`."""
+        with suppress(OSError):
+            return any(self.path.glob(f"{kind}-*{_ENTRY}"))
+        return False
+
     def _entry(self, key: str) -> Path:
         return self.path / f"{key}{_ENTRY}"
 
@@ -130,17 +136,17 @@ def cache_folder(
     return CacheFolder(root / "boxstream")
 
 
-def key_of(engine: str, model: bytes, facts: Mapping[str, object]) -> str:
+def key_of(kind: str, model: bytes, facts: Mapping[str, object]) -> str:
     """The name of an entry: another one as soon as a byte of the model or a fact is another.
 
     Args:
-        engine: Begins the name, for those who look into the folder.
+        kind: Begins the name, such as an engine's, for those who look into the folder.
         model: What is compiled.
         facts: All else that the outcome depends on: versions, device, options, shapes.
     """
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     digest.update(model)
-    return f"{engine}-{digest.hexdigest()}"
+    return f"{kind}-{digest.hexdigest()}"
 
 
 def _head(content: bytes) -> bytes:

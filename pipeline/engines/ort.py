@@ -23,6 +23,7 @@ from pipeline.engines.contract import (
     no_images,
 )
 from pipeline.engines.precision import choose_precision
+from pipeline.engines.tuning import Purpose, choose
 from pipeline.errors import ConfigError, EngineError, ModelMismatch
 from pipeline.model_file import ModelFile
 from pipeline.model_sizes import at_size
@@ -51,6 +52,7 @@ class OnnxRuntimeEngine:
     Args:
         model: The model file.
         settings: Precision, batch and threads; 0 and ``"auto"`` are resolved here.
+        purpose: For which `pipeline.tune` may have measured what is best; else all are alike.
         all_sizes: Take images of every size that the file has.
         because: Why this engine was chosen.
     """
@@ -62,7 +64,13 @@ class OnnxRuntimeEngine:
     calls = 0
 
     def __init__(
-        self, model: ModelFile, settings: EngineSettings, *, all_sizes: bool, because: str
+        self,
+        model: ModelFile,
+        settings: EngineSettings,
+        *,
+        purpose: Purpose,
+        all_sizes: bool,
+        because: str,
     ) -> None:
         if settings.precision == "bf16":
             raise ConfigError(
@@ -71,6 +79,8 @@ class OnnxRuntimeEngine:
             )
         started = time.perf_counter()
         self._model = model
+        chosen = choose(model, settings, self.name, self.precision, purpose)
+        settings = chosen.settings
         self.batch = settings.batch or 1
         self.sizes_hw = model.input_sizes_hw if all_sizes else (model.input_size_hw,)
         threads = settings.threads or usable_cores()
@@ -78,7 +88,7 @@ class OnnxRuntimeEngine:
         why = choose_precision(model, settings.precision, cpu_has_bf16=False)[1]
         if settings.precision == "auto":
             why = "f32, its only precision on a CPU"
-        self.reason = f"{because}; {why}"
+        self.reason = f"{because}; {why}{chosen.remark(self.batch, self.in_flight)}"
         for size in self.sizes_hw:
             first = self.infer(*no_images(model, size, self.batch))
             check_outputs(model, first, self.batch)

@@ -2,7 +2,8 @@
 
 A throughput engine gives every core a stream of its own: two images at once on one core each
 cost a fifth less than one image on two cores, and batches of four gain nothing over that. A
-latency engine puts all cores on one image.
+latency engine puts all cores on one image. That is the rule; what `pipeline.tune` has measured on
+this machine, and what the user asks for, go before it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from pipeline.engines.contract import (
 )
 from pipeline.engines.ov_compiler import DEVICE, OpenVinoCompiler
 from pipeline.engines.precision import Precision, choose_precision
+from pipeline.engines.tuning import Purpose, choose
 from pipeline.errors import EngineError, ModelMismatch
 from pipeline.model_file import ModelFile
 from pipeline.model_sizes import at_size
@@ -66,8 +68,8 @@ class OpenVinoEngine:
 
     Args:
         model: The model file.
-        settings: Precision, batch and threads; 0 and ``"auto"`` are resolved here.
-        latency: All cores on one image (a camera) instead of one core for each (a recording).
+        settings: Precision, batch, threads, streams; 0 and ``"auto"`` are resolved here.
+        purpose: All cores on one image (a camera) or one core for each (a recording).
         all_sizes: Take images of every size that the file has.
         because: Why this engine was chosen.
     """
@@ -79,7 +81,7 @@ class OpenVinoEngine:
         model: ModelFile,
         settings: EngineSettings,
         *,
-        latency: bool,
+        purpose: Purpose,
         all_sizes: bool,
         because: str,
     ) -> None:
@@ -88,11 +90,13 @@ class OpenVinoEngine:
         core = openvino.Core()
         has_bf16 = "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
         precision, why = choose_precision(model, settings.precision, has_bf16)
+        chosen = choose(model, settings, self.name, precision, purpose)
+        settings, latency = chosen.settings, purpose == "camera"
         self.batch = settings.batch or 1
         # A fixed batch is 5 to 15 % faster than a free one; worth the padding of a recording's
         # last batch, but not of a camera's many partial ones.
         self._pads = self.batch == 1 or not latency
-        options = _options(precision, settings.threads, latency)
+        options = _options(precision, settings, latency)
         self.sizes_hw = model.input_sizes_hw if all_sizes else (model.input_size_hw,)
         compiler = OpenVinoCompiler(
             core, openvino.get_version(), options, cache_folder(settings.cache)
@@ -100,8 +104,9 @@ class OpenVinoEngine:
         self._compiled = {size: self._compile(compiler, size) for size in self.sizes_hw}
         usual = self._compiled[model.input_size_hw]
         self.precision = usual.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        self.reason = f"{because}; {why}{compiler.remark}"
         self.in_flight = int(usual.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        told = chosen.remark(self.batch, self.in_flight)
+        self.reason = f"{because}; {why}{told}{compiler.remark}"
         self._free = {size: deque[openvino.InferRequest]() for size in self.sizes_hw}
         self._under_way: set[_Request] = set()
         self._last_end = 0.0
@@ -224,12 +229,13 @@ class _Request:
             return  # it failed, so it does not read the images any more
 
 
-def _options(precision: Precision, threads: int, latency: bool) -> dict[str, Any]:
-    return {
+def _options(precision: Precision, settings: EngineSettings, latency: bool) -> dict[str, Any]:
+    streams = {"NUM_STREAMS": settings.streams} if settings.streams else {}
+    return streams | {
         # Never left to OpenVINO, whose own choice is bf16 wherever the CPU has it.
         "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY" if latency else "THROUGHPUT",
-        "INFERENCE_NUM_THREADS": threads or usable_cores(),
+        "INFERENCE_NUM_THREADS": settings.threads or usable_cores(),
         # Pinned threads would wait for a core that the encoder has, with another one free.
         "ENABLE_CPU_PINNING": False,
     }

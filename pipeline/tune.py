@@ -1,0 +1,158 @@
+"""Measure how the engine should divide this machine's cores, and keep the answer for later runs.
+
+    python -m pipeline.tune
+    python -m pipeline.tune --model mine.onnx --engine onnxruntime
+
+Threads, calls at once and images per call follow a fixed rule unless they are asked for. This tries
+others on drawn frames, some ten seconds long; where one is clearly better, runs with the same model
+on this machine use it, and say so. No run does this by itself: it would cost the time that a start
+is to be saved, and measure beside whatever else is starting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.checkup.divisions import MARGIN, Row, engine_loader, measure
+from pipeline.cores import usable_cores
+from pipeline.engines.cache_folder import cache_folder
+from pipeline.engines.tuning import RULE, Measured, write
+from pipeline.errors import EngineUnavailable, PipelineError
+from pipeline.model_file import ModelFile, read_model_file
+from pipeline.settings import EngineSettings
+
+PURPOSES = {
+    "cameras": "several cameras",
+    "recording": "recordings",
+    "camera": "one camera",
+}
+_BUSY = 0.3  # of a core that others may use meanwhile
+
+_ZOO = Path(__file__).parents[1] / "models/zoo"
+
+
+def tune(model: ModelFile, settings: EngineSettings, console: Console) -> Measured:
+    """Measure, show, and return what is best for each purpose; keeps it where that is wanted.
+
+    Args:
+        model: What is run.
+        settings: Engine, precision and where to keep the answer.
+        console: For the table, and for what is to be said.
+
+    Raises:
+        EngineUnavailable: The engine is none of the CPU's, or is not here.
+        EngineError: It cannot run the model.
+    """
+    load = engine_loader(model, settings)
+    with load(RULE, "recording") as engine:
+        name, precision = engine.name, engine.precision
+    if name == "tensorrt":
+        raise EngineUnavailable(
+            "TensorRT runs on the GPU and has no cores to divide; "
+            "name --engine openvino or onnxruntime"
+        )
+    cores = usable_cores()
+    _say(console, f"{model.path.stem} on {name} in {precision}, {cores} cores")
+    if busy := _others():
+        _say(console, f"about {busy:.1f} cores are busy with something else: measure when it rests")
+    rows = [row for heat in measure(model, load, name, cores) for row in heat]
+    console.print(table(rows, cores))
+    best = {row.purpose: row.division for row in rows if row.chosen}
+    measured = Measured(date.today().isoformat(), best)
+    _say(console, _kept(model, settings, name, precision, measured))
+    return measured
+
+
+def table(rows: Iterable[Row], cores: int) -> Table:
+    """One line for each candidate; a star where it was chosen."""
+    shown = Table(box=None, pad_edge=False)
+    shown.add_column("for")
+    shown.add_column("")
+    for title in ("threads", "calls", "batch", "images/s", "CPU ms", "gain"):
+        shown.add_column(title, justify="right")
+    for row in rows:
+        rule = row.division == RULE
+        shown.add_row(
+            PURPOSES[row.purpose] if rule else "",
+            "*" if row.chosen else "",
+            str(row.threads or cores),
+            str(row.streams),
+            str(row.batch),
+            f"{row.images_per_second:.1f}",
+            f"{row.cpu_ms:.1f}",
+            "rule" if rule else f"{row.gain:+.0%}",
+        )
+    return shown
+
+
+def _kept(
+    model: ModelFile, settings: EngineSettings, name: str, precision: str, measured: Measured
+) -> str:
+    """Keep what was measured; return what is to be said of it."""
+    changed = [PURPOSES[purpose] for purpose, best in measured.best.items() if best != RULE]
+    better = f"not the rule for {' and '.join(changed)}" if changed else "the rule holds"
+    found = f"{better} (it goes unless something gains more than {MARGIN:.0%})"
+    folder = cache_folder(settings.cache)
+    if folder is None:
+        return f"{found}; nothing is kept, because there is no folder for it"
+    write(folder, model, name, precision, measured)
+    if folder.trouble:
+        return f"{found}; nothing is kept, because {folder.trouble}"
+    return f"{found}; kept in {folder.path} for this model, processor and version of {name}"
+
+
+def _others() -> float | None:
+    """Cores that were busy in the last minute; None if hardly any, or if nobody knows."""
+    try:
+        busy = os.getloadavg()[0]
+    except (AttributeError, OSError):  # not everywhere
+        return None
+    return busy if busy > _BUSY else None
+
+
+def _say(console: Console, sentence: str) -> None:
+    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.tune",
+        description="Measure how the engine should divide this machine's cores, and keep the "
+        "answer for later runs.",
+        epilog="Exit codes: 0 done, 4 model or engine.",
+    )
+    add = parser.add_argument
+    add("--model", metavar="NAME_OR_FILE", default="street", help="what is run")
+    add("--engine", choices=["auto", "openvino", "onnxruntime"], default="auto")
+    add("--precision", choices=["auto", "f32", "bf16"], default="auto")
+    add("--cache", metavar="FOLDER", default="auto", help="as in engine.cache of the settings")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, and return the exit code."""
+    arguments = parse(argv)
+    bundled = _ZOO / f"{arguments.model}.onnx"
+    choice: Any = {"name": arguments.engine, "precision": arguments.precision}
+    try:
+        model = read_model_file(bundled if bundled.exists() else arguments.model)
+        console = Console(width=None if sys.stdout.isatty() else 120)
+        tune(model, EngineSettings(**choice, cache=arguments.cache), console)
+    except PipelineError as error:
+        _say(Console(stderr=True), f"error {error}")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
