@@ -98,6 +98,9 @@ def export(
     about = description(
         "detection", outputs, frame_hw, class_names, fit, provenance or {}, objects=found
     )
+    proposals = model.rpn.settings
+    # For people; an engine finds all of it in the graph.
+    about["proposals"] = {"per_level": proposals.pre_nms, "kept": proposals.post_nms}
     if smaller_hw:
         about["input_sizes_hw"] = [list(size_hw) for size_hw in sizes]
     write(combine(protos), about, path)
@@ -216,6 +219,13 @@ def score(text: str) -> float:
     return value
 
 
+def at_least_one(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
+    return int(text)
+
+
 def colours(text: str) -> list[list[int]]:
     """ "128,64,128/0,0,142" -> one triple of 0 to 255 for each class."""
     try:
@@ -267,6 +277,18 @@ def parser() -> argparse.ArgumentParser:
         "--min-score", type=score, metavar="S", help="below it the graph itself finds nothing"
     )
     words.add_argument(
+        "--proposals",
+        type=at_least_one,
+        metavar="N",
+        help="that the second stage of a Faster R-CNN looks at; fewer are quicker and find less",
+    )
+    words.add_argument(
+        "--per-level",
+        type=at_least_one,
+        metavar="N",
+        help="boxes of each level of the pyramid, of which the proposals are what overlaps little",
+    )
+    words.add_argument(
         "--provenance",
         type=known_origin,
         action="append",
@@ -315,6 +337,9 @@ def _write_faster_rcnn(options: argparse.Namespace) -> str | None:
     if options.min_score is not None:
         heads = model.roi_heads
         heads.settings = replace(heads.settings, min_score=options.min_score)
+    wanted = {"post_nms": options.proposals, "pre_nms": options.per_level}
+    given = {key: count for key, count in wanted.items() if count is not None}
+    model.rpn.settings = replace(model.rpn.settings, **given)
     sizes = sorted(set(options.size), key=prod, reverse=True)
     export(
         model,
@@ -340,6 +365,8 @@ def _write_network(options: argparse.Namespace) -> str | None:
         names = class_names_published(options.network)
     else:
         return f"--names is needed: a {options.network} does not know what its classes are called"
+    if options.proposals or options.per_level:
+        return f"--proposals, --per-level: a {options.network} is no Faster R-CNN"
     if len(options.size) > 1:
         return f"--size: a {options.network} is written for one size"
     if options.palette and len(options.palette) != len(names):

@@ -148,7 +148,7 @@ def test_every_exported_graph_suits_tensorrt(small_files):
         assert lint(path) == []
 
 
-def test_the_file_explains_itself(small_files):
+def test_the_file_explains_itself(small_model, small_files):
     for (form, body), path in small_files.items():
         proto = onnx.load(path)
         (entry,) = proto.metadata_props
@@ -166,6 +166,10 @@ def test_the_file_explains_itself(small_files):
             "nms_iou": 0.5,
             "max_detections": 100,
             "nms_body": body,
+            "proposals": {
+                "per_level": small_model.rpn.settings.pre_nms,
+                "kept": small_model.rpn.settings.post_nms,
+            },
             "provenance": {"architecture": "mobilenet_v2_fpn", "date": "2026-11-21"},
         }
         assert [output.name for output in proto.graph.output] == about["outputs"]
@@ -278,6 +282,7 @@ def test_the_command_line_writes_a_file_from_a_file(small_model, tmp_path, capsy
         return
     arguments += ["--size", "64x96", "--half", "--threshold", "0.3", "--min-score", "0.0123"]
     arguments += ["--provenance", "date=2026-11-21", "--provenance", "weights="]
+    arguments += ["--proposals", "7", "--per-level", "9"]
     assert main([*arguments, "--provenance", 'score={"AP50": 0.9}']) == 0
     assert "MB" in capsys.readouterr().out
     file = onnx.load(out)
@@ -288,6 +293,9 @@ def test_the_command_line_writes_a_file_from_a_file(small_model, tmp_path, capsy
         "date": "2026-11-21",
         "score": {"AP50": 0.9},
     }
+    assert about["proposals"] == {"per_level": 9, "kept": 7}
+    slots = [output.type.tensor_type.shape.dim[1].dim_value for output in file.graph.output[:3]]
+    assert slots == [7 * len(STREET_NAMES)] * 3
     assert about["input_size_hw"] == [64, 96] and about["score_threshold"] == 0.3
     assert about["class_names"] == list(STREET_NAMES)
 
@@ -372,6 +380,8 @@ def test_a_size_that_is_none_ends_with_code_2(size, capsys):
         (["--min-score", "low"], "between 0 and 1"),
         (["--provenance", "date"], "KEY=VALUE"),
         (["--provenance", "=x"], "KEY=VALUE"),
+        (["--proposals", "0"], "a whole number from 1 on"),
+        (["--per-level", "1.5"], "a whole number from 1 on"),
     ],
 )
 def test_options_that_mean_nothing_end_with_code_2(words, reason, capsys):
