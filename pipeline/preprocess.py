@@ -71,7 +71,7 @@ def preprocess(
     reformatter = lru_cache(_MOST_REFORMATTERS)(lambda _source: VideoReformatter())
     for group in groups:
         input_hw = other_hw() or usual_hw
-        images = np.full((len(group), *input_hw, 3), PADDING, np.uint8)
+        images = np.empty((len(group), *input_hw, 3), np.uint8)
         placements = tuple(place(frame.size_hw, input_hw) for frame in group)
         for image, frame, placement in zip(images, group, placements, strict=True):
             _paste(image, frame, placement, reformatter(frame.source))
@@ -111,3 +111,6 @@ def _paste(
         for plane in scaled.planes
     )
     cv2.merge((red, green, blue), image[top : top + height, left : left + width])
+    # Only the bars are filled: filling all of it first would move every pixel once more.
+    image[:top], image[top + height :] = PADDING, PADDING
+    image[:, :left], image[:, left + width :] = PADDING, PADDING
