@@ -19,6 +19,7 @@ ALL = (
     ("limits", "--model", "street"),
     ("limits", "--model", BIG),
     ("memory",),
+    ("critical_path",),
     ("cold_start",),
     ("streams",),
     ("privacy",),
