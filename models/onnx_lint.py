@@ -158,6 +158,14 @@ def no_doubles(graph: _Graph) -> Iterator[str]:
         yield f"{name}: float64 is not supported"
 
 
+def zero_points_are_zero(graph: _Graph) -> Iterator[str]:
+    """Quantisation is to int8 and symmetric; the zero points of both operators are 0."""
+    for node in _of_type(graph, "QuantizeLinear", "DequantizeLinear"):
+        zero = graph.constants.get(node.input[2]) if len(node.input) > 2 else None
+        if zero is None or zero.dtype != np.int8 or zero.any():
+            yield f"{_place(node)}: its zero point must be int8 and 0"
+
+
 RULES: tuple[Rule, ...] = (
     opset_is_known,
     operators_are_imported,
@@ -168,6 +176,7 @@ RULES: tuple[Rule, ...] = (
     only_the_batch_is_free,
     bytes_stay_at_the_border,
     no_doubles,
+    zero_points_are_zero,
 )
 
 

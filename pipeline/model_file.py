@@ -20,6 +20,7 @@ from pipeline.protobuf import LENGTH, Malformed, fields
 
 Fit = Literal["letterbox", "stretch"]
 OutputForm = Literal["candidates", "detections", "classes"]
+Arithmetic = Literal["f32", "int8", "f16"]
 Task = Literal["detection", "instance", "semantic"]
 
 METADATA_KEY = "boxstream"
@@ -58,12 +59,15 @@ class ModelFile:
         nms_body: How suppression is written inside the graph.
         provenance: Architecture, training data, date, score.
         precision_check: Average precision, or mIoU of pixels, by precision (``{"f32": 0.71, "bf16":
-            0.71}``), as measured when the file was made; None when it was not.
+            0.71}``), as measured when the file was made; None when it was not. In a file that
+            `models.quantize` made, ``"original"`` is that of the file it was made from, in f32.
         smaller_hw: Other sizes at which the file can be run, ever fewer pixels; see
             `pipeline.model_sizes`.
         palette: RGB in which each class is drawn; None leaves that to the line.
         proposer: Who tells the model where to look, by name; None when it looks for itself.
         regions: Most regions of a frame that a proposer may give it; 0 without one.
+        arithmetic: In which the graph has its layers compute; ``"int8"`` and ``"f16"`` are what
+            `models.quantize` writes, and leave scores and boxes in f32.
     """
 
     path: Path
@@ -83,6 +87,7 @@ class ModelFile:
     palette: tuple[RGB, ...] | None = None
     proposer: str | None = None
     regions: int = 0
+    arithmetic: Arithmetic = "f32"
 
     @property
     def input_sizes_hw(self) -> tuple[tuple[int, int], ...]:
@@ -189,6 +194,7 @@ def _parse(path: Path, text: bytes) -> ModelFile:
             precision_check=check and {str(key): float(ap) for key, ap in check.items()},
             smaller_hw=tuple(sizes[1:]),
             palette=_palette(entry.get("palette")),
+            arithmetic=cast(Arithmetic, _arithmetic(entry)),
         )
     except KeyError as error:
         raise ModelMismatch(
@@ -237,6 +243,10 @@ def _palette(colours: Any) -> tuple[RGB, ...] | None:
     if not all(0 <= part <= 255 for colour in palette for part in colour):
         raise ValueError("a colour of the palette is not red, green and blue from 0 to 255")
     return palette
+
+
+def _arithmetic(entry: dict[str, Any]) -> str:
+    return _one_of({"arithmetic": "f32"} | entry, "arithmetic", ("f32", "int8", "f16"))
 
 
 def _one_of(entry: dict[str, Any], key: str, known: tuple[str, ...]) -> str:

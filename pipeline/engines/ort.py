@@ -22,7 +22,7 @@ from pipeline.engines.contract import (
     check_outputs,
     no_images,
 )
-from pipeline.engines.precision import choose_precision
+from pipeline.engines.precision import choose_precision, in_the_graph
 from pipeline.engines.tuning import Purpose, choose
 from pipeline.errors import ConfigError, EngineError, ModelMismatch
 from pipeline.model_file import ModelFile
@@ -87,7 +87,7 @@ class OnnxRuntimeEngine:
         self._sessions = {size: _load(model, size, threads) for size in self.sizes_hw}
         why = choose_precision(model, settings.precision, cpu_has_bf16=False)[1]
         if settings.precision == "auto":
-            why = "f32, its only precision on a CPU"
+            why = in_the_graph(model) + "f32, its only precision on a CPU"
         self.reason = f"{because}; {why}{chosen.remark(self.batch, self.in_flight)}"
         for size in self.sizes_hw:
             first = self.infer(*no_images(model, size, self.batch))

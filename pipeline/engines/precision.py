@@ -16,6 +16,8 @@ def choose_precision(
 ) -> tuple[Precision, str]:
     """The precision to run in, and why; bf16 only where it is fast *and* known to be accurate.
 
+    Of a file whose graph has int8 or float16 layers this is the precision of all others.
+
     Raises:
         EngineUnavailable: bf16 is asked for on a CPU that does not have it.
     """
@@ -24,6 +26,25 @@ def choose_precision(
             "this CPU has no bf16 instructions, so precision bf16 would only cost accuracy; "
             "use precision f32 or auto"
         )
+    precision, why = _chosen(model, asked, cpu_has_bf16)
+    return precision, in_the_graph(model) + why
+
+
+def in_the_graph(model: ModelFile) -> str:
+    """What is to be said of layers that have a precision of their own; nothing without any."""
+    if model.arithmetic == "f32":
+        return ""
+    check = model.precision_check or {}
+    cost = ""
+    if {"f32", "original"} <= check.keys():
+        measure = "mIoU" if model.is_semantic else "AP"
+        cost = f" ({measure} {check['f32']:.3f} against {check['original']:.3f} of its original)"
+    return f"{model.arithmetic} layers as the model file has them{cost}, all else "
+
+
+def _chosen(
+    model: ModelFile, asked: Literal["auto", "f32", "bf16"], cpu_has_bf16: bool
+) -> tuple[Precision, str]:
     if asked != "auto":
         return asked, f"{asked} as asked"
     if not cpu_has_bf16:

@@ -28,6 +28,7 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.engines.contract import Images, Outputs, Regions, check_images
+from pipeline.engines.precision import in_the_graph
 from pipeline.engines.trt_cache import PlanCache, plan_folder
 from pipeline.engines.trt_machine import Machine
 from pipeline.engines.trt_plans import Opened, Plans, Wanted
@@ -101,7 +102,7 @@ class TensorRtEngine:
             self._end = end.pop_all()
         self._runners = {s: each.runner for s, each in zip(self.sizes_hw, opened, strict=True)}
         self.precision = opened[0].precision
-        self.reason = f"{because}; {_told(settings, opened[0])}"
+        self.reason = f"{because}; {in_the_graph(model)}{_told(settings, opened[0])}"
         self.load_seconds = time.perf_counter() - started
 
     def submit(self, images: Images, regions: Regions | None = None) -> TrtCall:

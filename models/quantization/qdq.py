@@ -1,0 +1,147 @@
+"""The int8 graph: what goes into a layer, and its weights, rounded to 8 bits.
+
+ONNX's QuantizeLinear and DequantizeLinear say where; an engine joins them with the layers between
+them and multiplies integers. Weights are stored as int8, symmetric, with a scale for each output
+channel; activations are symmetric with one scale for a tensor. Their zero point is 0 and not an
+end of the range, because TensorRT takes no other. Biases stay float: engines round them, if they
+must, when they load the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from models.quantization.layers import Layer, constants
+
+LARGEST = 127
+LEAST_OPSET = 18  # that of our exports
+LEAST_SCALE = 1e-4  # of activations, for the sake of biases: see rounded_weight
+_ALONG = frozenset({"Add", "MaxPool", "Resize"})
+"""Operators that read a tensor in int8 where a layer beside them does: shortcuts of residual
+blocks and of pyramids, which engines then add without going back to float."""
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How layers are rounded.
+
+    Attributes:
+        largest: Magnitude, by tensor that goes into a layer, that becomes 127; more is cut off.
+        offsets: (C,) float by layer's name, to be added to its bias.
+    """
+
+    largest: Mapping[str, float]
+    offsets: Mapping[str, np.ndarray]
+
+
+def quantised(model: ModelProto, layers: Sequence[Layer], rounding: Rounding) -> ModelProto:
+    """A copy of a float32 model in which these of its layers compute in int8.
+
+    Raises:
+        ValueError: the model is of an older opset.
+    """
+    opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    if opset < LEAST_OPSET:
+        raise ValueError(
+            f"the model has opset {opset}, at least {LEAST_OPSET} is needed; export again"
+        )
+    graph = _Writer(model, layers, rounding)
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.node[:], copy.graph.initializer[:]
+    copy.graph.node.extend(graph.nodes())
+    copy.graph.initializer.extend(graph.initialisers())
+    shapes = [v for v in model.graph.value_info if v.name not in graph.weights]
+    del copy.graph.value_info[:]
+    copy.graph.value_info.extend(shapes)
+    return copy
+
+
+class _Writer:
+    """Writes the nodes and constants of one graph."""
+
+    def __init__(self, model: ModelProto, layers: Sequence[Layer], rounding: Rounding) -> None:
+        self.model, self.rounding = model, rounding
+        self.stored = constants(model)
+        self.layers = {layer.output: layer for layer in layers}
+        self.inputs = {layer.data for layer in layers}
+        self.weights = {layer.weight: layer for layer in layers}
+
+    def nodes(self) -> Iterator[NodeProto]:
+        for layer in self.weights.values():
+            yield _dequantize(layer.weight, axis=layer.channel_axis)
+        for value in self.model.graph.input:
+            yield from self._rounded(value.name)
+        for node in self.model.graph.node:
+            yield self._rewired(node)
+            for name in node.output:
+                yield from self._rounded(name)
+
+    def initialisers(self) -> Iterator[TensorProto]:
+        for layer in self.weights.values():
+            yield from rounded_weight(self.stored, layer)
+        for name in sorted(self.inputs):
+            yield numpy_helper.from_array(self._scale(name), name + "_scale")
+            yield numpy_helper.from_array(np.array(0, np.int8), name + "_zero")
+        moved = {layer.bias: layer for layer in self.weights.values() if layer.bias}
+        for tensor in self.model.graph.initializer:
+            if tensor.name in moved and moved[tensor.name].name in self.rounding.offsets:
+                bias = self.stored[tensor.name] + self.rounding.offsets[moved[tensor.name].name]
+                yield numpy_helper.from_array(bias.astype(np.float32), tensor.name)
+            elif tensor.name not in self.weights:
+                yield tensor
+
+    def _scale(self, name: str) -> np.ndarray:
+        return np.array(max(self.rounding.largest[name] / LARGEST, LEAST_SCALE), np.float32)
+
+    def _rounded(self, name: str) -> Iterator[NodeProto]:
+        if name in self.inputs:
+            yield helper.make_node(
+                "QuantizeLinear",
+                [name, name + "_scale", name + "_zero"],
+                [name + "_int8"],
+                name=name + "/quantize",
+            )
+            yield _dequantize(name)
+
+    def _rewired(self, node: NodeProto) -> NodeProto:
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        if node.output[0] in self.layers:
+            copy.input[0] += "_rounded"
+            copy.input[1] += "_rounded"
+        elif node.op_type in _ALONG:
+            copy.input[:] = [n + "_rounded" if n in self.inputs else n for n in node.input]
+        return copy
+
+
+def rounded_weight(stored: Mapping[str, np.ndarray], layer: Layer) -> Iterator[TensorProto]:
+    """Weights of a layer as int8, with the scales of its channels."""
+    values, axis = stored[layer.weight], layer.channel_axis
+    others = tuple(a for a in range(values.ndim) if a != axis)
+    scale = np.abs(values).max(others) / LARGEST
+    if layer.bias:
+        # An engine may turn biases into int32, in units of the scales of weights and inputs; those
+        # of dead channels, whose weights are nearly zero, would not fit.
+        scale = np.maximum(scale, np.abs(stored[layer.bias]) / (2**30 * LEAST_SCALE))
+    scale = np.maximum(scale, 1e-9).astype(np.float32)
+    steps = np.rint(values / np.expand_dims(scale, others))
+    steps = np.clip(steps, -LARGEST, LARGEST).astype(np.int8)
+    yield numpy_helper.from_array(steps, layer.weight + "_int8")
+    yield numpy_helper.from_array(scale, layer.weight + "_scale")
+    yield numpy_helper.from_array(np.zeros(len(scale), np.int8), layer.weight + "_zero")
+
+
+def _dequantize(name: str, axis: int | None = None) -> NodeProto:
+    along = {} if axis is None else {"axis": axis}
+    return helper.make_node(
+        "DequantizeLinear",
+        [name + "_int8", name + "_scale", name + "_zero"],
+        [name + "_rounded"],
+        name=name + "/dequantize",
+        **along,  # type: ignore[arg-type]
+    )

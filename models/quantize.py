@@ -1,0 +1,260 @@
+"""Write a model file whose precision stands in the graph: int8, or float16 for TensorRT.
+
+    python -m models.quantize street --calibrate drive.mp4 pictures/ --out street_int8.onnx \\
+        --data VAL.json:IMAGES
+    python -m models.quantize street --float16 --out street_f16.onnx
+
+Int8 is calibrated on frames of your own (never on those that you judge by). The result is
+compared with the original: by AP (mIoU for classes of pixels) where ``--data`` names labelled
+sets, else by what both find in the frames. If it loses more than half a point, the noisiest layers
+are given back to float until it does not; ``--keep-float`` names some from the start. One file
+runs in OpenVINO, ONNX Runtime and TensorRT; decoding, boxes and scores stay float32.
+
+Exit codes: 0 written, 2 arguments, 4 the model file cannot be used, 6 refused, because what
+would be written loses too much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import ModelProto, TensorProto
+from rich.console import Console
+from rich.table import Column, Table
+
+from models.boxes import SizeHW
+from models.detectors import fit, model_path
+from models.input_sizes import at_size, combine, sizes_of
+from models.onnx_file import halve_weights, write
+from models.pictures import DataError
+from models.precision_check import METADATA_KEY, description
+from models.quantization.frames import read_frames
+from models.quantization.gate import MOST_LOSS, Gate, Verdict, entry, until_it_passes
+from models.quantization.half import halved
+from models.quantization.layers import feature_layers, widened
+from models.quantization.noise import Noise, largest_inputs, noise_of_layers
+from models.quantization.qdq import Rounding, quantised
+
+EXIT_ARGUMENTS, EXIT_MODEL, EXIT_REFUSED = 2, 4, 6
+FRAMES, LOOKED_AT, COMPARED = 200, 50, 40
+"""Frames for the largest values, for the noise of layers, and for comparing both files."""
+SHOWN = 12
+
+
+class Refused(ValueError):
+    """No file of lower precision is good enough."""
+
+
+class Original:
+    """A model file of ours, taken apart by its sizes.
+
+    Raises:
+        ValueError: it is none of ours, or of a kind that cannot be rounded.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.proto = path, onnx.load(str(path))
+        if METADATA_KEY not in {entry.key for entry in self.proto.metadata_props}:
+            raise ValueError(f"{path} is not one of our model files; make it with models.export")
+        self.about = description(path)
+        if self.about.get("proposer"):
+            raise ValueError(
+                f"{path} needs regions; only models that look for themselves are taken"
+            )
+        if self.about.get("arithmetic", "f32") != "f32":
+            raise ValueError(f"{path} is {self.about['arithmetic']} already; take its original")
+        sizes = sizes_of(self.proto) or [tuple(self.about["input_size_hw"])]
+        self.graphs = [(size, widened(at_size(self.proto, size))) for size in sizes]
+        self.is_half = any(t.data_type == TensorProto.FLOAT16 for t in self.proto.graph.initializer)
+
+    def changed(self, change: Callable[[ModelProto], ModelProto]) -> ModelProto:
+        """The whole with each graph changed, and what stays float stored as it was."""
+        changed = list[tuple[SizeHW, ModelProto]]()
+        for size, graph in self.graphs:
+            proto = change(graph)
+            if self.is_half:
+                halve_weights(proto)
+            changed.append((size, proto))
+        return combine(changed)
+
+    def fitted(self, frames: Iterable[np.ndarray]) -> list[list[np.ndarray]]:
+        """Frames of any size as the model sees them, at each of its sizes."""
+        sizes = [size for size, _ in self.graphs]
+        seen = ([fit(one, size, self.about["fit"])[0] for size in sizes] for one in frames)
+        return [list(column) for column in zip(*seen, strict=True)]
+
+
+class Calibrated:
+    """What int8 needs to know of the original, found by running it over frames.
+
+    frames: for each size of the original, (H, W, 3) uint8 RGB of that size.
+
+    Every size has its own largest values; the greater ones are taken, so that all sizes round
+    alike and share their weights.
+    """
+
+    def __init__(self, original: Original, frames: Sequence[Sequence[np.ndarray]]) -> None:
+        self.original = original
+        places = list[list[str]]()
+        values = list[list[float]]()
+        for (_, graph), seen in zip(original.graphs, frames, strict=True):
+            layers = feature_layers(graph)
+            found = largest_inputs(graph, layers, seen)
+            places.append([layer.data for layer in layers])
+            values.append([found[layer.data] for layer in layers])
+        largest = np.max(values, axis=0).tolist()
+        self.largest = [dict(zip(names, largest, strict=True)) for names in places]
+        graph, few = original.graphs[0][1], _some(frames[0], LOOKED_AT)
+        self.noise = noise_of_layers(graph, feature_layers(graph), self.largest[0], few)
+
+    def int8(self, kept_float: frozenset[str]) -> ModelProto:
+        """The original with all of its feature layers in int8 but these."""
+        offsets = {n: -one.offset for n, one in self.noise.items() if n not in kept_float}
+        largest = iter(self.largest)
+
+        def change(graph: ModelProto) -> ModelProto:
+            layers = [x for x in feature_layers(graph) if x.name not in kept_float]
+            return quantised(graph, layers, Rounding(next(largest), offsets))
+
+        return self.original.changed(change)
+
+
+def make_int8(options: argparse.Namespace, original: Original, told: Console) -> Verdict:
+    """Write the int8 file; raises :class:`Refused`."""
+    frames = original.fitted(read_frames(options.calibrate, options.frames))
+    calibrated = Calibrated(original, frames)
+    kept = frozenset(options.keep_float)
+    if unknown := kept - calibrated.noise.keys():
+        raise DataError(f"no layer {min(unknown)!r}; there are {', '.join(calibrated.noise)}")
+    gate = Gate(original.path, _some(frames[0], COMPARED), options.data, options.most_loss)
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / options.out.name
+
+        def make(floats: frozenset[str]) -> Path:
+            write(calibrated.int8(floats), original.about, trial)
+            return trial
+
+        for floats, verdict in until_it_passes(make, gate.judge, calibrated.noise, kept):
+            told.print(f"{len(calibrated.noise) - len(floats)} layers in int8: {verdict}")
+        told.print(noise_table(calibrated.noise, floats))
+        if not verdict.passes:
+            noisiest = min(calibrated.noise, key=lambda name: calibrated.noise[name].decibels)
+            raise Refused(
+                f"int8 loses too much ({verdict}); nothing was written. Calibrate on frames like "
+                f"those that it will see, keep more layers (--keep-float {noisiest} ...), or allow "
+                "more with --most-loss"
+            )
+        about = {"calibration_frames": len(frames[0]), "float_layers": sorted(floats)}
+        write_result(original, calibrated.int8(floats), "int8", verdict, about, options.out)
+    return verdict
+
+
+def make_float16(options: argparse.Namespace, original: Original, told: Console) -> Verdict | None:
+    """Write the float16 file, compared with the original if there are frames or labelled sets."""
+    kept = frozenset(options.keep_float)
+    proto = original.changed(
+        lambda graph: halved(graph, [x for x in feature_layers(graph) if x.name not in kept])
+    )
+    verdict = None
+    if options.calibrate or options.data:
+        frames = list(read_frames(options.calibrate, COMPARED)) if options.calibrate else []
+        gate = Gate(original.path, frames, options.data, options.most_loss)
+        with tempfile.TemporaryDirectory() as folder:
+            trial = Path(folder) / options.out.name
+            write(proto, original.about, trial)
+            verdict = gate.judge(trial)
+        told.print(f"float16: {verdict}")
+        if not verdict.passes:
+            raise Refused(f"float16 loses too much ({verdict}); nothing was written")
+    write_result(original, proto, "f16", verdict, {"float_layers": sorted(kept)}, options.out)
+    return verdict
+
+
+def write_result(
+    original: Original,
+    proto: ModelProto,
+    arithmetic: str,
+    verdict: Verdict | None,
+    about: dict[str, Any],
+    out: Path,
+) -> None:
+    """The file with its metadata, which appears whole or not at all."""
+    write(proto, entry(original.about, arithmetic, verdict, about), out)
+
+
+def noise_table(noise: dict[str, Noise], floats: frozenset[str]) -> Table:
+    """The layers whose outputs moved most."""
+    table = Table(Column("layer", overflow="fold"), "signal to noise, dB", "with offsets", "now")
+    for name in sorted(noise, key=lambda name: noise[name].decibels)[:SHOWN]:
+        one = noise[name]
+        kind = "float" if name in floats else "int8"
+        table.add_row(name, f"{one.decibels:.1f}", f"{one.decibels_before:.1f}", kind)
+    return table
+
+
+def _some(frames: Sequence[np.ndarray], most: int) -> list[np.ndarray]:
+    """At most so many, evenly spread."""
+    return [frames[i] for i in np.linspace(0, len(frames) - 1, min(most, len(frames))).astype(int)]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    words = argparse.ArgumentParser(
+        prog="python -m models.quantize",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = words.add_argument
+    add("model", help="bundled name or model file")
+    add("--out", type=Path, required=True, metavar="FILE")
+    add(
+        "--calibrate",
+        nargs="+",
+        default=[],
+        metavar="FRAMES",
+        help="videos, pictures, folders of pictures, or JSON:IMAGES of a labelled set",
+    )
+    add("--float16", action="store_true", help="instead of int8")
+    add("--data", nargs="+", default=[], metavar="SET", help="JSON:IMAGES, or a set of masks")
+    add("--keep-float", nargs="+", default=[], metavar="LAYER", help="layers that stay float")
+    add("--frames", type=int, default=FRAMES, metavar="N", help="most frames to calibrate on")
+    add("--most-loss", type=float, default=MOST_LOSS, help="of AP or mIoU")
+    return words
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code."""
+    words = parser()
+    options, told = words.parse_args(arguments), Console(soft_wrap=True)
+    if not (options.calibrate or options.float16):
+        words.error("int8 is calibrated on frames of your own: --calibrate drive.mp4 or a folder")
+    if options.frames < 1:
+        words.error("--frames must be at least 1")
+    try:
+        original = Original(model_path(options.model))
+        (make_float16 if options.float16 else make_int8)(options, original, told)
+    except Refused as error:
+        return _failed(error, EXIT_REFUSED)
+    except (DataError, FileNotFoundError) as error:
+        return _failed(error, EXIT_ARGUMENTS)
+    except (ValueError, onnx.checker.ValidationError) as error:
+        return _failed(error, EXIT_MODEL)
+    size, before = (file.stat().st_size / 1e6 for file in (options.out, original.path))
+    told.print(f"{options.out}: {size:.1f} MB instead of {before:.1f}")
+    return 0
+
+
+def _failed(error: Exception, code: int) -> int:
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"error: {error}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
