@@ -25,9 +25,9 @@ from pipeline.engines.trt_graph import static_graph
 from pipeline.engines.trt_machine import Machine
 from pipeline.engines.trt_parity import (
     AS_BUILT,
-    BY_CPU,
     Golden,
     Parity,
+    bounds_by_cpu,
     by_cpu,
     compare,
     golden_input,
@@ -191,10 +191,11 @@ class Plans:
             answers = self._answers(runner, golden, key)
             parity = self._parity(expected, answers)
             about |= {"judge": judge, "parity": str(parity)}
-            if not parity.within(BY_CPU):
+            bounds = bounds_by_cpu(self._wanted.model)
+            if not parity.within(bounds):
                 why = (
                     f"its plan was refused, because it answers otherwise than {judge} in f32: "
-                    f"{parity} (expected {BY_CPU})"
+                    f"{parity} (expected {bounds})"
                 )
                 self._cache.refuse(key, why, about)
                 return Refused(why)
@@ -230,7 +231,7 @@ class Plans:
                 self._wanted.model,
                 {name: rows[: len(found[name])] for name, rows in expected.items()},
                 found,
-                BY_CPU,
+                bounds_by_cpu(self._wanted.model),
             )
             for found in answers.values()
         )

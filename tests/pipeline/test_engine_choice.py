@@ -55,6 +55,21 @@ def test_auto_takes_bf16_only_where_it_is_fast_and_known_to_be_accurate(
     assert why in reason
 
 
+def test_of_a_rounded_file_the_reason_tells_what_its_layers_cost(model: ModelFile) -> None:
+    check = {"f32": 0.427, "bf16": 0.428, "original": 0.422}
+    rounded = replace(model, arithmetic="int8", precision_check=check)
+    precision, reason = choose_precision(rounded, "auto", True)
+    assert precision == "bf16"
+    assert reason.startswith(
+        "int8 layers as the model file has them (AP 0.427 against 0.422 of its original), all else "
+        "bf16 because"
+    )
+    unmeasured = replace(rounded, precision_check=None)
+    assert choose_precision(unmeasured, "f32", False)[1] == (
+        "int8 layers as the model file has them, all else f32 as asked"
+    )
+
+
 def test_bf16_on_a_cpu_without_it_is_refused(model: ModelFile) -> None:
     with pytest.raises(EngineUnavailable, match="use precision f32 or auto"):
         choose_precision(model, "bf16", False)

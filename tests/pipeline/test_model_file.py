@@ -34,6 +34,14 @@ def test_a_model_file_may_have_several_input_sizes(tmp_path: Path) -> None:
     assert read_model_file(path).input_sizes_hw == ((32, 48), (16, 24))
 
 
+def test_a_model_file_says_in_which_arithmetic_its_layers_compute(tmp_path: Path) -> None:
+    assert read_model_file(write_model(tmp_path / "m.onnx")).arithmetic == "f32"
+    rounded = read_model_file(write_model(tmp_path / "q.onnx", {"arithmetic": "int8"}))
+    assert rounded.arithmetic == "int8"
+    with pytest.raises(ModelMismatch, match="arithmetic is 'int4'"):
+        read_model_file(write_model(tmp_path / "odd.onnx", {"arithmetic": "int4"}))
+
+
 def test_a_model_file_without_a_precision_check_has_none(tmp_path: Path) -> None:
     assert read_model_file(write_model(tmp_path / "m.onnx")).precision_check is None
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.engines.trt_parity import BY_CPU, Parity, by_cpu, compare, golden_input
+from pipeline.engines.trt_parity import (
+    BY_CPU,
+    Parity,
+    bounds_by_cpu,
+    by_cpu,
+    compare,
+    golden_input,
+)
 from pipeline.model_file import ModelFile, read_model_file
 from tests.pipeline.model_files import write_model
 from tests.pipeline.task_files import REGIONS, write_instance, write_regional, write_semantic
@@ -56,6 +64,23 @@ def test_boxes_must_overlap_and_scores_be_alike(
     assert parity.score_difference == pytest.approx(score, abs=1e-4)
     assert parity.unmatched == unmatched
     assert parity.within(BY_CPU) is passes
+
+
+@pytest.mark.parametrize(("apart", "passes"), [(0, True), (1, True), (2, False), (20, False)])
+def test_of_an_int8_file_one_box_in_ten_may_be_further_apart(
+    model: ModelFile, apart: int, passes: bool
+) -> None:
+    boxes = [[60.0 * i, 10.0, 60.0 * i + 40, 50.0] for i in range(20)]
+    moved = [
+        [x1 + (20 if i < apart else 2), y1, x2, y2] for i, (x1, y1, x2, y2) in enumerate(boxes)
+    ]
+    scores, labels = [0.9] * 20, [1] * 20
+    bounds = bounds_by_cpu(replace(model, arithmetic="int8"))
+    found = answer(moved, [0.83] * 20, labels)
+    parity = compare(model, answer(boxes, scores, labels), found, bounds)
+    assert parity.compared == 40 and parity.beyond == 2 * apart
+    assert parity.within(bounds) is passes
+    assert not parity.within(bounds_by_cpu(model))  # scores 0.07 apart are too much elsewhere
 
 
 def test_of_two_boxes_of_one_object_either_may_win(model: ModelFile) -> None:
