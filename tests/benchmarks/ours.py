@@ -56,23 +56,29 @@ def run_line(settings: Settings, meter: Meter, view: View | None = None) -> Line
         nothing = np.zeros((engine.batch, *model.input_size_hw, 3), np.uint8)
         for _ in range(WARM_UP_CALLS):
             engine.infer(nothing)
-        with meter:
-            sources = open_sources(settings.sources, max_frames=settings.max_frames)
-            outputs = Outputs(settings, model, sources, page=None)
-            tally = Tally([source.stats for source in sources], model.class_names, _fail)
-            governor = Governor(None, lambda: ())
-            quiet = ProgressView(Console(stderr=True), True)
-            with quiet if view is None else nullcontext(view) as seen:
-                stop = run_stream.StopRequest()
-                stages = run_stream.stream(
-                    sources, Crew(model, engine), outputs, settings, tally, seen, stop, governor
-                )
-        return LineRun(
-            sum(source.stats.frames_inferred for source in sources),
-            f"{engine.name} {engine.precision} batch {engine.batch}",
-            [sink.report() for sink in outputs.opened],
-            stage_reports(stages),
-        )
+        return line_with(Crew(model, engine), settings, meter, view)
+
+
+def line_with(crew: Crew, settings: Settings, meter: Meter, view: View | None = None) -> LineRun:
+    """The same with a crew that is ready."""
+    model, engine = crew.model, crew.engine
+    with meter:
+        sources = open_sources(settings.sources, max_frames=settings.max_frames)
+        outputs = Outputs(settings, model, sources, page=None)
+        tally = Tally([source.stats for source in sources], model.class_names, _fail)
+        governor = Governor(None, lambda: ())
+        quiet = ProgressView(Console(stderr=True), True)
+        with quiet if view is None else nullcontext(view) as seen:
+            stop = run_stream.StopRequest()
+            stages = run_stream.stream(
+                sources, crew, outputs, settings, tally, seen, stop, governor
+            )
+    return LineRun(
+        sum(source.stats.frames_inferred for source in sources),
+        f"{engine.name} {engine.precision} batch {engine.batch}",
+        [sink.report() for sink in outputs.opened],
+        stage_reports(stages),
+    )
 
 
 def _fail(sentence: str) -> None:
