@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).parent.parent
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # models are exported first
-@pytest.mark.parametrize("name", ["engines", "line", "limits", "memory", "streams"])
+@pytest.mark.parametrize("name", ["engines", "line", "limits", "memory", "streams", "scale"])
 def test_each_benchmark_runs_and_writes_what_it_measured(name: str, tmp_path: Path) -> None:
     if name == "line":
         pytest.importorskip("supervision", reason="the rival of the line benchmark")

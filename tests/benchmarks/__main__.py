@@ -22,6 +22,7 @@ ALL = (
     ("critical_path",),
     ("cold_start",),
     ("streams",),
+    ("scale",),
     ("privacy",),
     ("live",),
 )

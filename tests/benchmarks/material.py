@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 REPOSITORY = Path(__file__).parents[2]
-SHARED_VIDEOS = REPOSITORY.parent / "shared" / "data" / "videos"
+SHARED = Path(os.environ.get("BOXSTREAM_SHARED", REPOSITORY.parent / "shared"))
+SHARED_VIDEOS = SHARED / "data" / "videos"
 WORKSHOP = REPOSITORY / "build" / "benchmarks"
 """What took long to make is kept here; delete it at will."""
 
@@ -86,6 +88,22 @@ def over_and_over(path: Path, frames: int, target: Path) -> Path:
                     out.mux(packet)
                     written += 1
                 shift += last
+    return target
+
+
+def at_rate(path: Path, fps: float, target: Path) -> Path:
+    """The clip's packets at another frame rate, without encoding."""
+    with av.open(str(path)) as source, av.open(str(target), "w") as out:
+        video = source.streams.video[0]
+        slower = float(video.average_rate or 25) / fps
+        stream = out.add_stream_from_template(video)
+        for packet in source.demux(video):
+            if packet.dts is None:
+                continue
+            packet.pts, packet.dts = round(packet.pts * slower), round(packet.dts * slower)
+            packet.duration = round((packet.duration or 0) * slower)
+            packet.stream = stream
+            out.mux(packet)
     return target
 
 

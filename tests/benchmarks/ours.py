@@ -15,6 +15,7 @@ from pipeline.config import load_settings
 from pipeline.crew import Crew
 from pipeline.engines import load_engine
 from pipeline.governor import Governor
+from pipeline.metrics import SourceStats
 from pipeline.model_file import read_model_file
 from pipeline.outputs import Outputs
 from pipeline.progress import ProgressView
@@ -41,6 +42,7 @@ class LineRun:
     engine: str
     sinks: list[dict[str, Any]]
     stages: dict[str, Any]
+    sources: list[SourceStats]
 
 
 def settings_for(options: dict[str, Any], extra: Sequence[str] = ()) -> Settings:
@@ -60,10 +62,16 @@ def run_line(settings: Settings, meter: Meter, view: View | None = None) -> Line
 
 
 def line_with(crew: Crew, settings: Settings, meter: Meter, view: View | None = None) -> LineRun:
-    """The same with a crew that is ready."""
+    """The same with a crew that is ready; cameras run for the `duration` of the settings."""
     model, engine = crew.model, crew.engine
     with meter:
-        sources = open_sources(settings.sources, max_frames=settings.max_frames)
+        sources = open_sources(
+            settings.sources,
+            max_frames=settings.max_frames,
+            duration=settings.duration,
+            decoder_threads=settings.decoder_threads,
+            live=settings.live,
+        )
         outputs = Outputs(settings, model, sources, page=None)
         tally = Tally([source.stats for source in sources], model.class_names, _fail)
         governor = Governor(None, lambda: ())
@@ -78,6 +86,7 @@ def line_with(crew: Crew, settings: Settings, meter: Meter, view: View | None = 
         f"{engine.name} {engine.precision} batch {engine.batch}",
         [sink.report() for sink in outputs.opened],
         stage_reports(stages),
+        [source.stats for source in sources],
     )
 
 

@@ -1,0 +1,196 @@
+"""How many cameras will this machine carry? ``python -m pipeline.capacity [RECORDING]``
+
+    python -m pipeline.capacity                           # a drawn street at three sizes
+    python -m pipeline.capacity yard.mp4 --fps 15         # a minute of your own camera says more
+
+What a frame costs is measured station by station (`pipeline.frame_cost`), and the rest is
+arithmetic: a machine has 1000 processor milliseconds a second and core, of which a line whose
+pictures must not grow old can use nine in ten.
+
+    cameras = 0.9 * 1000 * cores / (frames/s * processor ms a frame)
+
+An engine on a GPU takes no processor time; there, its own time for a frame may be the limit.
+Exit codes: 0 done, 2 arguments, 3 the recording, 4 the model or engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.cores import usable_cores
+from pipeline.engines import load_engine
+from pipeline.errors import PipelineError
+from pipeline.frame import Detections, Result
+from pipeline.frame_cost import FrameCost, measure
+from pipeline.model_file import read_model_file
+from pipeline.settings import EngineSettings, VideoSettings
+from pipeline.sinks import open_sinks
+from pipeline.sources import open_sources
+from pipeline.yuv import own_yuv420p, stamped
+
+SCHEMA = "boxstream.capacity/1"
+USABLE = 0.9
+"""Share of a machine that cameras can fill before frames wait for one another and are dropped."""
+SIZES = ("640x360", "1280x720", "1920x1080")
+FRAMES = 50
+
+_ZOO = Path(__file__).parents[1] / "models/zoo"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """How many cameras of one kind a machine carries.
+
+    Attributes:
+        by_processor: Until the cores are busy.
+        by_gpu: Until the GPU is; infinite without one.
+    """
+
+    by_processor: float
+    by_gpu: float
+
+    @property
+    def cameras(self) -> int:
+        """Whole cameras, none of whose frames is dropped for want of time."""
+        return int(min(self.by_processor, self.by_gpu))
+
+
+def forecast(cost: FrameCost, *, cores: int, fps: float, recorded: bool = False) -> Forecast:
+    """How many cameras at `fps` frames/s so many cores carry, given what a frame costs.
+
+    Args:
+        recorded: Boxes are drawn and an H.264 file is written for each camera.
+
+    Raises:
+        ValueError: `fps` or `cores` is not above 0.
+
+    >>> cost = FrameCost(decode=2, scale=1, infer=13, suppress=1, queues=0, draw=1, encode=5)
+    >>> forecast(cost, cores=2, fps=25).cameras
+    4
+    >>> forecast(cost, cores=2, fps=25, recorded=True).cameras
+    3
+    """
+    if fps <= 0 or cores <= 0:
+        raise ValueError(f"fps and cores must be above 0, got {fps:g} and {cores}")
+    share = 1000 * USABLE / fps
+    by_processor = cores * share / cost.total(recorded=recorded)
+    return Forecast(by_processor, share / cost.gpu if cost.gpu else math.inf)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.capacity",
+        description="How many cameras will this machine carry? Measures what a frame costs.",
+    )
+    add = parser.add_argument
+    add("recording", nargs="?", type=Path, help="of a camera; without one a street is drawn")
+    add("--fps", type=float, default=25.0, help="frames/s of each camera (25)")
+    add("--size", nargs="+", default=SIZES, metavar="WxH", help="of the drawn street")
+    add("--frames", type=int, default=FRAMES, help=f"to measure on ({FRAMES})")
+    add("--model", metavar="NAME_OR_FILE", default="street", help="what looks at the frames")
+    add("--engine", default="auto", choices=("auto", "openvino", "onnxruntime", "tensorrt"))
+    add("--json", action="store_true", help=f"for machines; the layout is {SCHEMA!r}")
+    asked = parser.parse_args(argv)
+    if asked.fps <= 0 or asked.frames < 2:
+        parser.error("--fps must be above 0 and --frames at least 2")
+    return asked
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, show, and return the exit code."""
+    asked = parse(argv)
+    try:
+        report = examine(asked)
+    except PipelineError as error:
+        print(f"error {error}", file=sys.stderr)
+        return error.exit_code
+    print(json.dumps(report, indent=2) if asked.json else page(report))
+    return 0
+
+
+def examine(asked: argparse.Namespace) -> dict[str, Any]:
+    """Measure each clip with the model, and tell how many cameras that makes."""
+    bundled = _ZOO / f"{asked.model}.onnx"
+    model = read_model_file(bundled if bundled.exists() else Path(asked.model))
+    cores, rows = usable_cores(), []
+    with load_engine(model, EngineSettings(name=asked.engine)) as engine:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, clip in clips(asked, Path(folder)):
+                cost = measure(clip, model, engine, asked.frames)
+                ms = {station: round(value, 2) for station, value in asdict(cost).items()}
+                watched = forecast(cost, cores=cores, fps=asked.fps)
+                recorded = forecast(cost, cores=cores, fps=asked.fps, recorded=True)
+                told = {"watched": _told(watched), "drawn and recorded": _told(recorded)}
+                rows.append({"clip": name, "ms": ms, **told})
+        about = {"model": model.path.stem, "engine": engine.name, "precision": engine.precision}
+    return {"schema": SCHEMA, "cores": cores, "fps": asked.fps, **about, "clips": rows}
+
+
+def clips(asked: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Path]]:
+    """The recording, or the street at each size."""
+    if asked.recording:
+        yield asked.recording.name, asked.recording
+        return
+    for size in asked.size:
+        yield f"street {size}", draw_clip(size, asked.frames, folder / f"{size}.mp4")
+
+
+def draw_clip(size: str, frames: int, path: Path) -> Path:
+    """Write so many frames of a drawn street of that size, WxH, as H.264."""
+    url = f"synthetic://street?seed=7&size={size}&fps=25&seconds={frames / 25}"
+    (source,) = open_sources([url])
+    (sink,) = open_sinks([str(path)], source, (), VideoSettings())
+    with closing(source), sink:
+        for frame in source.frames():
+            picture = stamped(own_yuv420p(frame.picture), frame.pts, frame.time_base)
+            sink.write(Result(frame, Detections.none(), picture))
+    return path
+
+
+def _told(told: Forecast) -> dict[str, float | None]:
+    by_gpu = None if math.isinf(told.by_gpu) else round(told.by_gpu, 2)
+    return {
+        "cameras": told.cameras,
+        "by_processor": round(told.by_processor, 2),
+        "by_gpu": by_gpu,
+    }
+
+
+def page(report: dict[str, Any]) -> str:
+    """A table for people."""
+    rows: list[dict[str, Any]] = report["clips"]
+    width = max(12, *(len(row["clip"]) + 2 for row in rows))
+
+    def line(what: str, values: Sequence[str]) -> str:
+        return f"{what:<30}" + "".join(f"{value:>{width}}" for value in values)
+
+    return "\n".join(
+        [
+            f"{report['model']} on {report['engine']} ({report['precision']}), "
+            f"{report['cores']} cores, cameras of {report['fps']:g} frames/s",
+            line("processor ms a frame", [row["clip"] for row in rows]),
+            *(
+                line(f"  {station}", [f"{row['ms'][station]:.2f}" for row in rows])
+                for station in rows[0]["ms"]
+                if any(row["ms"][station] for row in rows)
+            ),
+            *(
+                line(f"cameras, {what}", [str(row[what]["cameras"]) for row in rows])
+                for what in ("watched", "drawn and recorded")
+            ),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

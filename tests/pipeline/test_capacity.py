@@ -1,0 +1,106 @@
+"""How many cameras a machine carries: the arithmetic, and what it is fed with."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.capacity import USABLE, draw_clip, forecast, main
+from pipeline.errors import NoVideo, SourceNotFound
+from pipeline.frame_cost import FrameCost, measure
+from pipeline.model_file import read_model_file
+from tests.clips import write_clip
+from tests.pipeline.model_files import load, write_model
+
+COST = FrameCost(decode=2, scale=1, infer=13, suppress=1, queues=0, draw=1, encode=5)
+
+
+def carried(cost: FrameCost, cores: int, fps: float, recorded: bool) -> int:
+    """The slow twin: add camera after camera until a second's work does not fit into a second."""
+    count = 0
+    while True:
+        one = fps * (cost.decode + cost.scale + cost.infer + cost.suppress + cost.queues)
+        one += fps * (cost.draw + cost.encode) if recorded else 0
+        processor, gpu = (count + 1) * one, (count + 1) * fps * cost.gpu
+        if processor > USABLE * 1000 * cores or gpu > USABLE * 1000:
+            return count
+        count += 1
+
+
+@given(st.integers(1, 64), st.sampled_from([0.5, 12.5, 25, 60]), st.booleans(), st.floats(0, 40))
+def test_the_forecast_is_what_adding_cameras_one_by_one_gives(cores, fps, recorded, gpu):
+    cost = replace(COST, gpu=gpu)
+    found = forecast(cost, cores=cores, fps=fps, recorded=recorded)
+    nearest = min(found.by_processor, found.by_gpu)
+    if abs(nearest - round(nearest)) > 1e-6:  # at a whole number rounding decides
+        assert found.cameras == carried(cost, cores, fps, recorded)
+
+
+def test_without_a_gpu_only_the_processor_is_a_limit():
+    assert math.isinf(forecast(COST, cores=2, fps=25).by_gpu)
+    assert forecast(replace(COST, gpu=40), cores=64, fps=25).cameras == 0
+
+
+@pytest.mark.parametrize("wrong", [{"fps": 0}, {"cores": 0}, {"fps": -1}])
+def test_a_rate_or_number_of_cores_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ValueError, match="above 0"):
+        forecast(COST, **{"cores": 2, "fps": 25} | wrong)
+
+
+def test_every_station_costs_something(tmp_path):
+    model = read_model_file(write_model(tmp_path / "small.onnx"))
+    clip = write_clip(tmp_path / "clip.mp4", size=(96, 64), frames=6)
+    with load(model, "openvino") as engine:
+        cost = measure(clip, model, engine, frames=5)
+    costs = asdict(cost)
+    assert costs.pop("gpu") == 0
+    assert all(0 < value < math.inf for value in costs.values())
+    assert cost.total(recorded=True) == pytest.approx(sum(costs.values()))
+    assert cost.total(recorded=False) < cost.total(recorded=True)
+
+
+def test_a_clip_that_is_not_there_or_holds_nothing_is_an_error(tmp_path):
+    model = read_model_file(write_model(tmp_path / "small.onnx"))
+    with load(model, "openvino") as engine:
+        with pytest.raises(SourceNotFound):
+            measure(tmp_path / "missing.mp4", model, engine)
+        sound = write_clip(tmp_path / "sound.mp4", with_video=False, audio_delay=0.0)
+        with pytest.raises(NoVideo):
+            measure(sound, model, engine)
+
+
+def test_the_drawn_clip_has_the_size_and_the_frames_asked_for(tmp_path):
+    model = read_model_file(write_model(tmp_path / "small.onnx"))
+    clip = draw_clip("128x96", 3, tmp_path / "drawn.mp4")
+    with load(model, "openvino") as engine:
+        assert measure(clip, model, engine, frames=3).decode > 0
+
+
+def test_the_command_tells_what_a_recording_makes(tmp_path, capsys):
+    model = write_model(tmp_path / "small.onnx")
+    clip = write_clip(tmp_path / "yard.mp4", size=(96, 64), frames=4)
+    asked = [str(clip), "--model", str(model), "--fps", "5", "--frames", "3"]
+    assert main([*asked, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    (row,) = report["clips"]
+    assert (report["schema"], row["clip"]) == ("boxstream.capacity/1", "yard.mp4")
+    assert row["watched"]["cameras"] >= row["drawn and recorded"]["cameras"] >= 0
+    assert main(asked) == 0
+    shown = capsys.readouterr().out
+    assert "cameras of 5 frames/s" in shown and "gpu" not in shown
+
+
+def test_the_command_says_what_is_wrong(tmp_path: Path, capsys):
+    model = write_model(tmp_path / "small.onnx")
+    assert main([str(tmp_path / "no.mp4"), "--model", str(model)]) == 3
+    assert "no.mp4" in capsys.readouterr().err
+    assert main(["--model", str(tmp_path / "no.onnx")]) == 4
+    with pytest.raises(SystemExit) as stop:
+        main(["--fps", "0"])
+    assert stop.value.code == 2
