@@ -2,13 +2,15 @@
 # make test     install everything, then check format, style, types, and run all tests
 # make check    the same without the slow tests; for every day
 # make bench    measure against what else one could use; nothing else should run meanwhile
+# make bench-full  the same against everything else, each in an environment of its own (gigabytes),
+#               and make the README's chart of it
 #
 # `make run ARGS="drive.mp4 --out out/drive.mp4"` hands arguments on; likewise for the others.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: run test check bench lint clean
+.PHONY: run test check bench bench-full lint clean
 
 PYTHON := .venv/bin/python
 PIP_INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check
@@ -31,6 +33,10 @@ check: lint
 
 bench: .venv/.everything
 	$(PYTHON) -m tests.benchmarks $(ARGS)
+
+bench-full: .venv/.everything
+	$(PYTHON) -m tests.benchmarks.full $(ARGS)
+	$(PYTHON) -m tests.benchmarks.chart
 
 lint: .venv/.everything
 	$(PYTHON) -m ruff format --check --quiet

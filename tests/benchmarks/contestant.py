@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from tests.benchmarks.cost import Meter, children_peak_mb, peak_mb
 
-from tests.benchmarks.cost import Meter, peak_mb
-
-PROGRAMS = ("boxstream", "opencv", "supervision")
-WARM_UP_CALLS = 3
+WARM_UP_FRAMES = 3
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class Job:
         x264: For ``x264`` in the loops: preset, crf, x264_params, threads.
         most: Frames to stop after.
         extra: More settings for boxstream, KEY=VALUE.
+        twin: For torchvision's detector: see `detectors.Torchvision`.
     """
 
     clip: Path
@@ -46,6 +46,7 @@ class Job:
     x264: Mapping[str, Any] | None
     most: int
     extra: tuple[str, ...] = ()
+    twin: Mapping[str, str] | None = None
 
     @property
     def video(self) -> Path:
@@ -58,11 +59,52 @@ class Job:
         return self.folder / "lines.jsonl"
 
 
+Run = Callable[[Job, Meter], tuple[int, dict[str, Any]]]
+"""Does the job; gives the number of frames, and what else there is to say."""
+
+
+def ffmpeg(job: Job) -> list[str]:
+    """FFmpeg with the H.264 that boxstream chose."""
+    x264 = job.x264 or {}
+    more = ["-x264-params", x264["x264_params"]] if x264.get("x264_params") else []
+    return [
+        *("ffmpeg", "-nostdin", "-loglevel", "error", "-y", "-i", str(job.clip)),
+        *("-frames:v", str(job.most), "-an", "-c:v", "libx264", "-preset", x264["preset"]),
+        *("-crf", str(x264["crf"]), "-bf", "0", "-g", str(keyframe_every(job)), *more),
+        *("-threads", str(x264["threads"]), str(job.video)),
+    ]
+
+
+def gstreamer(job: Job) -> list[str]:
+    """GStreamer with the same; it cannot be told to stop after so many frames."""
+    x264 = job.x264 or {}
+    threads = x264["threads"]
+    options = x264.get("x264_params") or ""
+    encoder = [
+        *("x264enc", f"speed-preset={x264['preset']}", "pass=qual", f"quantizer={x264['crf']}"),
+        *("bframes=0", f"key-int-max={keyframe_every(job)}", f"threads={threads}"),
+        *([f"option-string={options}"] if options else []),
+    ]
+    return [
+        *("gst-launch-1.0", "-q", "filesrc", f"location={job.clip}", "!", "qtdemux", "!"),
+        *("h264parse", "!", "avdec_h264", f"max-threads={threads}", "!"),
+        *("videoconvert", "!", *encoder, "!"),
+        *("h264parse", "!", "mp4mux", "!", "filesink", f"location={job.video}"),
+    ]
+
+
+def keyframe_every(job: Job) -> int:
+    """Two seconds, as boxstream has it."""
+    from tests.benchmarks.material import frame_rate
+
+    return round(2 * frame_rate(job.clip))
+
+
 def main() -> None:
     """Do the job that stands on standard input as JSON."""
     started = time.perf_counter()
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.contestant")
-    parser.add_argument("program", choices=PROGRAMS)
+    parser.add_argument("program", choices=RUN)
     arguments = parser.parse_args()
     entry = json.load(sys.stdin)
     for key in ("clip", "model", "folder"):
@@ -99,24 +141,60 @@ def run_boxstream(job: Job, meter: Meter) -> tuple[int, dict[str, Any]]:
     return run.frames, {"engine": run.engine, "encoding": run.sinks[0], "stages": run.stages}
 
 
-def run_rival(name: str, job: Job, meter: Meter) -> tuple[int, dict[str, Any]]:
-    """One of the loops in `rivals`."""
-    from tests.benchmarks import rivals
+def run_rival(
+    loop: str, job: Job, meter: Meter, torchvision: str | None = None
+) -> tuple[int, dict[str, Any]]:
+    """One of the loops in `rivals`, with our model file or with torchvision's detector."""
+    from tests.benchmarks import detectors, rivals
+    from tests.benchmarks.material import pictures
 
-    loop = {"opencv": rivals.opencv_loop, "supervision": rivals.supervision_loop}[name]
-    detector = rivals.Detector(job.model, job.precision)
-    for _ in range(WARM_UP_CALLS):
-        detector(np.zeros((360, 640, 3), np.uint8))
+    run = getattr(rivals, f"{loop}_loop")
+    if torchvision:
+        detector = detectors.Torchvision(job.model, job.twin or {}, torchvision, job.precision)
+    else:
+        detector = detectors.OurFile(job.model, job.precision)
+    for picture in islice(pictures(job.clip), WARM_UP_FRAMES):  # RGB for BGR: it is as much work
+        detector(picture)
     x264 = job.x264 if job.encoder == "x264" else None
     with meter:
-        frames = loop(job.clip, job.video, job.lines, detector, job.most, x264)
-    return frames, {"engine": f"openvino {job.precision} batch 1"}
+        frames = run(job.clip, job.video, job.lines, detector, job.most, x264)
+    return frames, {"engine": detector.about}
 
 
-RUN = {
+def run_command(command: Callable[[Job], list[str]], job: Job, meter: Meter) -> tuple[int, dict]:
+    """A program that only decodes and encodes; it finds nothing."""
+    from tests.benchmarks.material import count_frames
+
+    with meter:
+        subprocess.run(command(job), check=True, stdout=subprocess.DEVNULL)
+    frames = count_frames(job.video)
+    nothing = (json.dumps({"frame": n, "detections": []}) + "\n" for n in range(frames))
+    job.lines.write_text("".join(nothing))
+    return frames, {"engine": "none", "peak_mb": children_peak_mb()}
+
+
+def loop(name: str, torchvision: str | None = None) -> Run:
+    """A loop with a detector."""
+    return lambda job, meter: run_rival(name, job, meter, torchvision)
+
+
+def floor(command: Callable[[Job], list[str]]) -> Run:
+    """A command line that decodes and encodes."""
+    return lambda job, meter: run_command(command, job, meter)
+
+
+RUN: dict[str, Run] = {
     "boxstream": run_boxstream,
-    "opencv": lambda job, meter: run_rival("opencv", job, meter),
-    "supervision": lambda job, meter: run_rival("supervision", job, meter),
+    "opencv": loop("opencv"),
+    "supervision": loop("supervision"),
+    "inference-pipeline": loop("inference"),
+    "ultralytics-loader": loop("ultralytics"),
+    "torchvision-eager": loop("opencv", "eager"),
+    "torchvision-compiled": loop("opencv", "compiled"),
+    "torchvision-onnxruntime": loop("opencv", "onnxruntime"),
+    "torchvision-openvino": loop("opencv", "openvino"),
+    "ffmpeg": floor(ffmpeg),
+    "gstreamer": floor(gstreamer),
 }
 
 

@@ -71,6 +71,11 @@ def peak_mb() -> float:
     return _status_kb("VmHWM") * 1024 / 1e6
 
 
+def children_peak_mb() -> float:
+    """Most memory that a child which has ended had resident, in MB of 10^6 bytes."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
+
+
 def resident_mb() -> float:
     """Memory resident now, in MB of 10^6 bytes."""
     return _status_kb("VmRSS") * 1024 / 1e6

@@ -48,6 +48,17 @@ def clip(recording: Recording, frames: int | None = None) -> Path:
     return synthetic_clip(recording.size_hw, frames or recording.frames)
 
 
+def hd_clip() -> Path:
+    """1080p at 25 frames/s in H.264, 150 frames: a night drive, or the street; made once."""
+    recorded = SHARED_VIDEOS / "rural_night_1920x1080_30fps_hevc.mp4"
+    if not recorded.exists():
+        return synthetic_clip((1080, 1920), 150)
+    path = WORKSHOP / "night_1920x1080_25fps_h264.mp4"
+    if not path.exists():
+        _encode(islice(pictures(recorded), 150), (1080, 1920), path)
+    return path
+
+
 def synthetic_clip(size_hw: tuple[int, int], frames: int) -> Path:
     """A drawn street in H.264, made once."""
     height, width = size_hw
@@ -57,17 +68,21 @@ def synthetic_clip(size_hw: tuple[int, int], frames: int) -> Path:
     from pipeline.sources.street import Street
 
     street = Street(seed=7, size_hw=size_hw, fps=25, seconds=frames / 25)
+    return _encode((street.frame(index).image for index in range(frames)), size_hw, path)
+
+
+def _encode(images: Iterable[Images], size_hw: tuple[int, int], path: Path) -> Path:
+    """RGB pictures as H.264 at 25 frames/s."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part.mp4")
     with av.open(str(unfinished), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for index in range(frames):
-            picture = av.VideoFrame.from_ndarray(street.frame(index).image, format="rgb24")
-            container.mux(stream.encode(picture))
+        stream.height, stream.width = size_hw
+        stream.pix_fmt = "yuv420p"
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
-    unfinished.rename(path)
-    return path
+    return unfinished.rename(path)
 
 
 def over_and_over(path: Path, frames: int, target: Path) -> Path:
@@ -133,3 +148,9 @@ def frame_rate(path: Path) -> Fraction:
     """Frames for each second, as the file declares it."""
     with av.open(str(path)) as container:
         return container.streams.video[0].average_rate or Fraction(25)
+
+
+def count_frames(path: Path) -> int:
+    """Pictures in the file, counted without decoding them."""
+    with av.open(str(path)) as container:
+        return sum(packet.size > 0 for packet in container.demux(video=0))

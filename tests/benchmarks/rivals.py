@@ -1,8 +1,7 @@
-"""The two loops a user would write instead, as well as we can write them.
+"""The loops a user would write instead, as well as we can write them.
 
-Both run the same model file with the same engine (OpenVINO in latency mode on all cores, one
-frame at a time), suppress duplicates with OpenCV's NMS, draw with what their library offers, and
-write the video and one JSON line for each frame, as boxstream does.
+Each reads with what its library offers, looks with a detector of `detectors`, draws with what its
+library offers, and writes the video and one JSON line for each frame, as boxstream does.
 """
 
 from __future__ import annotations
@@ -16,69 +15,12 @@ from typing import Any, Protocol, TextIO
 
 import av
 import cv2
-import numpy as np
-import openvino
-import supervision
-import supervision.utils.video
 
-from pipeline.model_file import read_model_file
-from pipeline.model_sizes import at_size
 from tests.benchmarks.agreement import Found
+from tests.benchmarks.detectors import Detector
 from tests.benchmarks.material import Images, frame_rate
 
 COLOURS = [(67, 112, 255), (66, 225, 255), (255, 190, 86), (197, 137, 233), (151, 209, 38)]
-GREY = (114, 114, 114)
-
-
-class Detector:
-    """A model file in OpenVINO: one BGR picture in, what is in it out."""
-
-    def __init__(self, model: Path, precision: str) -> None:
-        file = read_model_file(model)
-        self.class_names = file.class_names
-        self._input_hw, self._stretch = file.input_size_hw, file.fit == "stretch"
-        self._threshold, self._iou = file.score_threshold, file.nms_iou
-        self._most = file.max_detections
-        core = openvino.Core()
-        network = core.read_model(at_size(file, self._input_hw))
-        network.reshape([1, *self._input_hw, 3])
-        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
-        self._request = core.compile_model(network, "CPU", settings).create_infer_request()
-
-    def __call__(self, picture: Images) -> Found:
-        """(H, W, 3) uint8 BGR -> objects in pixels of the picture."""
-        image, scale, shift = self._fitted(picture)
-        outputs = self._request.infer({0: image[None]}, share_inputs=True)
-        boxes, scores, labels = (outputs[name][0] for name in ("boxes", "scores", "labels"))
-        likely = scores >= self._threshold
-        boxes, scores, labels = boxes[likely], scores[likely], labels[likely]
-        if len(boxes):
-            corners_and_sizes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
-            keep = cv2.dnn.NMSBoxesBatched(
-                corners_and_sizes.astype(np.float64), scores, labels, self._threshold, self._iou
-            )[: self._most]
-            boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
-        height, width = picture.shape[:2]
-        placed = np.clip((boxes - shift) / scale, 0, [width, height, width, height])
-        return Found(placed.astype(np.float32), labels, scores)
-
-    def _fitted(self, picture: Images) -> tuple[Images, Any, Any]:
-        """RGB at the model's size; box = (box there - shift) / scale."""
-        height, width = picture.shape[:2]
-        input_h, input_w = self._input_hw
-        if self._stretch:
-            image = cv2.resize(picture, (input_w, input_h))
-            scale = np.array([input_w / width, input_h / height] * 2)
-            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), scale, np.zeros(4)
-        ratio = min(input_h / height, input_w / width)
-        h, w = round(height * ratio), round(width * ratio)
-        image = cv2.cvtColor(cv2.resize(picture, (w, h)), cv2.COLOR_BGR2RGB)
-        top, left = (input_h - h) // 2, (input_w - w) // 2
-        if (h, w) != (input_h, input_w):
-            image = cv2.copyMakeBorder(
-                image, top, input_h - h - top, left, input_w - w - left, 0, value=GREY
-            )
-        return image, np.array([w / width, h / height] * 2), np.array([left, top] * 2)
 
 
 class Writer(Protocol):
@@ -169,6 +111,8 @@ def supervision_loop(
     clip: Path, video: Path, lines: Path, detector: Detector, most: int, x264: Mapping | None
 ) -> int:
     """supervision's threaded ``process_video`` with its own annotators."""
+    import supervision
+
     boxes, labels = supervision.BoxAnnotator(), supervision.LabelAnnotator()
     count = 0
     with lines.open("w") as log:
@@ -179,12 +123,8 @@ def supervision_loop(
             detections = supervision.Detections(
                 xyxy=found.boxes, confidence=found.scores, class_id=found.labels.astype(int)
             )
-            texts = [
-                f"{detector.class_names[label]} {score:.2f}"
-                for label, score in zip(found.labels, found.scores, strict=True)
-            ]
             picture = boxes.annotate(picture, detections)
-            picture = labels.annotate(picture, detections, texts)
+            picture = labels.annotate(picture, detections, texts_of(found, detector))
             write_line(log, index, found, detector.class_names)
             count += 1
             return picture
@@ -202,9 +142,10 @@ def _replace_video_sink(x264: Mapping[str, Any], fps: float) -> None:
 
     More than a user would do; without it there is no comparison at an equal encoder.
     """
+    import supervision.utils.video
 
     class Sink:
-        def __init__(self, target_path: str, video_info: supervision.VideoInfo) -> None:
+        def __init__(self, target_path: str, video_info: Any) -> None:
             size_wh = (video_info.width, video_info.height)
             self._writer = X264Writer(target_path, fps, size_wh, x264)
 
@@ -223,6 +164,88 @@ def _replace_video_sink(x264: Mapping[str, Any], fps: float) -> None:
             self._writer.release()
 
     supervision.utils.video.VideoSink = Sink
+
+
+def inference_loop(
+    clip: Path, video: Path, lines: Path, detector: Detector, most: int, x264: Mapping | None
+) -> int:
+    """Roboflow's ``InferencePipeline``, which decides about threads and queues."""
+    import supervision
+    from inference import InferencePipeline
+
+    boxes, labels = supervision.BoxAnnotator(), supervision.LabelAnnotator()
+    width_height, fps = size_and_rate(clip)
+    writer, count = open_writer(video, fps, width_height, x264), 0
+
+    def look(frames: Any) -> list[Any]:
+        return [detector(frame.image) for frame in frames]
+
+    with lines.open("w") as log:
+
+        def take(found: Any, frame: Any) -> None:
+            nonlocal count
+            if frame is None or count >= most:
+                return
+            detections = supervision.Detections(
+                xyxy=found.boxes, confidence=found.scores, class_id=found.labels.astype(int)
+            )
+            picture = boxes.annotate(frame.image.copy(), detections)
+            picture = labels.annotate(picture, detections, texts_of(found, detector))
+            writer.write(picture)
+            write_line(log, count, found, detector.class_names)
+            count += 1
+            if count == most:
+                pipeline.terminate()
+
+        pipeline = InferencePipeline.init_with_custom_logic(
+            video_reference=str(clip), on_video_frame=look, on_prediction=take
+        )
+        pipeline.start()
+        pipeline.join()
+    writer.release()
+    return count
+
+
+def ultralytics_loop(
+    clip: Path, video: Path, lines: Path, detector: Detector, most: int, x264: Mapping | None
+) -> int:
+    """Ultralytics' loader of videos and its annotator, around the same detector."""
+    from ultralytics.data.loaders import LoadImagesAndVideos
+    from ultralytics.utils.plotting import Annotator, colors
+
+    width_height, fps = size_and_rate(clip)
+    writer, count = open_writer(video, fps, width_height, x264), 0
+    with lines.open("w") as log:
+        for _, (picture,), _ in LoadImagesAndVideos(str(clip), batch=1):
+            if count >= most:
+                break
+            found = detector(picture)
+            annotator = Annotator(picture, line_width=2)
+            texts = texts_of(found, detector)
+            for box, label, text in zip(found.boxes, found.labels, texts, strict=True):
+                annotator.box_label(box, text, color=colors(int(label), True))
+            writer.write(annotator.result())
+            write_line(log, count, found, detector.class_names)
+            count += 1
+    writer.release()
+    return count
+
+
+def size_and_rate(clip: Path) -> tuple[tuple[int, int], float]:
+    """Width and height, and frames/s, as OpenCV reads them."""
+    capture = cv2.VideoCapture(str(clip))
+    width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    capture.release()
+    return (int(width), int(height)), fps
+
+
+def texts_of(found: Found, detector: Detector) -> list[str]:
+    """What is written on each box."""
+    return [
+        f"{detector.class_names[label]} {score:.2f}"
+        for label, score in zip(found.labels, found.scores, strict=True)
+    ]
 
 
 def write_line(log: TextIO, index: int, found: Found, class_names: Sequence[str]) -> None:

@@ -122,8 +122,9 @@ def write_our_onnx(
 
 def score_shown_by(architecture: str, images: Images, per_frame: float) -> float:
     """The score above which so many objects a frame are left in the images, on average."""
+    detector = torchvision_detector(architecture)  # not in there, or it could never be exported
     with torch.inference_mode():
-        answers = torchvision_detector(architecture)(as_floats(images))
+        answers = detector(as_floats(images))
     scores = torch.cat([answer["scores"] for answer in answers]).sort(descending=True).values
     return round(scores[min(len(scores) - 1, round(per_frame * len(images)))].item(), 4)
 
