@@ -20,6 +20,11 @@ PINS = Path(__file__).with_name("contestants")
 ROOT = WORKSHOP / "environments"
 INSTALL_SECONDS = 1800
 _SHOWN = 300
+_LIST = """
+import json
+from importlib.metadata import distributions
+print(json.dumps({one.metadata["Name"].lower(): one.version for one in distributions()}))
+"""
 
 
 class Missing(NamedTuple):
@@ -40,9 +45,10 @@ def environment(name: str, *, may_install: bool = True) -> Path | Missing:
     shutil.rmtree(folder, ignore_errors=True)
     print(f"installing {pins.name} (some are gigabytes) ...", file=sys.stderr, flush=True)
     try:
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+        pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
         subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", "--no-deps", "-r", pins],
+            [*pip, "install", "--quiet", "--no-deps", "-r", pins],
             check=True,
             stderr=subprocess.PIPE,
             text=True,
@@ -58,14 +64,8 @@ def environment(name: str, *, may_install: bool = True) -> Path | Missing:
 
 def versions(python: Path, packages: tuple[str, ...]) -> dict[str, str]:
     """Installed versions of those of the packages that an environment has."""
-    done = subprocess.run(
-        [python, "-m", "pip", "list", "--format=json", "--disable-pip-version-check"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        check=True,
-        text=True,
-    )
-    listed = {entry["name"].lower(): entry["version"] for entry in json.loads(done.stdout)}
+    done = subprocess.run([python, "-c", _LIST], stdout=subprocess.PIPE, check=True, text=True)
+    listed: dict[str, str] = json.loads(done.stdout)
     return {name: listed[name] for name in packages if name in listed}
 
 
