@@ -82,6 +82,8 @@ class Watch:
         seconds: Of the clip's own time.
         model: Model file.
         precision: Of the engine.
+        patience_seconds: How old a frame may become; None: as usual. All cameras begin at the same
+            time, so that all their frames come at the same time, too.
     """
 
     clip: str
@@ -89,6 +91,7 @@ class Watch:
     seconds: float
     model: str
     precision: str = "auto"
+    patience_seconds: float | None = None
 
 
 def watch(job: Watch) -> dict[str, Any]:
@@ -100,6 +103,8 @@ def watch(job: Watch) -> dict[str, Any]:
         "out": ["null:"],
         "duration": job.seconds,
     }
+    if job.patience_seconds:
+        options["latency.max_age_seconds"] = job.patience_seconds
     settings, seen = settings_for(options), Moments()
     engine_settings = EngineSettings(precision=job.precision)  # type: ignore[arg-type]
     with load_engine(model, engine_settings, latency=job.count == 1) as engine:
