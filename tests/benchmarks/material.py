@@ -74,7 +74,7 @@ def synthetic_clip(size_hw: tuple[int, int], frames: int) -> Path:
 def _encode(images: Iterable[Images], size_hw: tuple[int, int], path: Path) -> Path:
     """RGB pictures as H.264 at 25 frames/s."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part.mp4")
+    unfinished = path.with_suffix(f".{os.getpid()}.part.mp4")  # somebody else may make it, too
     with av.open(str(unfinished), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast"})
         stream.height, stream.width = size_hw

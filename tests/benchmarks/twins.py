@@ -7,6 +7,7 @@ That makes post-processing work at least as hard as it would for COCO weights.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable
 from functools import lru_cache
@@ -81,7 +82,7 @@ def torchvision_onnx(architecture: str, batch: int) -> Path:
     path = _file(f"torchvision-{architecture}-b{batch}", [])
     if path.exists():
         return path
-    unfinished = path.with_suffix(".part")
+    unfinished = path.with_suffix(f".{os.getpid()}.part")
     each = [f"{name}{i}" for i in range(batch) for name in ("boxes", "labels", "scores")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
