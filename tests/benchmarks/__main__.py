@@ -1,6 +1,6 @@
 """Run benchmarks, each in a process of its own: ``python -m tests.benchmarks [NAME ...]``.
 
-Without names it runs all, some half an hour on two cores; nothing else should run meanwhile.
+Without names it runs all, some forty minutes on two cores; nothing else should run meanwhile.
 Options come after the names and are handed on: ``--rounds N``, ``--smoke``.
 """
 

@@ -1,6 +1,6 @@
 """One run of one program over one clip, in a process of its own; prints what it cost as JSON.
 
-The clock runs from opening the clip to closing the output. Imports, loading the model and three
+The clock runs from opening the clip to closing the output. Imports, loading the model and some
 calls to warm it up come before; they are told apart as ``start_seconds``.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.benchmarks.cost import Meter, children_peak_mb, peak_mb
 
-WARM_UP_FRAMES = 3
+WARM_UP_FRAMES = 10  # compilers try again when a shape is new
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         notes=[
             "same objects: share that the OpenCV loop with our model found as well (same label, "
             "IoU > 0.7, score +- 0.2); of boxstream on street, see the docstring",
-            "start: imports, loading, compiling, three frames to warm up; not in frames/s",
+            "start: imports, loading, compiling, ten frames to warm up; not in frames/s",
             *(f"left out: {program}: {why}" for program, why in left_out.items()),
         ],
         missing=left_out,

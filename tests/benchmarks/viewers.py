@@ -155,11 +155,11 @@ def detector(seconds: float) -> Any:
     """What the loops call: a BGR picture in, boxes out, after a fixed time."""
     import openvino
 
-    from tests.benchmarks.rivals import Detector
+    from tests.benchmarks.detectors import OurFile
 
     abilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     precision = "bf16" if "BF16" in abilities else "f32"  # as boxstream chooses
-    detect, never = Detector(STREET, precision), threading.Event()
+    detect, never = OurFile(STREET, precision), threading.Event()
 
     def call(picture: Any) -> Any:
         due = time.monotonic() + seconds
