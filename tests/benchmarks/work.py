@@ -5,11 +5,10 @@ one. What can be counted is the same everywhere:
 
 - *lines* of our own Python that run for each frame, by file, in the whole line. A loop over boxes
   that becomes a loop over pixels shows here.
-- *instructions* of the machine for each frame from the decoder to the encoder, counted by valgrind
-  in a processor of its own making. A picture that is copied once more shows here.
+- *instructions* of the machine for each frame between the decoder and the encoder, counted by
+  valgrind in a processor of its own making. A picture that is converted once more shows here.
 
-Both are slopes: a long run less a short one, over the frames between, so that loading and opening
-do not count. The engine answers at once with ten objects, always the same.
+Loading and opening do not count. The engine answers at once with ten objects, always the same.
 """
 
 from __future__ import annotations
