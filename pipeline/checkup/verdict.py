@@ -8,6 +8,8 @@ from typing import Any
 Report = Mapping[str, Any]
 
 BAD = ("failed", "broken", "unproven")  # states of a row of the self-test
+# As `pipeline.engines.tuning` says it, which is not imported: what it needs may be broken.
+_MEASURED = "measured on this machine"
 _BAD_WORDS = {
     "failed": "does not say what ONNX Runtime says: do not use it; name another with --engine, and "
     "report this",
@@ -71,6 +73,8 @@ def _faster(report: Report) -> Iterator[str]:
             yield "a model file that knows its accuracy in bf16, exported with its check"
         else:
             yield "a processor with bf16 (AVX-512 BF16 or AMX), about 1.6 times as fast"
+    if not engine["error"] and engine["name"] != "tensorrt" and _MEASURED not in engine["reason"]:
+        yield "perhaps another division of the cores, which `python -m pipeline.tune` measures"
     usable, cores = system["cores_usable"], system["cores"]
     if cores and usable < cores:
         yield f"all {cores} cores; this process may use {usable} (affinity or container limit)"

@@ -10,11 +10,12 @@ import pytest
 
 import pipeline.engines.ort
 import pipeline.engines.ov  # noqa: F401  # engines are imported before they ask
+from pipeline.checkup.verdict import judge
 from pipeline.config import dump_settings, load_settings
 from pipeline.cores import usable_cores
 from pipeline.engines import load_engine, tuning
 from pipeline.engines.cache_folder import CacheFolder
-from pipeline.engines.tuning import RULE, Division, Measured, choose, read, write
+from pipeline.engines.tuning import RULE, Chosen, Division, Measured, choose, read, write
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.settings import EngineSettings
 from tests.pipeline.model_files import ENGINES, images, write_model
@@ -130,6 +131,22 @@ def test_an_engine_uses_what_was_measured_for_its_purpose_and_says_so(
     with load_engine(model, replace(settings, cache=None)) as plain:
         assert plain.batch == 1
         assert "measured" not in plain.reason
+
+
+@pytest.mark.parametrize(("day", "hints"), [(None, 1), ("2026-11-29", 0)])
+def test_the_doctor_knows_whether_it_was_measured(day: str | None, hints: int) -> None:
+    reason = "OpenVINO as asked; bf16 as asked" + Chosen(EngineSettings(), day).remark(1, 2)
+    report = {
+        "gpu": {"error": "there is no NVIDIA driver here", "cards": []},
+        "tensorrt": {"error": "not here"},
+        "engine": {"error": None, "name": "openvino", "precision": "bf16", "reason": reason},
+        "system": {"cores": 2, "cores_usable": 2},
+        "model": {"error": None, "name": "street"},
+        "packages": {},
+        "video": {"error": None},
+        "selftest": None,
+    }
+    assert sum("pipeline.tune" in hint for hint in judge(report)["faster"]) == hints
 
 
 @pytest.mark.parametrize("name", ENGINES)
