@@ -4,9 +4,9 @@
     python -m pipeline.tune --model mine.onnx --engine onnxruntime
 
 Threads, calls at once and images per call follow a fixed rule unless they are asked for. This tries
-others on drawn frames, some ten seconds long; where one is clearly better, runs with the same model
-on this machine use it, and say so. No run does this by itself: it would cost the time that a start
-is to be saved, and measure beside whatever else is starting.
+others on drawn frames, for some fifteen seconds; where one is clearly better, runs with the same
+model on this machine use it, and say so. No run does this by itself: its start would take so much
+longer, and it would measure beside all that is starting.
 """
 
 from __future__ import annotations

@@ -66,6 +66,11 @@ class Candidate:
         """Threads (0: all), calls at once, images a call."""
         return self.division.threads, self.engine.in_flight, self.engine.batch
 
+    def is_like(self, other: Candidate, cores: int) -> bool:
+        """Whether they are the same under two names."""
+        ours, theirs = self.shape, other.shape
+        return (ours[0] or cores, *ours[1:]) == (theirs[0] or cores, *theirs[1:])
+
 
 @dataclass(frozen=True)
 class Row:
@@ -111,7 +116,7 @@ def measure(
     """
     frames = list(drawn_frames(model))
     several = name == "openvino"
-    heat = Heat(load, frames, rounds)
+    heat = Heat(load, frames, cores, rounds)
     shared = heat.run("cameras", divisions(cores, several))
     yield shared
     best = next(row.division for row in shared if row.chosen)
@@ -141,6 +146,7 @@ class Heat:
 
     load: Load
     frames: Sequence[Batch]
+    cores: int
     rounds: int
 
     def run(self, purpose: Purpose, divisions: Sequence[Division]) -> list[Row]:
@@ -150,7 +156,7 @@ class Heat:
             for division in dict.fromkeys([RULE, *divisions]):
                 engine = stack.enter_context(self.load(division, purpose))
                 racer = Candidate(division, engine, calls_of(self.frames, engine.batch))
-                if not _is_there(racer, racers, divisions):
+                if not any(racer.is_like(other, self.cores) for other in racers):
                     racers.append(racer)
             self._race(racers, alone=purpose == "camera")
             return _rows(purpose, racers)
@@ -164,16 +170,6 @@ class Heat:
                 first = racer.trials[0].images_per_second if turn else best
                 if racer is racers[0] or first >= LEFT_BEHIND * best:
                     racer.trials.append(trial(racer.engine, racer.calls, alone, TRIAL_SECONDS))
-
-
-def _is_there(racer: Candidate, racers: Sequence[Candidate], asked: Sequence[Division]) -> bool:
-    """Whether it is one of the others under another name."""
-    everything = max((division.threads for division in asked), default=0)
-    return any(
-        (racer.shape[0] or everything, *racer.shape[1:])
-        == (other.shape[0] or everything, *other.shape[1:])
-        for other in racers
-    )
 
 
 def calls_of(frames: Sequence[Batch], size: int) -> Calls:
