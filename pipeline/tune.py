@@ -12,7 +12,7 @@ longer, and it would measure beside all that is starting.
 from __future__ import annotations
 
 import argparse
-import os
+import statistics
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import date
@@ -35,18 +35,21 @@ PURPOSES = {
     "recording": "recordings",
     "camera": "one camera",
 }
-_BUSY = 0.3  # of a core that others may use meanwhile
+_MOST_WAITED = 0.2  # of the time; what is measured beside others is mostly their noise
 
 _ZOO = Path(__file__).parents[1] / "models/zoo"
 
 
-def tune(model: ModelFile, settings: EngineSettings, console: Console) -> Measured:
+def tune(
+    model: ModelFile, settings: EngineSettings, console: Console, busy: bool = False
+) -> Measured:
     """Measure, show, and return what is best for each purpose; keeps it where that is wanted.
 
     Args:
         model: What is run.
         settings: Engine, precision and where to keep the answer.
         console: For the table, and for what is to be said.
+        busy: Keep it even if others have used the machine meanwhile.
 
     Raises:
         EngineUnavailable: The engine is none of the CPU's, or is not here.
@@ -62,13 +65,19 @@ def tune(model: ModelFile, settings: EngineSettings, console: Console) -> Measur
         )
     cores = usable_cores()
     _say(console, f"{model.path.stem} on {name} in {precision}, {cores} cores")
-    if busy := _others():
-        _say(console, f"about {busy:.1f} cores are busy with something else: measure when it rests")
     rows = [row for heat in measure(model, load, name, cores) for row in heat]
     console.print(table(rows, cores))
     best = {row.purpose: row.division for row in rows if row.chosen}
     measured = Measured(date.today().isoformat(), best)
-    _say(console, _kept(model, settings, name, precision, measured))
+    waited = statistics.median(row.waited for row in rows) if rows else 0.0
+    if waited > _MOST_WAITED and not busy:
+        _say(
+            console,
+            f"nothing is kept: {waited:.0%} of the time others had the cores; measure again when "
+            "the machine rests, or with --busy if it never does",
+        )
+    else:
+        _say(console, _kept(model, settings, name, precision, measured))
     return measured
 
 
@@ -110,15 +119,6 @@ def _kept(
     return f"{found}; kept in {folder.path} for this model, processor and version of {name}"
 
 
-def _others() -> float | None:
-    """Cores that were busy in the last minute; None if hardly any, or if nobody knows."""
-    try:
-        busy = os.getloadavg()[0]
-    except (AttributeError, OSError):  # not everywhere
-        return None
-    return busy if busy > _BUSY else None
-
-
 def _say(console: Console, sentence: str) -> None:
     console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
@@ -136,6 +136,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--engine", choices=["auto", "openvino", "onnxruntime"], default="auto")
     add("--precision", choices=["auto", "f32", "bf16"], default="auto")
     add("--cache", metavar="FOLDER", default="auto", help="as in engine.cache of the settings")
+    add("--busy", action="store_true", help="keep it even if others use the machine meanwhile")
     return parser.parse_args(argv)
 
 
@@ -147,7 +148,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         model = read_model_file(bundled if bundled.exists() else arguments.model)
         console = Console(width=None if sys.stdout.isatty() else 120)
-        tune(model, EngineSettings(**choice, cache=arguments.cache), console)
+        settings = EngineSettings(**choice, cache=arguments.cache)
+        tune(model, settings, console, arguments.busy)
     except PipelineError as error:
         _say(Console(stderr=True), f"error {error}")
         return error.exit_code

@@ -11,8 +11,9 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -41,6 +42,8 @@ class Trial:
     images_per_second: float
     cpu_ms: float
     """Processor time of all threads, an image."""
+    waited: float
+    """Share of the time in which threads of ours could have run, and others had the core."""
 
 
 @dataclass
@@ -83,6 +86,7 @@ class Row:
     batch: int
     images_per_second: float
     cpu_ms: float
+    waited: float
     gain: float
     chosen: bool
 
@@ -200,7 +204,7 @@ def trial(engine: Engine, calls: Calls, alone: bool, seconds: float) -> Trial:
     """
     under_way: deque[Pending] = deque()
     ahead, made = 0 if alone else engine.in_flight, 0
-    started, cpu = time.perf_counter(), time.process_time()
+    started, cpu, waited = time.perf_counter(), time.process_time(), seconds_waited()
     while made < 2 * (ahead + 1) or time.perf_counter() - started < seconds:
         under_way.append(engine.submit(*calls[made % len(calls)]))
         made += 1
@@ -209,7 +213,18 @@ def trial(engine: Engine, calls: Calls, alone: bool, seconds: float) -> Trial:
     for pending in under_way:
         pending.result()
     wall, cpu = time.perf_counter() - started, time.process_time() - cpu
-    return Trial(made * engine.batch / wall, 1e3 * cpu / (made * engine.batch))
+    waited = seconds_waited() - waited
+    images = made * engine.batch
+    return Trial(images / wall, 1e3 * cpu / images, waited / (waited + cpu))
+
+
+def seconds_waited(tasks: Path = Path("/proc/self/task")) -> float:
+    """How long the threads of this process have waited for a core; 0 where nobody tells."""
+    nanoseconds = 0
+    for task in tasks.glob("*/schedstat"):
+        with suppress(OSError, IndexError, ValueError):  # it has ended, or another system
+            nanoseconds += int(task.read_text().split()[1])
+    return nanoseconds / 1e9
 
 
 def _rows(purpose: Purpose, racers: Sequence[Candidate]) -> list[Row]:
@@ -226,6 +241,7 @@ def _rows(purpose: Purpose, racers: Sequence[Candidate]) -> list[Row]:
             *racer.shape,
             statistics.median(trial.images_per_second for trial in racer.trials),
             statistics.median(trial.cpu_ms for trial in racer.trials),
+            statistics.median(trial.waited for trial in racer.trials),
             racer.gain,
             racer is racers[best],
         )

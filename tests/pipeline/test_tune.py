@@ -180,7 +180,7 @@ def test_the_command_measures_a_real_engine_and_the_next_run_uses_it(
     if name == "onnxruntime":  # drawing takes longer than all the rest; once is enough
         monkeypatch.setattr(module, "drawn_frames", noise)
     path, cache = write_model(tmp_path / "m.onnx"), str(tmp_path / "cache")
-    words = ["--model", str(path), "--engine", name, "--precision", "f32"]
+    words = ["--model", str(path), "--engine", name, "--precision", "f32", "--busy"]
     assert tune.main([*words, "--cache", cache]) == 0
     said = capsys.readouterr().out
     assert all(purpose in said for purpose in tune.PURPOSES.values())
@@ -200,6 +200,33 @@ def test_a_cache_that_cannot_be_used_is_told_and_no_error(
     words = ["--model", str(path), "--engine", "onnxruntime", "--cache", str(tmp_path / "file")]
     assert tune.main(words) == 0
     assert "nothing is kept, because" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("waited", "kept"), [(0.05, True), (0.5, False)])
+def test_what_was_measured_beside_others_is_not_kept(
+    waited: float,
+    kept: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    row = Row("recording", RULE, 0, 2, 1, 50.0, 20.0, waited, 0.0, True)
+    monkeypatch.setattr(tune, "measure", lambda *_: iter([[row]]))
+    path, cache = write_model(tmp_path / "m.onnx"), tmp_path / "cache"
+    words = ["--model", str(path), "--engine", "onnxruntime", "--cache", str(cache)]
+    assert tune.main(words) == 0
+    assert ("50% of the time others had the cores" in capsys.readouterr().out) is not kept
+    assert cache.exists() is kept
+    assert tune.main([*words, "--busy"]) == 0
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_waiting_for_a_core_is_read_from_every_thread(tmp_path: Path) -> None:
+    for number, told in enumerate(["5 1500000000 7", "5 500000000 7", "", "nonsense x"]):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "schedstat").write_text(told)
+    assert module.seconds_waited(tmp_path) == 2.0
+    assert module.seconds_waited(tmp_path / "missing") == 0.0
 
 
 def test_a_model_that_is_not_there_is_an_error_of_the_model(
