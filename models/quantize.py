@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto
 from rich.console import Console
 from rich.table import Column, Table
@@ -106,6 +107,8 @@ class Calibrated:
         values = list[list[float]]()
         for (_, graph), seen in zip(original.graphs, frames, strict=True):
             layers = feature_layers(graph)
+            if not layers:
+                raise ValueError(f"{original.path} has no layers but those that give its answer")
             found = largest_inputs(graph, layers, seen)
             places.append([layer.data for layer in layers])
             values.append([found[layer.data] for layer in layers])
@@ -239,12 +242,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words.error("--frames must be at least 1")
     try:
         original = Original(model_path(options.model))
+        if options.out.exists() and options.out.samefile(original.path):
+            raise DataError(f"--out {options.out} is the original itself; name another file")
         (make_float16 if options.float16 else make_int8)(options, original, told)
     except Refused as error:
         return _failed(error, EXIT_REFUSED)
     except (DataError, FileNotFoundError) as error:
         return _failed(error, EXIT_ARGUMENTS)
-    except (ValueError, onnx.checker.ValidationError) as error:
+    except (ValueError, DecodeError, onnx.checker.ValidationError) as error:
         return _failed(error, EXIT_MODEL)
     size, before = (file.stat().st_size / 1e6 for file in (options.out, original.path))
     told.print(f"{options.out}: {size:.1f} MB instead of {before:.1f}")

@@ -34,9 +34,14 @@ class Agreement:
 
 
 def objects_agree(
-    original: Detector, other: Detector, frames: Iterable[np.ndarray], sure: float
+    original: Detector,
+    other: Detector,
+    frames: Iterable[np.ndarray],
+    sure: float,
+    least_iou: float = LEAST_IOU,
+    most_score: float = MOST_SCORE,
 ) -> Agreement:
-    """One to one: same label, IoU of at least 0.9, scores within 0.02.
+    """One to one: same label, near enough in place and score.
 
     sure: least score of the original's detections.
     """
@@ -44,7 +49,7 @@ def objects_agree(
     for frame in frames:
         wanted = original.detect(frame)
         compared += int((wanted.scores >= sure).sum())
-        matched += _matches(wanted, other.detect(frame), sure)
+        matched += _matches(wanted, other.detect(frame), sure, least_iou, most_score)
     return Agreement(compared, matched)
 
 
@@ -58,15 +63,15 @@ def pixels_agree(original: Segmenter, other: Segmenter, frames: Iterable[np.ndar
     return Agreement(compared, matched)
 
 
-def _matches(wanted: Found, found: Found, sure: float) -> int:
+def _matches(wanted: Found, found: Found, sure: float, least_iou: float, most_score: float) -> int:
     """Detections, best first, each with a partner of its own."""
     taken = np.zeros(len(found.scores), bool)
     for box, score, label in zip(wanted.boxes, wanted.scores, wanted.class_ids, strict=True):
         if score < sure or not len(taken):
             continue
         iou, _ = overlap(box, found.boxes)
-        near = np.abs(found.scores - score) <= MOST_SCORE
-        fits = (iou >= LEAST_IOU) & near & (found.class_ids == label) & ~taken
+        near = np.abs(found.scores - score) <= most_score
+        fits = (iou >= least_iou) & near & (found.class_ids == label) & ~taken
         if fits.any():
             taken[np.argmax(np.where(fits, iou, -1.0))] = True
     return int(taken.sum())

@@ -78,8 +78,8 @@ def noise_of_layers(
 ) -> dict[str, Noise]:
     """By name of layer, the mean over all places where its weights are used."""
     twin = quantised(model, layers, Rounding(largest, {}))
-    rounders = {"QuantizeLinear", "DequantizeLinear"}
-    nodes = [node for node in twin.graph.node if node.op_type in rounders]
+    ready = {name for node in model.graph.node for name in node.output}
+    nodes = [node for node in twin.graph.node if not ready.intersection(node.output)]
     outputs = list[str]()
     for layer in layers:
         nodes += _beside(layer)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from models.quantization.layers import Layer, constants
+from models.quantization.layers import Layer, constants, readers_of
 
 LARGEST = 127
 LEAST_OPSET = 18  # that of our exports
@@ -54,7 +54,8 @@ def quantised(model: ModelProto, layers: Sequence[Layer], rounding: Rounding) ->
     copy.CopyFrom(model)
     del copy.graph.node[:], copy.graph.initializer[:]
     copy.graph.node.extend(graph.nodes())
-    copy.graph.initializer.extend(graph.initialisers())
+    used = {name for node in copy.graph.node for name in node.input}
+    copy.graph.initializer.extend(t for t in graph.initialisers() if t.name in used)
     shapes = [v for v in model.graph.value_info if v.name not in graph.weights]
     del copy.graph.value_info[:]
     copy.graph.value_info.extend(shapes)
@@ -70,6 +71,7 @@ class _Writer:
         self.layers = {layer.output: layer for layer in layers}
         self.inputs = {layer.data for layer in layers}
         self.weights = {layer.weight: layer for layer in layers}
+        self.readers = readers_of(model)
 
     def nodes(self) -> Iterator[NodeProto]:
         for layer in self.weights.values():
@@ -77,6 +79,9 @@ class _Writer:
         for value in self.model.graph.input:
             yield from self._rounded(value.name)
         for node in self.model.graph.node:
+            if node.op_type == "Concat" and node.output[0] in self.inputs:
+                yield from self._concatenated(node)
+                continue
             yield self._rewired(node)
             for name in node.output:
                 yield from self._rounded(name)
@@ -108,12 +113,59 @@ class _Writer:
             )
             yield _dequantize(name)
 
+    def _rounding_cuts_off(self, node: NodeProto) -> bool:
+        """Whether it is a ReLU6 whose 6 is what rounding cuts off at anyway.
+
+        A ReLU is what engines join with the layer before; OpenVINO 2026.4 joins a Clip wrongly.
+        """
+        name = node.output[0]
+        if node.op_type != "Clip" or name not in self.inputs or len(node.input) < 3:
+            return False
+        low, high = (self.stored.get(limit) for limit in node.input[1:3])
+        if low is None or high is None or low != 0 or high < self.rounding.largest[name]:
+            return False
+        readers = (reader for reader, _ in self.readers[name])
+        return all(r.output[0] in self.layers or r.op_type in _ALONG for r in readers)
+
+    def _concatenated(self, node: NodeProto) -> Iterator[NodeProto]:
+        """Parts are rounded, all with the scale of the whole, before they are put together.
+
+        Then engines do that in int8; and OpenVINO 2026.4 mistakes the scales if only the whole is
+        rounded.
+        """
+        whole = node.output[0]
+        if any(reader.output[0] not in self.layers for reader, _ in self.readers[whole]):
+            yield node
+        parts = [f"{whole}_part{index}" for index in range(len(node.input))]
+        for name, part in zip(node.input, parts, strict=True):
+            yield helper.make_node(
+                "QuantizeLinear",
+                [name, whole + "_scale", whole + "_zero"],
+                [part + "_int8"],
+                name=part + "/quantize",
+            )
+            yield helper.make_node(
+                "DequantizeLinear",
+                [part + "_int8", whole + "_scale", whole + "_zero"],
+                [part + "_rounded"],
+                name=part + "/dequantize",
+            )
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        copy.name = whole + "/concat_rounded"
+        copy.input[:] = [part + "_rounded" for part in parts]
+        copy.output[0] = whole + "_rounded"
+        yield copy
+
     def _rewired(self, node: NodeProto) -> NodeProto:
         copy = NodeProto()
         copy.CopyFrom(node)
         if node.output[0] in self.layers:
             copy.input[0] += "_rounded"
             copy.input[1] += "_rounded"
+        elif self._rounding_cuts_off(node):
+            copy.op_type = "Relu"
+            del copy.input[1:], copy.attribute[:]
         elif node.op_type in _ALONG:
             copy.input[:] = [n + "_rounded" if n in self.inputs else n for n in node.input]
         return copy

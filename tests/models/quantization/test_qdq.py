@@ -82,6 +82,58 @@ def test_shortcuts_are_added_from_the_rounded_tensor():
     assert list(added.input) == ["stem6_rounded", "projected"]
 
 
+def test_a_relu6_becomes_a_relu_where_rounding_cuts_off_at_6_and_changes_nothing():
+    model, plain = rounded(), rounded()
+    kinds = {node.output[0]: node for node in model.graph.node}
+    assert kinds["stem6"].op_type == kinds["deep6"].op_type == "Relu"
+    for node in plain.graph.node:
+        if node.op_type == "Relu":
+            node.op_type = "Clip"
+            node.input.extend(["low", "high"])
+    ends = [numpy_helper.from_array(np.float32(v), n) for n, v in (("low", 0), ("high", 6))]
+    plain.graph.initializer.extend(ends)
+    frame = noise_frames(1, seed=3)[0]
+    assert (watched(model, ["scores"])(frame)[0] == watched(plain, ["scores"])(frame)[0]).all()
+
+
+def test_a_relu6_before_a_float_layer_stays():
+    model = toy()
+    layers = feature_layers(model)
+    largest = largest_inputs(model, layers, FRAMES)
+    kept = quantised(model, [x for x in layers if x.name != "project"], Rounding(largest, {}))
+    assert {n.output[0]: n.op_type for n in kept.graph.node}["deep6"] == "Clip"
+
+
+def with_concat() -> onnx.ModelProto:
+    """The toy, whose last inner layer sees the maps before and behind the depthwise one."""
+    model = toy()
+    project = next(node for node in model.graph.node if node.output[0] == "projected")
+    place = list(model.graph.node).index(project)
+    project.input[0] = "both"
+    both = helper.make_node("Concat", ["deep6", "stem6"], ["both"], axis=1)
+    model.graph.node.insert(place, both)
+    weight = next(t for t in model.graph.initializer if t.name == "project.weight")
+    wide = np.random.default_rng(4).normal(0, 0.2, (64, 128, 1, 1)).astype(np.float32)
+    weight.CopyFrom(numpy_helper.from_array(wide, "project.weight"))
+    return model
+
+
+def test_parts_of_a_concat_are_rounded_with_the_scale_of_the_whole(tmp_path):
+    model = with_concat()
+    layers = feature_layers(model)
+    largest = largest_inputs(model, layers, FRAMES)
+    assert largest["both"] >= largest["stem6"]
+    noise = noise_of_layers(model, layers, largest, FRAMES)
+    graph = quantised(model, layers, Rounding(largest, {}))
+    joined = next(node for node in graph.graph.node if node.op_type == "Concat")
+    assert list(joined.input) == ["both_part0_rounded", "both_part1_rounded"]
+    assert lint(write_toy(tmp_path / "m.onnx", graph)) == []
+    alone = quantised(model, [x for x in layers if x.name == "project"], Rounding(largest, {}))
+    plain, other = watched(model, ["projected"]), watched(alone, ["projected"])
+    apart = np.concatenate([other(f)[0] - plain(f)[0] for f in FRAMES])
+    assert noise["project"].before == pytest.approx((apart**2).mean(), rel=1e-3)
+
+
 def test_openvino_runs_every_rounded_layer_in_int8(tmp_path):
     path = write_toy(tmp_path / "m.onnx", rounded())
     compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

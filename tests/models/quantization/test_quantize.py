@@ -11,17 +11,21 @@ import onnx
 import pytest
 
 from models import quantize
+from models.detectors import load_detector
 from models.input_sizes import at_size, combine, sizes_of
-from models.onnx_file import halve_weights
+from models.onnx_file import halve_weights, write
 from models.onnx_lint import lint
 from models.precision_check import description
+from models.quantization.agreement import objects_agree
 from models.quantization.layers import constants
 from models.segmenters import load_segmenter
 from pipeline.engines import load_engine
 from pipeline.model_file import read_model_file
 from pipeline.settings import EngineSettings
+from pipeline.sources.street import Street
 from tests.models.quantization.toys import SIZE_HW, noise_frames, toy, write_toy
 
+ZOO = Path(__file__).parents[3] / "models" / "zoo"
 SMALL_HW = (16, 24)
 
 
@@ -92,6 +96,52 @@ def test_the_line_runs_it_and_says_what_it_is(tmp_path, folder, labelled):
             assert same.mean() > 0.9
 
 
+def drawn(count: int, size_hw: tuple[int, int]) -> list[np.ndarray]:
+    street = Street(seed=903, size_hw=size_hw, fps=1.0, seconds=2.0 * count)
+    return [street.frame(2 * i).image for i in range(count)]
+
+
+@pytest.mark.slow
+def test_of_the_road_model_two_engines_find_the_same_in_int8(tmp_path):
+    original = quantize.Original(ZOO / "road_segmentation.onnx")
+    frames = drawn(4, (288, 512))
+    write(
+        quantize.Calibrated(original, [frames]).int8(frozenset()),
+        original.about,
+        tmp_path / "q.onnx",
+    )
+    plain, *rounded = (
+        load_segmenter(str(file), engine)
+        for file, engine in (
+            (original.path, "openvino"),
+            (tmp_path / "q.onnx", "openvino"),
+            (tmp_path / "q.onnx", "onnxruntime"),
+        )
+    )
+    wanted, by_openvino, by_onnxruntime = (
+        np.stack([one.segment(frame) for frame in frames[:2]]) for one in (plain, *rounded)
+    )
+    assert (by_openvino == by_onnxruntime).mean() > 0.9
+    assert (by_openvino == wanted).mean() > 0.85
+
+
+@pytest.mark.slow
+def test_the_street_detector_in_int8_finds_what_it_found_at_both_sizes(tmp_path):
+    original = quantize.Original(ZOO / "street.onnx")
+    frames = drawn(4, (320, 576))
+    proto = quantize.Calibrated(original, original.fitted(frames)).int8(frozenset())
+    write(proto, original.about | {"arithmetic": "int8"}, tmp_path / "q.onnx")
+    assert lint(tmp_path / "q.onnx") == []
+    assert (tmp_path / "q.onnx").stat().st_size < 0.6 * original.path.stat().st_size
+    for size in ((320, 576), (224, 416)):
+        plain, rounded = (
+            load_detector(str(file), "openvino", input_hw=size)
+            for file in (original.path, tmp_path / "q.onnx")
+        )
+        agreement = objects_agree(plain, rounded, frames, sure=0.5, most_score=0.1, least_iou=0.8)
+        assert agreement.compared > 8 and agreement.share > 0.8
+
+
 def test_the_verdict_and_the_noisiest_layers_are_shown(tmp_path, folder, capsys):
     assert run(write_toy(tmp_path / "m.onnx"), tmp_path / "q.onnx", "--calibrate", folder) == 0
     told = capsys.readouterr().out
@@ -151,6 +201,19 @@ def test_files_that_cannot_be_rounded_end_with_code_4(tmp_path, folder, capsys, 
     path = write_toy(tmp_path / "m.onnx", **about)
     assert run(path, tmp_path / "q.onnx", "--calibrate", folder) == 4
     assert reason in capsys.readouterr().err
+
+
+def test_the_original_is_not_written_over(tmp_path, folder, capsys):
+    path = write_toy(tmp_path / "m.onnx")
+    before = path.read_bytes()
+    assert run(path, path, "--calibrate", folder) == 2
+    assert "is the original itself" in capsys.readouterr().err and path.read_bytes() == before
+
+
+def test_what_is_no_onnx_file_ends_with_code_4(tmp_path, folder, capsys):
+    (tmp_path / "m.onnx").write_bytes(b"no model")
+    assert run(tmp_path / "m.onnx", tmp_path / "q.onnx", "--calibrate", folder) == 4
+    assert "error: " in capsys.readouterr().err
 
 
 def test_int8_without_frames_is_a_question_of_arguments(tmp_path, capsys):
