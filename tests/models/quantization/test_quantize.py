@@ -19,7 +19,7 @@ from models.precision_check import description
 from models.quantization.agreement import objects_agree
 from models.quantization.layers import constants
 from models.segmenters import load_segmenter
-from pipeline.engines import load_engine
+from pipeline.engines import load_engine, ov
 from pipeline.model_file import read_model_file
 from pipeline.settings import EngineSettings
 from pipeline.sources.street import Street
@@ -27,6 +27,7 @@ from tests.models.quantization.toys import SIZE_HW, noise_frames, toy, write_toy
 
 ZOO = Path(__file__).parents[3] / "models" / "zoo"
 SMALL_HW = (16, 24)
+OPENVINO = ov  # imported before any test, and without the tools that leave a thread behind
 
 
 def write_two_sizes(path: Path) -> Path:
