@@ -20,6 +20,7 @@ from models.quantization.agreement import objects_agree
 from models.quantization.layers import constants
 from models.segmenters import load_segmenter
 from pipeline.engines import load_engine, ov
+from pipeline.engines.trt_graph import operators, static_graph
 from pipeline.model_file import read_model_file
 from pipeline.settings import EngineSettings
 from pipeline.sources.street import Street
@@ -77,6 +78,8 @@ def test_a_file_of_two_sizes_keeps_both_and_stores_its_weights_once_as_int8(tmp_
         single = constants(at_size(model, size))
         assert single["project.weight_int8"].dtype == np.int8
         assert single["head.weight_half"].dtype == np.float16
+        given = static_graph(read_model_file(out), size)  # what TensorRT is given
+        assert {"QuantizeLinear", "DequantizeLinear"} < set(operators(given))
     assert lint(out) == []
 
 
