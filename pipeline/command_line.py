@@ -37,9 +37,9 @@ def parse(argv: Sequence[str] | None, models: Iterable[str]) -> argparse.Namespa
         "--model",
         action="append",
         metavar="NAME_OR_FILE",
-        help=f"{', '.join(models)} or a model file (.onnx); twice for objects and pixels together",
+        help=f"{', '.join(models)} or a model file (.onnx, .pt2); twice for objects and pixels",
     )
-    add("--engine", help="auto, openvino, onnxruntime or tensorrt")
+    add("--engine", help="auto, openvino, onnxruntime, tensorrt or program")
     add("--no-build", action="store_true", help="have TensorRT run only plans that are there")
     add(
         "--out",

@@ -4,6 +4,9 @@ One entry of the ONNX metadata, key ``boxstream``, holds a JSON object with the 
 names, how frames are fitted and where the weights come from. No second file can get lost, and any
 engine that loads ONNX loads it. The entry is read here straight from the protobuf bytes, so that
 a wrong file is refused before an engine is even imported.
+
+An archive of ``torch.export`` with the same entry (`pipeline.program_file`) is a model file, too,
+for one engine.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any, BinaryIO, Literal, cast
 
 from pipeline.errors import EngineError, ModelMismatch, ModelNotFound
 from pipeline.frame import RGB
+from pipeline.program_file import NoArchive, entry_of_program, is_archive
 from pipeline.protobuf import LENGTH, Malformed, fields
 
 Fit = Literal["letterbox", "stretch"]
@@ -68,6 +72,7 @@ class ModelFile:
         regions: Most regions of a frame that a proposer may give it; 0 without one.
         arithmetic: In which the graph has its layers compute; ``"int8"`` and ``"f16"`` are what
             `models.quantize` writes, and leave scores and boxes in f32.
+        is_program: A program of torch, which one engine runs, and no ONNX file.
     """
 
     path: Path
@@ -88,6 +93,7 @@ class ModelFile:
     proposer: str | None = None
     regions: int = 0
     arithmetic: Arithmetic = "f32"
+    is_program: bool = False
 
     @property
     def input_sizes_hw(self) -> tuple[tuple[int, int], ...]:
@@ -138,13 +144,19 @@ def read_model_file(path: str | Path) -> ModelFile:
 
     Raises:
         ModelNotFound: There is no such file.
-        ModelMismatch: It is no ONNX file, is cut short, or was not made by our exporter.
+        ModelMismatch: It is no ONNX file and no program, is cut short, or was not made by our
+            exporter.
         EngineError: It may not be read.
     """
     path = Path(path)
     try:
         with path.open("rb") as file:
-            text = _find_metadata(file, path.stat().st_size)
+            is_program = is_archive(file)
+            text = (
+                entry_of_program(file, METADATA_KEY, _MOST_METADATA_BYTES)
+                if is_program
+                else _find_metadata(file, path.stat().st_size)
+            )
     except FileNotFoundError:
         raise ModelNotFound(
             f"there is no model file {str(path)!r}; give the name of a bundled model "
@@ -160,15 +172,20 @@ def read_model_file(path: str | Path) -> ModelFile:
         raise ModelMismatch(
             f"{str(path)!r} is not a complete ONNX file ({error}); copy or export it again"
         ) from None
-    if text is None:
+    except NoArchive as error:
         raise ModelMismatch(
-            f"{str(path)!r} is not one of our model files: its ONNX metadata has no "
+            f"{str(path)!r} is not a complete torch program ({error}); copy or export it again"
+        ) from None
+    if text is None:
+        where = "it holds" if is_program else "its ONNX metadata has"
+        raise ModelMismatch(
+            f"{str(path)!r} is not one of our model files: {where} no "
             f"{METADATA_KEY!r} entry; make it with `python -m models.export`"
         )
-    return _parse(path, text)
+    return _parse(path, text, is_program)
 
 
-def _parse(path: Path, text: bytes) -> ModelFile:
+def _parse(path: Path, text: bytes, is_program: bool) -> ModelFile:
     try:
         entry = json.loads(text)
         if entry["schema"] != SCHEMA:
@@ -195,6 +212,7 @@ def _parse(path: Path, text: bytes) -> ModelFile:
             smaller_hw=tuple(sizes[1:]),
             palette=_palette(entry.get("palette")),
             arithmetic=cast(Arithmetic, _arithmetic(entry)),
+            is_program=is_program,
         )
     except KeyError as error:
         raise ModelMismatch(

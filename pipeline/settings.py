@@ -34,6 +34,8 @@ Cores = Annotated[int, Within(0, 1024)]
 CoresOrAuto = Annotated[int, Within(0, 1024, zero="auto")]
 CallsOrAuto = Annotated[int, Within(0, 256, zero="auto")]
 Milliseconds = Annotated[float, Within(1, 3_600_000)]
+EngineName = Literal["auto", "openvino", "onnxruntime", "tensorrt", "program"]
+AskedPrecision = Literal["auto", "f32", "bf16", "f16"]
 Suppression = Literal["class_aware", "class_agnostic", "soft", "merge"]
 Preset = Literal[
     "auto",
@@ -53,14 +55,14 @@ Preset = Literal[
 class EngineSettings:
     """How the model file is run."""
 
-    name: Literal["auto", "openvino", "onnxruntime", "tensorrt"] = "auto"  # what runs it
-    precision: Literal["auto", "f32", "bf16"] = "auto"  # auto: the fastest known to be accurate
+    name: EngineName = "auto"  # what runs it
+    precision: AskedPrecision = "auto"  # auto: the fastest known to be accurate
     batch: CallsOrAuto = 0  # images per call; auto: measured by `pipeline.tune`, else a rule
     threads: CoresOrAuto = 0  # CPU threads of the engine; auto: likewise, by rule all cores
     streams: CallsOrAuto = 0  # calls among which OpenVINO divides them; auto: likewise
     batch_wait_seconds: Annotated[float, Within(0, 60)] = 0.5  # a batch waits for its last image
     cache: str | None = "auto"  # folder for compiled models; auto: the user's own; null: none
-    build: bool = True  # false: TensorRT runs only what `python -m pipeline.build` has made
+    build: bool = True  # false: only plans and programs that were built before
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pipeline.engines.contract import Engine, Outputs, Pending, Submits
 from pipeline.engines.nvidia import driver
 from pipeline.engines.tuning import Purpose
 from pipeline.engines.watch import EngineWatch
-from pipeline.errors import EngineError, EngineUnavailable
+from pipeline.errors import ConfigError, EngineError, EngineUnavailable
 from pipeline.frame import Batch
 from pipeline.model_file import ModelFile
 from pipeline.settings import EngineSettings
@@ -77,9 +77,12 @@ def load_engine(
     Raises:
         EngineUnavailable: The engine is not installed, or the CPU lacks the precision.
         ModelMismatch: The engine cannot read the file, or its graph is not what it says.
-        ConfigError: The engine does not have the precision asked for.
+        ConfigError: The engine does not have the precision asked for, or does not run that kind
+            of file.
     """
     purpose: Purpose = "camera" if latency else "cameras" if live else "recording"
+    if settings.name == "program" or model.is_program:
+        return _program(model, settings, latency)
     if settings.name == "tensorrt":
         return _tensorrt(model, settings, latency, all_sizes, "TensorRT as asked")
     if settings.name == "openvino":
@@ -103,6 +106,19 @@ def load_engine(
             )
         except EngineUnavailable as absent:
             raise EngineUnavailable(f"no engine can be used: {refused}; {absent}") from refused
+
+
+def _program(model: ModelFile, settings: EngineSettings, latency: bool) -> Engine:
+    from pipeline.engines.program import ProgramEngine
+
+    if settings.name not in ("auto", "program"):
+        raise ConfigError(
+            f"--engine {settings.name} runs ONNX files, and {str(model.path)!r} is a program of "
+            "torch; use --engine program or auto"
+        )
+    asked = settings.name == "program"
+    because = "a program of torch as asked" if asked else "the file is a program of torch"
+    return ProgramEngine(model, settings, latency=latency, because=because)
 
 
 def _gpu() -> str | None:

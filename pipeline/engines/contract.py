@@ -57,9 +57,9 @@ class Engine(Protocol):
     """Runs one model file.
 
     Attributes:
-        name: ``"openvino"``, ``"onnxruntime"`` or ``"tensorrt"``.
-        precision: In which it computes, ``"f32"`` or ``"bf16"``; ``"tf32"`` is a GPU's f32 with
-            rounded products.
+        name: ``"openvino"``, ``"onnxruntime"``, ``"tensorrt"`` or ``"program"``.
+        precision: In which it computes, ``"f32"``, ``"bf16"`` or ``"f16"``; ``"tf32"`` is a
+            GPU's f32 with rounded products.
         reason: A sentence that says why this engine and this precision.
         sizes_hw: Sizes of the images that it takes, the model file's usual one first.
         batch: Images per call that suit it; a call may bring fewer, never more.

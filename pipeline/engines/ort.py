@@ -72,7 +72,7 @@ class OnnxRuntimeEngine:
         all_sizes: bool,
         because: str,
     ) -> None:
-        if settings.precision == "bf16":
+        if settings.precision not in ("f32", "auto"):
             raise ConfigError(
                 "ONNX Runtime computes in f32 only on a CPU; use precision f32 or auto, "
                 "or --engine openvino for bf16"

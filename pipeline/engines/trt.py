@@ -147,10 +147,11 @@ def precisions(settings: EngineSettings, compute_capability: tuple[int, int]) ->
     Types stand in the graph, and TensorRT keeps to them: a file with half precision in it is run
     so whatever is asked for. What is left to choose is how products of float32 are rounded.
     """
-    if settings.precision == "bf16":
+    if settings.precision in ("bf16", "f16"):
         raise ConfigError(
             "TensorRT computes in the types that the model file's graph has, so that precision "
-            "bf16 cannot be asked of it; use precision f32 or auto, or --engine openvino"
+            f"{settings.precision} cannot be asked of it; use precision f32 or auto, or --engine "
+            "openvino"
         )
     has_tf32 = compute_capability >= OLDEST_WITH_TF32
     return ("tf32", "f32") if settings.precision == "auto" and has_tf32 else ("f32",)

@@ -1,0 +1,258 @@
+"""The engine for programs of torch: choosing it, its answers, what it keeps, what it refuses."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the extra 'models' is not installed")
+
+import pipeline.engines.program as program_engine  # noqa: E402
+from pipeline.checkup.questions import look_at_torch  # noqa: E402
+from pipeline.engines import load_engine  # noqa: E402
+from pipeline.engines.precision import choose_gpu_precision  # noqa: E402
+from pipeline.engines.program_compile import Compiled, ProgramCompiler  # noqa: E402
+from pipeline.engines.program_cuda import CudaRunner  # noqa: E402
+from pipeline.errors import ConfigError, EngineUnavailable, ModelMismatch  # noqa: E402
+from pipeline.machine import instruction_sets  # noqa: E402
+from pipeline.model_file import ModelFile, read_model_file  # noqa: E402
+from pipeline.settings import EngineSettings  # noqa: E402
+from tests.pipeline.model_files import SLOTS, images, load, write_model  # noqa: E402
+from tests.pipeline.programs import Cells, SlotsMissing, write_program_file  # noqa: E402
+from tests.pipeline.stand_in_torch_cuda import StandInTorchCuda  # noqa: E402
+
+HAS_BF16 = bool((instruction_sets() or {}).get("bf16"))
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_program_file(tmp_path_factory.mktemp("program") / "cells.pt2")
+
+
+@pytest.fixture(scope="module")
+def model(path: Path) -> ModelFile:
+    return read_model_file(path)
+
+
+def program(model: ModelFile, **settings: Any):
+    """The engine without a compiler, unless told otherwise."""
+    return load(model, "program", **{"build": False, "cache": None} | settings)
+
+
+def expected(given: np.ndarray) -> dict[str, np.ndarray]:
+    names = ("boxes", "scores", "labels", "exact")
+    with torch.no_grad():
+        found = Cells().eval()(torch.from_numpy(given))
+    return {name: one.numpy() for name, one in zip(names, found, strict=True)}
+
+
+def assert_alike(a: dict[str, np.ndarray], b: dict[str, np.ndarray], apart: float = 1e-4) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_allclose(a[name].astype(float), b[name].astype(float), atol=apart)
+
+
+def test_auto_takes_the_engine_that_a_program_is_for(model: ModelFile) -> None:
+    settings = EngineSettings(build=False, cache=None)
+    with load_engine(model, settings) as engine:
+        assert engine.name == "program" and engine.batch == 1
+        assert engine.reason.startswith("the file is a program of torch; f32 because")
+        assert "operator by operator, because engine.build is false" in engine.reason
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime", "tensorrt"])
+def test_other_engines_are_not_given_a_program(model: ModelFile, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"--engine {name} runs ONNX files.*program or auto"):
+        load(model, name)
+
+
+def test_an_onnx_file_is_refused_with_the_command_that_makes_a_program(tmp_path: Path) -> None:
+    onnx = read_model_file(write_model(tmp_path / "m.onnx"))
+    with pytest.raises(ConfigError, match=r"python -m models\.program .*m\.onnx --out m\.pt2"):
+        program(onnx)
+
+
+def test_answers_are_those_of_the_network_for_every_number_of_images(model: ModelFile) -> None:
+    with program(model, batch=3) as engine:
+        for n in (1, 3, 2):
+            given = images(n, seed=n)
+            given.flags.writeable = False
+            assert_alike(engine.infer(given), expected(images(n, seed=n)))
+        assert engine.calls == 3 and engine.busy_seconds > 0 and engine.in_flight == 1
+        with pytest.raises(ValueError, match="1 to 3 images"):
+            engine.infer(images(4))
+
+
+def test_threads_are_as_the_settings_say(model: ModelFile) -> None:
+    before = torch.get_num_threads()
+    try:
+        with program(model, threads=2):
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not HAS_BF16, reason="this CPU has no bf16")
+def test_bf16_is_rougher_and_near(model: ModelFile) -> None:
+    with program(model, precision="bf16") as engine:
+        assert engine.precision == "bf16"
+        found, exact = engine.infer(images(1)), expected(images(1))
+    difference = np.abs(found["scores"] - exact["scores"]).max()
+    assert 0 < difference < 0.05 and found["boxes"].dtype == np.float32
+
+
+def test_f16_is_for_gpus(model: ModelFile) -> None:
+    with pytest.raises(ConfigError, match="on an NVIDIA GPU"):
+        program(model, precision="f16")
+    assert choose_gpu_precision(model, "auto")[0] == "f32"
+    assert choose_gpu_precision(model, "f16") == ("f16", "f16 as asked")
+
+
+def test_a_gpu_takes_f16_where_bf16_is_known_to_be_accurate(tmp_path: Path) -> None:
+    check = {"precision_check": {"f32": 0.42, "bf16": 0.419}}
+    checked = read_model_file(write_model(tmp_path / "m.onnx", check))
+    precision, why = choose_gpu_precision(checked, "auto")
+    assert precision == "f16" and why.startswith("f16, finer than bf16, because")
+
+
+def test_without_torch_the_remedy_is_named(
+    model: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(EngineUnavailable, match="run `pip install torch`"):
+        program(model)
+
+
+# Compiling
+
+
+@pytest.mark.timeout(600)  # a C++ compiler is slow where others compute
+def test_what_was_compiled_is_kept_and_answers_the_same(
+    model: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: dict[str, Any] = {"cache": str(tmp_path / "cache"), "batch": 2}
+    with program(model, build=True, **kept) as engine:
+        assert engine.reason.endswith(", compiled"), engine.reason
+        first = [engine.infer(images(n, seed=n)) for n in (1, 2)]  # one of them is filled up
+    for n, found in zip((1, 2), first, strict=True):
+        assert_alike(found, expected(images(n, seed=n)))
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("it was read, or compiled")
+
+    monkeypatch.setattr(program_engine, "read_program", refuse)
+    monkeypatch.setattr(ProgramCompiler, "_package", refuse)
+    with program(model, **kept) as engine:  # though nothing may be built
+        assert engine.reason.endswith("compiled by an earlier run")
+        assert_alike(engine.infer(images(2, seed=2)), first[1], 0)
+
+
+def test_a_compiler_that_gives_up_is_no_reason_not_to_run(
+    model: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def give_up(*_: object, **__: object) -> None:
+        raise RuntimeError("no C++ compiler was found\n  in cpp_builder.py")
+
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", give_up)
+    with program(model, build=True) as engine:
+        assert "it cannot be compiled (no C++ compiler was found)" in engine.reason
+        assert_alike(engine.infer(images(1)), expected(images(1)))
+
+
+def test_machine_code_that_finds_something_else_is_not_used_and_not_kept(
+    model: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(self: Any, program: Any, given: Any, module: Any, *, may_build: bool) -> Any:
+        def call(*tensors: Any) -> Any:
+            boxes, scores, labels, exact = module()(*tensors)
+            return boxes, 1 - scores * 0.2, labels, exact
+
+        return Compiled(call, True, (tmp_path / "kept").touch)
+
+    monkeypatch.setattr(ProgramCompiler, "compiled", wrong)
+    with program(model, build=True) as engine:
+        assert "what was compiled finds something else" in engine.reason
+        assert_alike(engine.infer(images(1)), expected(images(1)))
+    assert not (tmp_path / "kept").exists()
+
+
+# A GPU of straw
+
+
+def test_on_a_gpu_calls_are_under_way_and_come_back_right(
+    model: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = CudaRunner
+    monkeypatch.setattr(
+        program_engine, "CudaRunner", lambda cuda, *given: real(StandInTorchCuda(), *given)
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA of straw")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    to = torch.Tensor.to
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda self, kind, *a, **k: self if kind == "cuda" else to(self, kind)
+    )
+    monkeypatch.setattr(torch.fx.GraphModule, "to", lambda self, _: self)
+    with program(model) as engine:
+        assert (engine.batch, engine.in_flight, engine.precision) == (4, 2, "f32")
+        assert engine.reason.endswith("in CUDA graphs")
+        given = [images(n, seed) for seed, n in enumerate((1, 4, 3, 2))]
+        pending = [engine.submit(one) for one in given]
+        for answer, one in zip(pending, given, strict=True):
+            assert_alike(answer.result(), expected(one))
+        assert engine.calls == 4
+
+
+# Files that are no good
+
+
+def test_every_truncation_of_a_program_is_refused(path: Path, tmp_path: Path) -> None:
+    whole, cut = path.read_bytes(), tmp_path / "cut.pt2"
+    for length in [*range(4, len(whole), len(whole) // 50), len(whole) - 1]:
+        cut.write_bytes(whole[:length])
+        # Inside it is a smaller archive, which a cut may leave whole at the end.
+        with pytest.raises(ModelMismatch, match=r"copy or export it again|models\.export"):
+            read_model_file(cut)
+
+
+def test_an_archive_of_somebody_else_is_not_ours(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "other.pt2", "w") as archive:
+        archive.writestr("other/extra/somebody", "{}")
+    with pytest.raises(ModelMismatch, match=r"it holds no 'boxstream' entry.*models\.export"):
+        read_model_file(tmp_path / "other.pt2")
+
+
+def test_an_archive_that_torch_cannot_read_is_a_model_mismatch(path: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        name = next(n for n in archive.namelist() if n.endswith("/extra/boxstream"))
+        entry = archive.read(name)
+    with zipfile.ZipFile(tmp_path / "hollow.pt2", "w") as archive:
+        archive.writestr(name, entry)
+    with pytest.raises(ModelMismatch, match="export it again, with this version") as caught:
+        program(read_model_file(tmp_path / "hollow.pt2"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_graph_without_the_promised_outputs_is_a_model_mismatch(tmp_path: Path) -> None:
+    file = write_program_file(tmp_path / "m.pt2", {"outputs": ["boxes", "scores", "labels"]})
+    with pytest.raises(ModelMismatch, match="promises 1 inputs and 3 outputs"):
+        program(read_model_file(file))
+    file = write_program_file(tmp_path / "n.pt2", network=SlotsMissing())
+    with pytest.raises(ModelMismatch, match=rf"'boxes' has shape \(1, {SLOTS}, 3\)"):
+        program(read_model_file(file))
+
+
+# The doctor
+
+
+def test_the_doctor_sees_torch_and_what_it_compiles_with() -> None:
+    found = look_at_torch()
+    assert found["version"] == torch.__version__
+    assert found["gpu"] is None or torch.cuda.is_available()
+    assert found["compiler"] is None or "/" not in found["compiler"]
