@@ -5,8 +5,9 @@
 
 Every package and every driver is looked at in a process of its own, so that one that is broken is
 a line of the report and not its end. The self-test gives drawn frames to each engine that can be
-loaded here, and compares what it finds with what ONNX Runtime finds in f32. Nothing that is shown
-names a user, a machine or a secret: it is meant to be pasted where others read it.
+loaded here, and compares what it finds with what ONNX Runtime finds in f32, or torch, if the model
+is a program of that. Nothing that is shown names a user, a machine or a secret: it is meant to be
+pasted where others read it.
 
 Exit codes: 0 all is well, 2 bad arguments, 4 the model, a package or an engine cannot be used, or
 engines disagree.
@@ -61,6 +62,7 @@ def examine(model: Path, *, test: bool = True, ask: Ask = isolated, say: Say = _
         "tensorrt": _tensorrt(ask),
         "openvino": ask(questions.look_at_openvino),
         "onnxruntime": ask(questions.look_at_onnxruntime),
+        "torch": ask(questions.look_at_torch),
         "video": _video(ask, has_driver=gpu["error"] is None),
         "extras": extras(),
         "model": {"name": model.stem} | about,

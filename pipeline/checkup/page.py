@@ -37,6 +37,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "tensorrt", _tensorrt(report["tensorrt"])
     yield "openvino", _runtime(report["openvino"], _devices)
     yield "onnxruntime", _runtime(report["onnxruntime"], lambda f: ", ".join(f["providers"]))
+    yield "torch", _torch(report["torch"])
     yield "video", _video(report["video"])
     yield "gpu video", _gpu_video(report["video"], report["gpu"])
     yield "extras", _extras(report["extras"])
@@ -98,6 +99,18 @@ def _tensorrt(tensorrt: Report) -> str:
 
 def _runtime(found: Report, detail: Callable[[Report], str]) -> str:
     return _trouble(found) if found["error"] else f"{found['version']}: {detail(found)}"
+
+
+def _torch(torch: Report) -> str:
+    if torch["error"]:
+        return _trouble(torch)
+    if not torch["version"]:
+        return f"not installed; for model files that end in .pt2: {torch['install']}"
+    built = f"built for CUDA {torch['cuda']}" if torch["cuda"] else "built for the CPU"
+    runs = f"runs programs (.pt2) on {torch['gpu'] or 'the CPU'}"
+    compiler = torch["compiler"]
+    how = f"compiled with {compiler}" if compiler else "uncompiled: there is no C++ compiler"
+    return f"{torch['version']}: {built}, {runs}, {how}"
 
 
 def _devices(found: Report) -> str:

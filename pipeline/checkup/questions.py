@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
+from typing import Any
 
 from pipeline.checkup.isolation import Finding
 
@@ -55,6 +57,38 @@ def look_at_openvino() -> Finding:
             for device in core.available_devices
         },
     }
+
+
+def look_at_torch() -> Finding:
+    """Its version, what it was built for, whether it finds a GPU, and what it compiles with.
+
+    ``version`` is None where it is not installed: only ``--engine program`` wants it.
+    """
+    import importlib.util
+
+    if importlib.util.find_spec("torch") is None:
+        return {"version": None, "install": "pip install torch"}
+    from pipeline.engines.program import import_torch
+
+    torch = import_torch()
+    on_gpu = bool(torch.cuda.is_available())
+    return {
+        "version": torch.__version__,
+        "cuda": torch.version.cuda,
+        "gpu": torch.cuda.get_device_name() if on_gpu else None,
+        "compiler": _compiler_of(torch),
+        "install": "pip install torch",
+    }
+
+
+def _compiler_of(torch: Any) -> str | None:
+    """The C++ compiler that torch would use, without its folder; None without one."""
+    try:
+        from torch._inductor.cpp_builder import get_cpp_compiler
+
+        return Path(get_cpp_compiler()).name
+    except (ImportError, RuntimeError, OSError):
+        return None
 
 
 def look_at_gpus() -> Finding:

@@ -8,12 +8,18 @@ from typing import Any
 
 from pipeline.checkup.isolation import Finding
 from pipeline.checkup.questions import known_engines, try_engine
+from pipeline.program_file import SUFFIX
 
 Ask = Callable[..., Finding]
 Say = Callable[[str], None]
 
 WITNESS = ("onnxruntime", "f32")
-_SECONDS = 300.0
+OF_PROGRAM = ("program", "f32")  # no other engine runs such a file
+_NO_PROGRAM = (
+    "{name} is an ONNX file; `python -m models.program` makes a program of torch of it (.pt2), "
+    "for a GPU without TensorRT"
+)
+_SECONDS = 300.0  # a program of torch is compiled in one or two minutes
 _BUILDING_SECONDS = 1800.0  # TensorRT makes its plan at the first load, and keeps it
 
 
@@ -29,6 +35,7 @@ class SelfTest:
 
     def __init__(self, model: Path, folder: Path, ask: Ask, say: Say) -> None:
         self._model, self._folder, self._ask, self._say = model, folder, ask, say
+        self._witness = OF_PROGRAM if model.suffix == SUFFIX else WITNESS
 
     def choose(self) -> Finding:
         """Load what ``auto`` takes, and run nothing."""
@@ -42,28 +49,35 @@ class SelfTest:
         ``unavailable`` (not here, and that is all right) and ``broken`` (here, and it does not
         work).
         """
-        self._say(f"drawing frames and running {' '.join(WITNESS)}")
-        witness = self._try(*WITNESS, run=True)
-        rows = [_row(*WITNESS, witness, None)]
+        self._say(f"drawing frames and running {' '.join(self._witness)}")
+        witness = self._try(*self._witness, run=True)
+        rows = [_row(*self._witness, witness, None, is_witness=True)]
         for engine, precision in self._others(chosen):
             self._say(f"running {engine} {precision}{_patience(engine)}")
             found = self._try(engine, precision, run=True)
-            row = _row(engine, precision, found, witness["error"])
+            row = _row(engine, precision, found, witness["error"], is_witness=False)
             if found.get("error_kind") != "ConfigError" and not _is_told(row, rows):
                 rows.append(row)
+        if self._witness != OF_PROGRAM:
+            name = self._model.name
+            absent = {"error": _NO_PROGRAM.format(name=name), "error_kind": "EngineUnavailable"}
+            rows.append(_row(*OF_PROGRAM, absent, None, is_witness=False))
         return rows
 
     def _others(self, chosen: Finding) -> Iterator[tuple[str, str]]:
         """All that can be asked for; and what ``auto`` takes, if only ``auto`` can ask for it."""
         known = self._ask(known_engines)
+        is_program = self._witness == OF_PROGRAM
         pairs = [
             (engine, precision)
             for engine in known.get("engines", ())
             for precision in known.get("precisions", ())
+            if (engine == "program") == is_program and (is_program or precision != "f16")
         ]
-        if not chosen["error"] and (chosen["name"], chosen["precision"]) not in [WITNESS, *pairs]:
+        own = (chosen["name"], chosen["precision"]) if not chosen["error"] else self._witness
+        if own not in [self._witness, *pairs]:
             pairs.insert(0, (chosen["name"], "auto"))
-        yield from (pair for pair in pairs if pair != WITNESS)
+        yield from (pair for pair in pairs if pair != self._witness)
 
     def _try(self, engine: str, precision: str, *, run: bool) -> Finding:
         answers = self._folder / f"{engine}-{precision}.npz"
@@ -74,20 +88,22 @@ class SelfTest:
             precision=precision,
             model=str(self._model),
             answers=str(answers) if run else None,
-            witness=str(self._folder / "{}-{}.npz".format(*WITNESS)) if run else None,
+            witness=str(self._folder / "{}-{}.npz".format(*self._witness)) if run else None,
         )
 
 
-def _row(engine: str, precision: str, found: Finding, no_witness: str | None) -> dict[str, Any]:
+def _row(
+    engine: str, precision: str, found: Finding, no_witness: str | None, *, is_witness: bool
+) -> dict[str, Any]:
     parity = found.get("parity")
-    state, remark = _state(found, parity, (engine, precision) == WITNESS, no_witness)
+    state, remark = _state(found, parity, is_witness, no_witness)
     figures = ("load_seconds", "ms_per_call")
     return {
         "engine": engine,
         "precision": found.get("precision", precision),
         "state": state,
         "remark": remark,
-        "parity": None if (engine, precision) == WITNESS else parity,
+        "parity": None if is_witness else parity,
         **{name: found.get(name) for name in figures},
     }
 
@@ -102,7 +118,7 @@ def _state(
     if is_witness:
         return "witness", ""
     if parity is None:
-        return "unproven", f"the witness, ONNX Runtime in f32, did not run ({no_witness})"
+        return "unproven", f"the witness did not run ({no_witness})"
     if not parity["compared"]:
         return "unproven", "neither found anything in the drawn frames"
     told = f"{parity['matched']} of {parity['compared']} {parity['unit']} alike"

@@ -67,7 +67,7 @@ def test_all_is_well_on_a_machine_that_passes_its_tests(earnest: Run) -> None:
     assert report["verdict"]["good"] and report["verdict"]["repair"] == []
     assert list(report) == [
         *("schema", "boxstream", "system", "packages", "gpu", "tensorrt", "openvino"),
-        *("onnxruntime", "video", "extras", "model", "engine", "selftest", "verdict"),
+        *("onnxruntime", "torch", "video", "extras", "model", "engine", "selftest", "verdict"),
     ]
     assert report["system"]["cores_usable"] >= 1
     assert all(found["error"] is None for found in report["packages"].values())
@@ -119,7 +119,16 @@ def test_the_page_fits_on_a_screen_and_ends_with_the_verdict(earnest: Run) -> No
     lines = page(earnest[1]).strip().splitlines()
     assert len(lines) <= 45
     beginnings = [line.split(" ")[0] for line in lines]
-    for name in ("system", "packages", "gpu", "tensorrt", "openvino", "onnxruntime", "video"):
+    for name in (
+        "system",
+        "packages",
+        "gpu",
+        "tensorrt",
+        "openvino",
+        "onnxruntime",
+        "torch",
+        "video",
+    ):
         assert name in beginnings
     assert (
         "lacks srt" in page(earnest[1]).replace("\n", " ")
