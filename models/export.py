@@ -4,6 +4,8 @@
     python -m models.export deeplab_v3 --weights runs/road/model_9000.pt --size 288x512 \
         --names road,car,sky --palette 128,64,128/0,0,142/70,130,180 --out road.onnx
 
+A name that ends in ``.pt2`` asks for a program of torch instead (:mod:`models.program`).
+
 The file takes ``frames`` (N, H, W, 3) uint8 RGB with a free N, with a proposer also ``regions``
 (N, R, 4), and returns the tensors that the network names (see :mod:`models.network`). A Faster
 R-CNN may be run at several sizes (``--size`` more than once): then a line that is too slow can make
@@ -44,6 +46,7 @@ from models.input_sizes import combine, parse_size
 from models.network import Task
 from models.onnx_file import to_onnx, write
 from models.papers import PAPERS, SINGLE_MAP
+from models.program import SUFFIX, to_program, write_program
 from models.published import PUBLISHED
 from models.weights import WeightsError, class_names_published, load_network, load_weights
 
@@ -88,12 +91,6 @@ def export(
     if any(prod(more) <= prod(fewer) for more, fewer in pairwise(sizes)):
         raise ValueError(f"each size must have fewer pixels than the one before, got {sizes}")
     settings, outputs = model.roi_heads.settings, OUTPUTS[output_form]
-    protos = list[tuple[SizeHW, onnx.ModelProto]]()
-    for size_hw in reversed(sizes):
-        model.eval().prepare(
-            size_hw, output_form=output_form, nms_body=nms_body, nms_iterations=nms_iterations
-        )
-        protos.insert(0, (size_hw, to_onnx(model, size_hw, outputs, half_weights=half_weights)))
     found = Objects(score_threshold, settings.iou, settings.detections, nms_body)
     about = description(
         "detection", outputs, frame_hw, class_names, fit, provenance or {}, objects=found
@@ -101,6 +98,20 @@ def export(
     proposals = model.rpn.settings
     # For people; an engine finds all of it in the graph.
     about["proposals"] = {"per_level": proposals.pre_nms, "kept": proposals.post_nms}
+    if path.suffix == SUFFIX:
+        if smaller_hw:
+            raise ValueError(f"a program is written for one size, got {sizes}")
+        model.eval().prepare(
+            frame_hw, output_form=output_form, nms_body=nms_body, nms_iterations=nms_iterations
+        )
+        write_program(to_program(model, frame_hw), about, path)
+        return
+    protos = list[tuple[SizeHW, onnx.ModelProto]]()
+    for size_hw in reversed(sizes):
+        model.eval().prepare(
+            size_hw, output_form=output_form, nms_body=nms_body, nms_iterations=nms_iterations
+        )
+        protos.insert(0, (size_hw, to_onnx(model, size_hw, outputs, half_weights=half_weights)))
     if smaller_hw:
         about["input_sizes_hw"] = [list(size_hw) for size_hw in sizes]
     write(combine(protos), about, path)
@@ -123,7 +134,8 @@ def export_network(
 
     objects: recommended numbers for what is found; of no use to a semantic network.
     nms_body: how a Mask R-CNN suppresses inside the graph: None for "nonmaxsuppression", which its
-        thousands of boxes ask for on a CPU; TensorRT wants "fixpoint". Of no use to others.
+        thousands of boxes ask for on a CPU; TensorRT and programs want "fixpoint". Of no use to
+        others.
     palette: red, green and blue of each class; None leaves the colours to whoever draws.
     """
     if len(class_names) != network.num_classes:
@@ -147,6 +159,9 @@ def export_network(
         regions=network.regions,
     )
     regions = network.regions if network.proposer else 0
+    if path.suffix == SUFFIX:
+        write_program(to_program(network, frame_hw, regions), about, path)
+        return
     write(to_onnx(network, frame_hw, network.outputs, regions, half_weights), about, path)
 
 
@@ -301,13 +316,16 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument(
         "--palette", type=colours, metavar="R,G,B/R,G,B/...", help="in which classes are drawn"
     )
-    words.add_argument("--half", action="store_true", help="store weights as float16")
+    words.add_argument("--half", action="store_true", help="store weights as float16 (ONNX)")
     return words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 2 for bad arguments, 4 for weights."""
     options = parser().parse_args(arguments)
+    if options.out.suffix == SUFFIX and (trouble := _no_program(options)):
+        print(f"error: {trouble}", file=sys.stderr)
+        return EXIT_ARGUMENTS
     try:
         is_faster_rcnn = options.network in ARCHITECTURES or options.network in SINGLE_MAP
         trouble = (_write_faster_rcnn if is_faster_rcnn else _write_network)(options)
@@ -319,6 +337,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_ARGUMENTS
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
     return 0
+
+
+def _no_program(options: argparse.Namespace) -> str | None:
+    """What of the arguments a program of torch has not."""
+    if len(options.size) > 1:
+        return f"--size: a program ({SUFFIX}) is written for one size"
+    if options.half:
+        return f"--half: the weights of a program ({SUFFIX}) are float32; its engine halves them"
+    if options.nms == "nonmaxsuppression":
+        return f"--nms: a program ({SUFFIX}) takes fixpoint"
+    return None
 
 
 def _write_faster_rcnn(options: argparse.Namespace) -> str | None:
@@ -374,6 +403,8 @@ def _write_network(options: argparse.Namespace) -> str | None:
     network, origin = load_network(options.network, options.weights, names)
     if options.nms and not isinstance(network, MaskRCNN):
         return f"--nms: the graph of a {options.network} suppresses nothing"
+    if options.out.suffix == SUFFIX and isinstance(network, MaskRCNN):
+        options.nms = "fixpoint"
     export_network(
         network,
         options.out,

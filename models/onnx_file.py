@@ -47,7 +47,7 @@ def to_onnx(
             opset_version=OPSET,
             input_names=["frames", "regions"][: len(given)],
             output_names=list(outputs),
-            dynamic_shapes=_free_batch(network, len(given), batch),
+            dynamic_shapes=free_batch(network, len(given), batch),
             custom_translation_table={
                 torch.ops.boxstream.ranked_nms.default: onnx_operators.ranked_nms,
                 torch.ops.boxstream.roi_align.default: onnx_operators.roi_align,
@@ -94,7 +94,7 @@ def halve_weights(proto: onnx.ModelProto) -> None:
     proto.graph.node.extend(nodes)
 
 
-def _free_batch(network: Any, inputs: int, batch: Any) -> Any:
+def free_batch(network: Any, inputs: int, batch: Any) -> Any:
     """Which dimensions are free, in the form of forward's arguments: ``*regions`` are a tuple."""
     free = tuple({0: batch} for _ in range(inputs))
     arguments = inspect.signature(network.forward).parameters.values()

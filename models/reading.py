@@ -33,7 +33,7 @@ def load_from_model_file(model: nn.Module, path: Path) -> None:
     stored = _stored(proto)
     biases = _biases(proto)
     found = {name: value for name, value in stored.items() if name in state}
-    for conv, norm in _folded_norms(model):
+    for conv, norm in folded_norms(model):
         if f"{norm}.bias" not in found and f"{conv}.weight" in biases:
             found |= _as_offset(model.get_submodule(norm), norm, stored[biases[f"{conv}.weight"]])
     missing = [name for name in state if name not in found and not name.endswith("tracked")]
@@ -44,6 +44,30 @@ def load_from_model_file(model: nn.Module, path: Path) -> None:
             f"{len(wrong)} have another shape, such as {(missing + wrong)[0]}"
         )
     model.load_state_dict(state | found)
+
+
+def least_score_in(path: Path) -> float | None:
+    """Below which the graph of a model file finds nothing: what the pairs that it counts exceed.
+
+    None where nothing is counted so.
+    """
+    proto = onnx.load(path)
+    for size_hw in sizes_of(proto)[:1]:
+        proto = at_size(proto, size_hw)
+    constants = {one.name: one for one in proto.graph.initializer}
+    constants |= {
+        node.output[0]: node.attribute[0].t
+        for node in proto.graph.node
+        if node.op_type == "Constant" and node.attribute[0].name == "value"
+    }
+    counted = {node.input[0] for node in proto.graph.node if node.op_type == "ReduceSum"}
+    casts = {node.input[0] for node in proto.graph.node if node.output[0] in counted}
+    for node in proto.graph.node:
+        if node.op_type == "Greater" and node.output[0] in casts and node.input[1] in constants:
+            value = numpy_helper.to_array(constants[node.input[1]])
+            if value.size == 1:
+                return float(value.reshape(()))
+    return None
 
 
 def _stored(proto: ModelProto) -> dict[str, Tensor]:
@@ -72,7 +96,7 @@ def _biases(proto: ModelProto) -> dict[str, str]:
     }
 
 
-def _folded_norms(model: nn.Module) -> list[tuple[str, str]]:
+def folded_norms(model: nn.Module) -> list[tuple[str, str]]:
     """Names of every convolution and the batch norm right behind it."""
     modules = [
         (name, module) for name, module in model.named_modules() if not list(module.children())

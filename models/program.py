@@ -1,0 +1,228 @@
+"""Write a network as a torch program: one file that torch runs by itself, on a GPU or a CPU.
+
+    python -m models.export deeplab_v3 --weights runs/road/model_9000.pt --size 288x512 \
+        --names road,car,sky --out road.pt2
+    python -m models.program models/zoo/street.onnx --out street.pt2
+
+It is for a machine with torch and no TensorRT: the static graph of :mod:`models.export` as
+``torch.export`` has it, with a free batch, in float32. The JSON text that an ONNX file holds in its
+metadata is an extra file in the archive here. Nothing in the graph waits for the host, so that a
+GPU can replay it as one CUDA graph; what could not be captured is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from models.boxes import SizeHW
+from models.detection.faster_rcnn import NMS_BODIES, FasterRCNN
+from models.detection.mask_rcnn import MaskRCNN
+from models.input_sizes import at_size, sizes_of
+from models.onnx_file import LARGEST_BATCH, METADATA_KEY, free_batch
+from models.papers import PAPERS
+from models.program_operators import roi_align_by_rows
+from models.reading import folded_norms, least_score_in, load_from_model_file
+from models.runners import onnxruntime_runner
+
+SUFFIX = ".pt2"
+NMS_ITERATIONS = 16
+MOST_APART = (
+    1e-3  # of scores: more between a program and the ONNX file that it is made from is refused
+)
+
+# Operators whose result the host must know before it can go on.
+WAITS_FOR_HOST = frozenset(
+    {
+        *("aten._local_scalar_dense", "aten.item", "aten.nonzero", "aten.nonzero_numpy"),
+        *("aten.masked_select", "aten.unique", "aten._unique2", "aten.unique_dim"),
+        *("aten.unique_consecutive", "aten.equal", "aten.is_nonzero", "aten.allclose"),
+        *("boxstream.ranked_nms", "torchvision.nms"),
+    }
+)
+
+
+def to_program(network: Any, frame_hw: SizeHW, regions: int = 0) -> ExportedProgram:
+    """The graph of a prepared :class:`models.network.Network`, which stays as it is.
+
+    regions: a second input ``regions`` (N, regions, 4) float32, if there are any.
+    Raises ValueError when something in it depends on what is in the pictures.
+    """
+    lean = deepcopy(network)
+    fold_norms(lean)
+    device = lean.normalise.mean.device
+    given = [torch.zeros(2, *frame_hw, 3, dtype=torch.uint8, device=device)]
+    given += [torch.zeros(2, regions, 4, device=device)] if regions else []
+    batch = torch.export.Dim("N", min=1, max=LARGEST_BATCH)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own, about its own insides
+        program = torch.export.export(
+            lean, tuple(given), dynamic_shapes=free_batch(lean, len(given), batch)
+        )
+        table: dict[Any, Any] = {torch.ops.boxstream.roi_align.default: roi_align_by_rows}
+        program = program.run_decompositions(table)
+    if found := sorted(set(what_waits(program))):
+        raise ValueError(
+            f"{', '.join(found)} cannot be captured in a CUDA graph; a program needs a graph of "
+            "static shapes (--nms fixpoint)"
+        )
+    return program
+
+
+def what_waits(program: ExportedProgram) -> Iterator[str]:
+    """What in the graph waits for the host, or has a shape that depends on the data."""
+    device = torch.device("cpu")
+    for node in program.graph.nodes:
+        if node.op != "call_function":
+            continue
+        name = str(node.target).rpartition(".")[0]
+        if name in WAITS_FOR_HOST or free_unbacked_symbols(node.meta.get("val")):
+            yield name or node.name
+        elif name == "aten._to_copy" and node.kwargs.get("device") not in (None, device):
+            yield f"{name} to {node.kwargs['device']}"
+
+
+def fold_norms(network: nn.Module) -> None:
+    """Put every batch norm into the convolution before it; in eval mode they compute the same."""
+    for conv, norm in folded_norms(network):
+        convolution, follower = network.get_submodule(conv), network.get_submodule(norm)
+        if isinstance(follower, nn.BatchNorm2d) and isinstance(convolution, nn.Conv2d):
+            network.set_submodule(conv, fuse_conv_bn_eval(convolution, follower))
+            network.set_submodule(norm, nn.Identity())
+
+
+def write_program(program: ExportedProgram, about: Mapping[str, Any], path: Path) -> None:
+    """The archive with its entry, which appears whole or not at all."""
+    unfinished = path.with_name(f"{path.stem}.part{SUFFIX}")
+    program.example_inputs = None  # frames of zeros, a megabyte of them
+    torch.export.save(program, unfinished, extra_files={METADATA_KEY: json.dumps(about)})
+    os.replace(unfinished, path)
+
+
+def of_model_file(path: Path) -> tuple[ExportedProgram, dict[str, Any]]:
+    """The program of the network in an ONNX file of ours at its usual size, and what to say of it.
+
+    Raises ValueError: the file does not name a network of ours, or its graph computes otherwise.
+    """
+    about = _entry(path)
+    network = network_of(path, about)
+    size_hw = (about["input_size_hw"][0], about["input_size_hw"][1])
+    program = to_program(network, size_hw, about.get("regions", 0))
+    apart = how_far_apart(program, path, about)
+    if apart > MOST_APART:
+        raise ValueError(f"the program's scores would be up to {apart:.4f} from those of {path}")
+    about.pop("input_sizes_hw", None)
+    if about.get("nms_body") == "nonmaxsuppression":
+        about["nms_body"] = "fixpoint"
+    return program, about
+
+
+def network_of(path: Path, about: Mapping[str, Any]) -> nn.Module:
+    """The network whose weights a model file holds, prepared for its size.
+
+    Raises ValueError: see :func:`of_model_file`.
+    """
+    architecture = about["provenance"].get("architecture")
+    if architecture not in PAPERS:
+        raise ValueError(
+            f"{path} does not say which network it is (architecture: {architecture!r}); write the "
+            "program from the weights with `python -m models.export`"
+        )
+    network: Any = PAPERS[architecture](len(about["class_names"])).eval()
+    load_from_model_file(network, path)
+    least = least_score_in(path)
+    if isinstance(network, FasterRCNN | MaskRCNN) and least is not None:
+        heads = network.roi_heads
+        heads.settings = replace(heads.settings, min_score=least)
+    size_hw = tuple(about["input_size_hw"])
+    if isinstance(network, FasterRCNN):
+        form = about["output_form"]
+        return network.prepare(
+            size_hw, output_form=form, nms_body="fixpoint", nms_iterations=NMS_ITERATIONS
+        )
+    if isinstance(network, MaskRCNN):
+        return network.prepare(size_hw, nms=NMS_BODIES["fixpoint"](NMS_ITERATIONS))
+    prepared: nn.Module = network.prepare(size_hw)
+    return prepared
+
+
+def how_far_apart(program: ExportedProgram, path: Path, about: Mapping[str, Any]) -> float:
+    """The largest difference of scores from what ONNX Runtime makes of the file, on blurred noise.
+
+    Of classes of pixels the share that differs, in thousandths of which one is allowed.
+    """
+    size_hw = (about["input_size_hw"][0], about["input_size_hw"][1])
+    chance = torch.Generator().manual_seed(0)
+    coarse = torch.rand(2, 3, size_hw[0] // 8 + 1, size_hw[1] // 8 + 1, generator=chance) * 255
+    smooth = nn.functional.interpolate(coarse, size=size_hw, mode="bilinear")
+    given = [smooth.to(torch.uint8).permute(0, 2, 3, 1).contiguous()]
+    if regions := about.get("regions", 0):
+        corners = torch.rand(2, regions, 2, 2, generator=chance).sort(2).values
+        given.append((corners * torch.tensor([size_hw[1], size_hw[0]])).flatten(2))
+    with torch.no_grad():
+        ours = [one.numpy() for one in program.module()(*given)]
+    proto = onnx.load(path)
+    if sizes_of(proto):
+        proto = at_size(proto, size_hw)
+    names = [output.name for output in proto.graph.output]
+    answer = onnxruntime_runner(proto.SerializeToString())(*(one.numpy() for one in given))
+    theirs = dict(zip(names, answer, strict=True))
+    key = "classes" if about["task"] == "semantic" else "scores"
+    mine = dict(zip(about["outputs"], ours, strict=True))[key]
+    if key == "classes":
+        return float((mine != theirs[key]).mean())
+    return float(np.abs(mine - theirs[key]).max())
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    texts = {one.key: one.value for one in onnx.load(path).metadata_props}
+    if METADATA_KEY not in texts:
+        raise ValueError(f"{path} is not one of our model files; see `python -m models.export`")
+    entry: dict[str, Any] = json.loads(texts[METADATA_KEY])
+    return entry
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    words = argparse.ArgumentParser(
+        prog="python -m models.program", description="Make a torch program of a model file."
+    )
+    words.add_argument("model", type=Path, metavar="MODEL", help="a model file (.onnx)")
+    words.add_argument("--out", required=True, type=Path, metavar=f"FILE{SUFFIX}")
+    return words
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, 2 for bad arguments, 4 for a file of which none is made."""
+    options = parser().parse_args(arguments)
+    if options.out.suffix != SUFFIX:
+        print(f"error: --out: a program's name ends in {SUFFIX}", file=sys.stderr)
+        return 2
+    try:
+        program, about = of_model_file(options.model)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 4
+    write_program(program, about, options.out)
+    print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
