@@ -1,7 +1,8 @@
 """Engines: torchvision's Faster R-CNN and ours, the same weights and frames in each of them.
 
 torchvision's detectors run eagerly and as the ONNX file of torchvision's documented export; ours
-in torch, and as our model file in ONNX Runtime and OpenVINO. All are given pictures that are
+in torch, as a program of torch, compiled and not, and as our model file in ONNX Runtime and
+OpenVINO. All are given pictures that are
 ready (uint8 for ours, float tensors for torchvision's, whose making is not counted), and all use
 every core for one call at a time. Alternating rounds in one process; before each measurement one
 call that does not count.
@@ -22,10 +23,12 @@ import openvino
 import torch
 
 from models.detection.faster_rcnn import OUTPUTS
+from pipeline.engines import load_engine
 from pipeline.frame import Placement
 from pipeline.model_file import read_model_file
 from pipeline.model_sizes import at_size
 from pipeline.preprocess import PADDING
+from pipeline.settings import EngineSettings
 from tests.benchmarks import twins
 from tests.benchmarks.agreement import LOOSE, STRICT, Found, matched_share
 from tests.benchmarks.cost import Cost, Meter, in_turn, middle
@@ -99,7 +102,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         title = f"{SHORT.get(network, network)} b{batch}"
         if wanted(title, asked.only):
             rounds = max(1, round(asked.rounds * share))
-            rows += measure(title, list(runners(network, batch)), batch, calls, rounds)
+            rows += measure(
+                title, list(runners(network, batch, not asked.smoke)), batch, calls, rounds
+            )
     groups = dict.fromkeys(row["group"] for row in rows)
     aims = [one for group in groups for one in aims_of(group, rows)]
     report(
@@ -196,20 +201,23 @@ def _ratio(slow: Mapping[str, Any] | None, fast: Mapping[str, Any]) -> float | N
     return round(slow["wall_ms"] / fast["wall_ms"], 3) if slow else None
 
 
-def runners(network: str, batch: int) -> Iterable[Runner]:
-    """All programs for one network at one batch size."""
+def runners(network: str, batch: int, compiled: bool) -> Iterable[Runner]:
+    """All programs for one network at one batch size; `compiled`: those that take a minute, too."""
     frames = twins.road_frames()[: 2 if network == BIG else None]  # it takes seconds for each
     if network == STREET:
         frames = _as_the_file_wants(STREET_FILE, frames)
     batches = [frames[start : start + batch] for start in range(0, len(frames), batch)]
     if network == STREET:
         yield from _of_model_file(STREET_FILE, batches)
+        yield from _of_program(str(STREET_FILE), batches, compiled)
         return
     floats = [twins.as_floats(images) for images in batches]
     yield _torchvision_eager(network, floats)
     yield from _torchvision_exported(network, batch, floats)
     yield _ours_in_torch(network, batches)
     yield from _of_model_file(twins.our_onnx(network), batches)
+    if network == SMALL:
+        yield from _of_program(network, batches, compiled)
 
 
 def _torchvision_eager(network: str, floats: Sequence[Any]) -> Runner:
@@ -250,6 +258,20 @@ def _ours_in_torch(network: str, batches: Sequence[Images]) -> Runner:
         return _filled(dict(zip(OUTPUTS["detections"], arrays, strict=True)), 0.0)
 
     return Runner("boxstream", "torch", "f32", inputs, model, read)
+
+
+def _of_program(source: str, batches: Sequence[Images], compiled: bool) -> Iterable[Runner]:
+    """What `--engine program` does, compiled and operator by operator."""
+    file = read_model_file(twins.our_program(source))
+    least = file.score_threshold if file.output_form == "candidates" else 0.0
+    for precision in precisions():
+        for build in (False, True) if compiled else (False,):
+            cache = str(twins.WORKSHOP / "compiled") if build else None
+            asked = EngineSettings("program", precision, len(batches[0]), build=build, cache=cache)
+            how = "compiled" if build else "uncompiled"
+            infer = load_engine(file, asked).infer
+            read = partial(_filled, least=least)
+            yield Runner("boxstream", f"program, {how}", precision, batches, infer, read)
 
 
 def _of_model_file(path: Path, batches: Sequence[Images]) -> Iterable[Runner]:

@@ -18,8 +18,9 @@ import torchvision
 from torch import Tensor, nn
 
 from models.detection.architectures import COCO_CLASSES, faster_rcnn
-from models.detection.faster_rcnn import FasterRCNN, OutputForm
+from models.detection.faster_rcnn import FasterRCNN, NMSBody, OutputForm
 from models.export import export
+from models.program import SUFFIX, of_model_file, write_program
 from tests.benchmarks.material import (
     REPOSITORY,
     ROAD,
@@ -106,17 +107,35 @@ def our_onnx(architecture: str) -> Path:
     return path
 
 
+def our_program(source: str) -> Path:
+    """A program of torch: of our twin of an architecture, or of the model file with that name."""
+    path = _file(f"boxstream-{Path(source).stem}", (REPOSITORY / "models").rglob("*.py"))
+    path = path.with_suffix(SUFFIX)
+    if path.exists():
+        return path
+    if source.endswith(".onnx"):
+        write_program(*of_model_file(Path(source)), path)
+    else:
+        write_our_onnx(source, path, output_form="detections", threshold=0.05, nms_body="fixpoint")
+    return path
+
+
 def write_our_onnx(
-    architecture: str, path: Path, *, output_form: OutputForm, threshold: float
+    architecture: str,
+    path: Path,
+    *,
+    output_form: OutputForm,
+    threshold: float,
+    nms_body: NMSBody = "nonmaxsuppression",  # on a CPU 10 % quicker than the fixpoint, and equal
 ) -> None:
-    """Export our twin for frames of `SIZE_HW`."""
+    """Export our twin for frames of `SIZE_HW`; as a program where `path` ends in .pt2."""
     export(
         our_twin(architecture),
         path,
         frame_hw=SIZE_HW,
         class_names=[f"class {number}" for number in range(COCO_CLASSES)],
         output_form=output_form,
-        nms_body="nonmaxsuppression",  # on a CPU 10 % quicker than the fixpoint, and equal to it
+        nms_body=nms_body,
         score_threshold=threshold,
     )
 
