@@ -40,7 +40,9 @@ def parse(argv: Sequence[str] | None, models: Iterable[str]) -> argparse.Namespa
         help=f"{', '.join(models)} or a model file (.onnx, .pt2); twice for objects and pixels",
     )
     add("--engine", help="auto, openvino, onnxruntime, tensorrt or program")
-    add("--no-build", action="store_true", help="have TensorRT run only plans that are there")
+    add(
+        "--no-build", action="store_true", help="run only plans and programs that were built before"
+    )
     add(
         "--out",
         nargs="+",

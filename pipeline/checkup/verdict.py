@@ -93,6 +93,11 @@ def _faster_with_gpu(report: Report) -> Iterator[str]:
         yield f"TensorRT, which cannot be looked at: {tensorrt['error']}"
     elif not (tensorrt["can_build"] and tensorrt["cuda_bindings"]):
         yield f"TensorRT on the {gpu['gpus'][0]['name']}: {tensorrt['install']}"
+    if (report.get("torch") or {}).get("gpu") and report["engine"].get("name") != "tensorrt":
+        yield (
+            f"a program of torch on the {gpu['gpus'][0]['name']}: python -m models.program "
+            "MODEL.onnx --out MODEL.pt2"
+        )
 
 
 def _rows(report: Report) -> list[dict[str, Any]]:

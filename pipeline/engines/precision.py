@@ -63,7 +63,7 @@ def choose_gpu_precision(model: ModelFile, asked: AskedPrecision) -> tuple[Preci
     """The same for a program of torch on a GPU; ``auto`` takes f16 where bf16 is accurate enough.
 
     f16 rounds to a bit in 2,048 where bf16 rounds to one in 256. What it lacks is room for numbers
-    above 65,504, of which a network with batch norms has none.
+    above 65,504; the doctor compares it with f32.
     """
     if asked != "auto":
         return asked, f"{asked} as asked"

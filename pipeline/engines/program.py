@@ -161,6 +161,10 @@ class ProgramEngine:
     def _prepare_gpu(self) -> str:
         """The same with a runner that has a call for each batch size."""
         self._fixed = 0
+        with quiet():
+            for backend in (self._torch.backends.cudnn, self._torch.backends.cuda.matmul):
+                backend.allow_tf32 = False  # f32 is to be f32
+            self._torch.backends.cudnn.benchmark = True  # shapes stay, so it pays to try ways
         calls, told = dict[int, Call](), list[str]()
         for size in batch_sizes(self.batch):
             calls[size], how, _ = self._compiled_or_not(size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,16 @@ def test_machine_code_that_finds_something_else_is_not_used_and_not_kept(
 # A GPU of straw
 
 
+@pytest.fixture
+def _backends() -> Iterator[None]:
+    """What the engine tells torch for a GPU is taken back."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, cudnn.benchmark, matmul.allow_tf32
+    yield
+    cudnn.allow_tf32, cudnn.benchmark, matmul.allow_tf32 = before
+
+
+@pytest.mark.usefixtures("_backends")
 def test_on_a_gpu_calls_are_under_way_and_come_back_right(
     model: ModelFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +213,7 @@ def test_on_a_gpu_calls_are_under_way_and_come_back_right(
     with program(model) as engine:
         assert (engine.batch, engine.in_flight, engine.precision) == (4, 2, "f32")
         assert engine.reason.endswith("in CUDA graphs")
+        assert not torch.backends.cudnn.allow_tf32  # f32 is f32
         given = [images(n, seed) for seed, n in enumerate((1, 4, 3, 2))]
         pending = [engine.submit(one) for one in given]
         for answer, one in zip(pending, given, strict=True):
