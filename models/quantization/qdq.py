@@ -130,8 +130,7 @@ class _Writer:
     def _concatenated(self, node: NodeProto) -> Iterator[NodeProto]:
         """Parts are rounded, all with the scale of the whole, before they are put together.
 
-        Then engines do that in int8; and OpenVINO 2026.4 mistakes the scales if only the whole is
-        rounded.
+        Then engines put them together in int8, without a change of scale.
         """
         whole = node.output[0]
         if any(reader.output[0] not in self.layers for reader, _ in self.readers[whole]):

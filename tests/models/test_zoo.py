@@ -159,6 +159,17 @@ def test_bf16_costs_at_most_half_a_point_of_average_precision() -> None:
     assert check["f32"] - check["bf16"] <= 0.005
 
 
+def test_the_int8_file_finds_as_much_in_the_drawn_streets() -> None:
+    model = read_model_file(STREET.with_name("street_int8.onnx"))
+    assert model.arithmetic == "int8" and model.path.stat().st_size < 8e6
+    assert model.input_sizes_hw == bundled().input_sizes_hw
+    check = model.precision_check
+    assert check is not None and check["original"] - check["f32"] <= 0.005
+    with load_engine(model, EngineSettings(name="openvino", precision="f32")) as engine:
+        found = [from_arrays(*answer(engine, image)) for image in drawn()[0]]
+    assert abs(ap50(found) - ap50(reference())) < 0.03
+
+
 def test_weights_of_another_architecture_are_refused() -> None:
     with pytest.raises(ValueError, match="does not hold this architecture"):
         load_from_model_file(faster_rcnn("mobilenet_v3_large_320_fpn"), STREET)
