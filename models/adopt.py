@@ -5,7 +5,7 @@
 Around the foreign graph, whose nodes and weights stay as they are, come nodes of our own: before
 it those that make its input from ``frames`` (N, H, W, 3) uint8 RGB, behind it those that make
 boxes, scores and labels from its raw head (:data:`models.network.DETECTION_OUTPUTS`). The metadata
-entry is the usual one (:func:`models.export.description`), so that the line, the judge and the
+entry is the usual one (:func:`models.model_file.description`), so that the line, the judge and the
 labeller take the file for one of ours.
 """
 
@@ -25,7 +25,7 @@ from onnx import numpy_helper, version_converter
 
 from models.boxes import SizeHW
 from models.class_names import COCO_NAMES, STREET_NAMES
-from models.export import Objects, description
+from models.model_file import Objects, description
 from models.network import DETECTION_OUTPUTS
 from models.onnx_file import OPSET, write
 from models.yolox import grid

@@ -10,10 +10,10 @@ from torch import nn
 
 from models.boxes import SizeHW
 from models.detection.faster_rcnn import FasterRCNN
-from models.export import Objects, export, export_network
 from models.ladder_judging import merge_overlap
 from models.ladder_rungs import Rung
 from models.ladder_training import Run, is_staged
+from models.model_file import Objects, export, export_network
 from models.network import Network
 
 

@@ -4,7 +4,7 @@
         --names road,car,sky --out road.pt2
     python -m models.program models/zoo/street.onnx --out street.pt2
 
-It is for a machine with torch and no TensorRT: the static graph of :mod:`models.export` as
+It is for a machine with torch and no TensorRT: the static graph of :mod:`models.model_file` as
 ``torch.export`` has it, with a free batch, in float32. The JSON text that an ONNX file holds in its
 metadata is an extra file in the archive here. Nothing in the graph waits for the host, so that a
 GPU can replay it as one CUDA graph; what could not be captured is refused.

@@ -17,10 +17,10 @@ from models.class_names import COCO_NAMES, STREET_NAMES
 from models.coco_scores import Classes, meet, regroup, score
 from models.data import DataError
 from models.detectors import ModelFile, fit, load_detector
-from models.export import export_network
 from models.found import Found
 from models.ladder_scenes import write_scenes
 from models.masks import read_masks
+from models.model_file import export_network
 from models.segmentation.deeplab import deeplab_v3_plus
 from models.segmentation_scores import evaluate_segmentation
 from models.segmenters import load_segmenter

@@ -21,7 +21,8 @@ from models.class_names import STREET_NAMES
 from models.detection.architectures import faster_rcnn
 from models.detection.faster_rcnn import OUTPUTS
 from models.detection.frame_size import Resize
-from models.export import class_names_of, export, main
+from models.export import class_names_of, main
+from models.model_file import export
 from models.onnx_file import METADATA_KEY
 from models.onnx_lint import lint
 from models.weights import load_weights

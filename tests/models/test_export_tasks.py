@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.hub import tqdm
 
 from models import papers
-from models.export import Objects, export_network, main
+from models.export import main
+from models.model_file import Objects, export_network
 from models.network import DETECTION_OUTPUTS, INSTANCE_OUTPUTS
 from models.onnx_lint import lint
 from models.pixels import Normalise

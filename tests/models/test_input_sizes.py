@@ -14,12 +14,13 @@ import pytest
 import torch
 from torch.hub import tqdm
 
-from models import export as export_module
+from models import model_file as model_file_module
 from models.class_names import STREET_NAMES
 from models.detection.architectures import faster_rcnn
 from models.detectors import load_detector
-from models.export import export, main
+from models.export import main
 from models.input_sizes import at_size, combine, sizes_of
+from models.model_file import export
 from models.onnx_lint import lint
 from models.reading import load_from_model_file
 from pipeline.errors import ModelMismatch
@@ -58,7 +59,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     words += ["--size", "64x96", "--size", "96x160"]  # in any order
     with pytest.MonkeyPatch.context() as patch:  # exporting each once more would take long
         single = list[tuple[tuple[int, int], onnx.ModelProto]]()
-        patch.setattr(export_module, "combine", lambda m: single.extend(m) or combine(m))
+        patch.setattr(model_file_module, "combine", lambda m: single.extend(m) or combine(m))
         assert main([*words, "--out", str(files["both"])]) == 0
     about = json.loads(onnx.load(files["both"]).metadata_props[0].value)
     del about["input_sizes_hw"]

@@ -15,7 +15,8 @@ from torch.hub import tqdm
 from models import program as programs
 from models.detection.architectures import ARCHITECTURES, faster_rcnn
 from models.detection.mask_rcnn import mask_rcnn
-from models.export import Objects, description, main
+from models.export import main
+from models.model_file import Objects, description
 from models.network import SEMANTIC_OUTPUTS
 from models.papers import PAPERS
 from models.program import fold_norms, to_program, what_waits, write_program
