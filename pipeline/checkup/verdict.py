@@ -10,6 +10,7 @@ Report = Mapping[str, Any]
 BAD = ("failed", "broken", "unproven")  # states of a row of the self-test
 # As `pipeline.engines.tuning` says it, which is not imported: what it needs may be broken.
 _MEASURED = "measured on this machine"
+_IN_INT8 = ("street", "road_segmentation")  # names of bundled models that have this form, too
 _BAD_WORDS = {
     "failed": "does not say what ONNX Runtime says: do not use it; name another with --engine, and "
     "report this",
@@ -67,12 +68,16 @@ def _faster(report: Report) -> Iterator[str]:
     yield from _faster_with_gpu(report)
     engine, system = report["engine"], report["system"]
     if not engine["error"] and engine["name"] == "onnxruntime" and report["openvino"]["error"]:
-        yield "OpenVINO, about twice as fast on most processors: pip install --upgrade openvino"
+        broken = any(r["engine"] == "openvino" and r["state"] == "broken" for r in _rows(report))
+        how = "--force-reinstall" if broken else "--upgrade"
+        yield f"OpenVINO, about twice as fast on most processors: pip install {how} openvino"
     if not engine["error"] and engine["name"] == "openvino" and engine["precision"] == "f32":
         if (system["instruction_sets"] or {}).get("bf16"):
             yield "a model file that knows its accuracy in bf16, exported with its check"
         else:
             yield "a processor with bf16 (AVX-512 BF16 or AMX), about 1.6 times as fast"
+        if (name := report["model"]["name"]) in _IN_INT8:
+            yield f"8-bit integers, about twice as fast: --model {name}_int8"
     if not engine["error"] and engine["name"] != "tensorrt" and _MEASURED not in engine["reason"]:
         yield "perhaps another division of the cores, which `python -m pipeline.tune` measures"
     usable, cores = system["cores_usable"], system["cores"]

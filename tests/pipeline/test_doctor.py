@@ -151,6 +151,8 @@ def test_a_broken_package_is_a_line_of_the_report_and_not_its_end(
     assert rows_of(report)["onnxruntime", "f32"]["state"] == "witness"
     assert report["video"]["decoders"]["h264"]
     assert "openvino f32 is there but cannot be used" in page(report)
+    assert report["engine"]["name"] == "onnxruntime"
+    assert "pip install --force-reinstall openvino" in page(report)
     assert "zq-" not in done.stdout + page(report)
 
 
