@@ -19,7 +19,7 @@ from models.detection.fast_rcnn import fast_rcnn
 from models.detection.frame_size import Resize
 from models.detection.overfeat import OverFeatSettings, overfeat
 from models.detection.rcnn import rcnn
-from models.detection.sppnet import sppnet
+from models.detection.sppnet import SMALL_PYRAMID, sppnet
 from models.papers import PAPERS
 from models.segmentation import deeplab
 from models.segmentation.fcn import fcn
@@ -109,9 +109,10 @@ DETECTION: dict[str, Rung] = {
     "sppnet": _detector(
         "SPPnet",
         "sppnet",
-        # Half of the paper's five, as our R-CNN's crops are half as large as its own.
-        {"regions": REGIONS, "scales": (240, 288, 344, 432, 600)},
-        steps=1500,
+        # Its convolutions stay as ImageNet left them, so it pools the last of them, in windows of
+        # 7x7 cells: too few for 6x6 bins. Three of the paper's five scales, to save time.
+        {"regions": REGIONS, "stride": 32, "grids": SMALL_PYRAMID, "scales": (480, 688, 864)},
+        steps=1000,
         batch=2,
     ),
     "fast_rcnn": _detector(

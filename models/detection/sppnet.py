@@ -204,6 +204,7 @@ def sppnet(
     grids: Sequence[int] = DETECTION_PYRAMID,
     scales: Sequence[int] = FIVE_SCALES,
     training_windows: Sequence[int] = (WINDOW_PIXELS,),
+    stride: int = 16,
 ) -> SPPNet:
     """An SPPnet with random weights, in training mode.
 
@@ -215,9 +216,11 @@ def sppnet(
         grids: of the pyramid.
         scales: shorter sides in pixels; (688,) is the paper's single scale.
         training_windows: in pixels; (180, 224) is multi-size training.
+        stride: of the map that is pooled. 16 is the last one of AlexNet and VGG-16; MobileNetV2's,
+            which knows most of ImageNet's classes, has 32.
     """
     trunk = trunk_of(backbone)
-    convolutions = trunk.build((16,))
+    convolutions = trunk.build((stride,))
     continues = trunk.hidden_names is not None and grids[0] == trunk.grid
     pool = PyramidPool(convolutions, grids, continues)
     return SPPNet(

@@ -202,6 +202,6 @@ def ridge_regression(rows: Tensor, targets: Tensor, ridge: float) -> tuple[Tenso
 
 
 def _mean_norm(cache: FeatureCache, name: str) -> float:
-    """Of all rows of a kind; 1 if there are none."""
+    """Of all rows of a kind; 1 if there are none, or nothing but zeros, which no scale changes."""
     norms = torch.cat([getattr(picture, name).norm(dim=1) for picture in cache])
-    return float(norms.mean()) if len(norms) else 1.0
+    return float(norms.mean()) or 1.0 if len(norms) else 1.0

@@ -176,3 +176,14 @@ def test_a_class_never_seen_is_never_found(tmp_path):
     with torch.no_grad():
         _, scores, labels, _ = network(batch.frames, into_slots(batch.regions, network.regions))
     assert not (labels[scores > 0] == 1).any()
+
+
+def test_features_that_say_nothing_are_fitted_all_the_same(tmp_path, monkeypatch):
+    network, batch = small_sppnet(), batch_of(range(2))
+    pool5 = network.pool5
+    monkeypatch.setattr(network, "pool5", lambda *given: torch.zeros_like(pool5(*given)))
+    cache = cache_features(network, [batch], tmp_path)
+    fit_svms(network, cache)
+    fit_box_regressors(network, cache)
+    assert network.heads.bbox_pred.weight.isfinite().all()
+    assert network.heads.svm.weight.isfinite().all()
