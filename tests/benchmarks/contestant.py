@@ -121,7 +121,8 @@ def main() -> None:
         "peak_mb": peak_mb(),
         "output_mb": job.video.stat().st_size / 1e6,
     }
-    json.dump(outcome | more, sys.stdout)
+    # Where the files lie for the moment tells nothing, and is to go into no table of results.
+    sys.stdout.write(json.dumps(outcome | more).replace(f"{job.folder}/", ""))
 
 
 def run_boxstream(job: Job, meter: Meter) -> tuple[int, dict[str, Any]]:
