@@ -5,9 +5,9 @@
 
 What a frame costs is measured station by station (`pipeline.frame_cost`), and the rest is
 arithmetic: a machine has 1000 processor milliseconds a second and core, of which a line whose
-pictures must not grow old can use nine in ten.
+pictures must not grow old can use eight in ten.
 
-    cameras = 0.9 * 1000 * cores / (frames/s * processor ms a frame)
+    cameras = 0.8 * 1000 * cores / (frames/s * processor ms a frame)
 
 An engine on a GPU takes no processor time; there, its own time for a frame may be the limit.
 Exit codes: 0 done, 2 arguments, 3 the recording, 4 the model or engine.
@@ -38,8 +38,10 @@ from pipeline.sources import open_sources
 from pipeline.yuv import own_yuv420p, stamped
 
 SCHEMA = "boxstream.capacity/1"
-USABLE = 0.9
-"""Share of a machine that cameras can fill before frames wait for one another and are dropped."""
+USABLE = 0.8
+"""Share of a machine that cameras can fill before frames wait for one another and are dropped, and
+before stations that share caches take longer than each alone: with 0.9, two of six forecasts for
+two cores were one camera too many (``tests.benchmarks.scale``, 2026-11-29)."""
 SIZES = ("640x360", "1280x720", "1920x1080")
 FRAMES = 50
 
@@ -75,9 +77,9 @@ def forecast(cost: FrameCost, *, cores: int, fps: float, recorded: bool = False)
 
     >>> cost = FrameCost(decode=2, scale=1, infer=13, suppress=1, queues=0, draw=1, encode=5)
     >>> forecast(cost, cores=2, fps=25).cameras
-    4
-    >>> forecast(cost, cores=2, fps=25, recorded=True).cameras
     3
+    >>> forecast(cost, cores=2, fps=25, recorded=True).cameras
+    2
     """
     if fps <= 0 or cores <= 0:
         raise ValueError(f"fps and cores must be above 0, got {fps:g} and {cores}")

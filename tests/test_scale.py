@@ -23,7 +23,7 @@ def test_a_clip_at_another_rate_has_the_same_frames_further_apart(make_clip, tmp
 
 def test_only_what_happened_after_the_warm_up_is_looked_at():
     seen = Moments()
-    seen.moments = [Moment(10.0 + n, float(n), 10 * n, 9 * n, 100.0) for n in range(11)]
+    seen.moments = [Moment(10.0 + n, float(n), 10 * n, 9 * n, n, 100.0) for n in range(11)]
     begin, end = seen.warm(10.0)
     assert (begin.wall_seconds, end.wall_seconds) == (13.0, 20.0)
     with pytest.raises(SystemExit, match="too short"):

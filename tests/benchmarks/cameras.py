@@ -34,6 +34,7 @@ class Moment(NamedTuple):
     cpu_seconds: float
     decoded: int
     inferred: int
+    dropped: int
     proportional_mb: float
 
 
@@ -53,7 +54,10 @@ class Moments:
         stats = [source.stats for source in sources]
         decoded = sum(each.frames_decoded for each in stats)
         inferred = sum(each.frames_inferred for each in stats)
-        self.moments.append(Moment(now, cpu_seconds(), decoded, inferred, proportional_mb()))
+        dropped = sum(sum(each.frames_dropped.values()) for each in stats)
+        self.moments.append(
+            Moment(now, cpu_seconds(), decoded, inferred, dropped, proportional_mb())
+        )
 
     def warm(self, seconds: float) -> tuple[Moment, Moment]:
         """The first moment after the warm-up of a run of so many seconds, and the last one."""
@@ -107,11 +111,11 @@ def watch(job: Watch) -> dict[str, Any]:
         options["latency.max_age_seconds"] = job.patience_seconds
     settings, seen = settings_for(options), Moments()
     engine_settings = EngineSettings(precision=job.precision)  # type: ignore[arg-type]
-    with load_engine(model, engine_settings, latency=job.count == 1) as engine:
+    with load_engine(model, engine_settings, latency=job.count == 1, live=True) as engine:
         run = line_with(Crew(model, engine), settings, Meter(), seen)
     begin, end = seen.warm(job.seconds)
     wall, cpu = end.wall_seconds - begin.wall_seconds, end.cpu_seconds - begin.cpu_seconds
-    inferred = end.inferred - begin.inferred
+    inferred, dropped = end.inferred - begin.inferred, end.dropped - begin.dropped
     ages = [stats.latency for stats in run.sources if stats.latency.count]
     worst = max(ages, key=lambda age: age.percentile_ms(95) or 0.0)
     return {
@@ -119,7 +123,7 @@ def watch(job: Watch) -> dict[str, Any]:
         "engine": run.engine,
         "fps": round(inferred / wall, 2),
         "offered_fps": round((end.decoded - begin.decoded) / wall, 2),
-        "dropped_percent": round(100 * (1 - inferred / max(1, end.decoded - begin.decoded)), 2),
+        "dropped_percent": round(100 * dropped / max(1, inferred + dropped), 2),
         "cpu_ms": round(1e3 * cpu / max(1, inferred), 3),
         "cores_busy": round(cpu / wall, 3),
         "memory_mb": round(max(moment.proportional_mb for moment in seen.moments), 1),
