@@ -6,6 +6,7 @@ from typing import Any
 STREET_NAMES = ("person", "bicycle", "car", "motorcycle", "bus", "truck")
 """Classes of the bundled model, in the order of its outputs."""
 
+# One name a line would be a page.
 # fmt: off
 COCO_NAMES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",

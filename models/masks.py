@@ -25,6 +25,7 @@ from models.network import IGNORED
 from models.pictures import DataError, read_picture
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
+# One name a line would be a page.
 # fmt: off
 VOC_CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair",

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
 from onnx import ModelProto, TensorProto
 from rich.console import Console
 from rich.table import Column, Table

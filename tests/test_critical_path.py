@@ -34,7 +34,13 @@ def without_it(much: bytes = bytes(1 << 22)) -> None:
     hashlib.sha256(much)
 
 
-@pytest.mark.skipif(gil.why_not() is not None, reason=str(gil.why_not()))
+@pytest.fixture
+def _sampled() -> None:
+    if missing := gil.why_not():
+        pytest.skip(missing)
+
+
+@pytest.mark.usefixtures("_sampled")
 def test_the_sampler_tells_python_from_what_runs_beside_it() -> None:
     def busy(work: Callable[[], None]) -> None:
         while time.thread_time() < CPU_SECONDS:
@@ -79,7 +85,7 @@ def test_preprocessing_reads_the_picture_once_and_copies_no_whole_one() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(gil.why_not() is not None, reason=str(gil.why_not()))
+@pytest.mark.usefixtures("_sampled")
 def test_the_benchmark_runs_and_no_station_is_forgotten(tmp_path: Path) -> None:
     if not (REPOSITORY / "models" / "zoo" / "street.onnx").exists():
         pytest.skip("the bundled model is not in this checkout")

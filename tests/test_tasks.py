@@ -153,7 +153,7 @@ def test_masks_of_objects_are_written_and_drawn(tmp_path: Path, engine: str) -> 
     words += ["render.labels=false", "render.scores=false"]
     run(tmp_path, *words, "--out", str(lines), str(drawn))
     run(tmp_path, *words, "render.segmentation.alpha=0", "render.segmentation.edges=false",
-        "--out", str(plain))  # fmt: skip
+        "--out", str(plain))  # fmt: skip  # a command
     found = [one for line in lines_of(lines) for one in line["detections"]]
     assert found and all(one["mask"]["size"] == [64, 96] for one in found)
     tinted = np.mean(

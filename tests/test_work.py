@@ -12,13 +12,11 @@ from tests.benchmarks.material import synthetic_clip
 from tests.benchmarks.work_instructions import instructions, why_not
 from tests.benchmarks.work_lines import MANY_FRAMES, lines_by_file
 
-pytestmark = pytest.mark.skipif(
-    not STREET_FILE.exists(), reason="the bundled model is not in this checkout"
-)
-
 
 @pytest.fixture(scope="module")
 def clip() -> Path:
+    if not STREET_FILE.exists():
+        pytest.skip("the bundled model is not in this checkout")
     return synthetic_clip(work.SIZE_HW, MANY_FRAMES)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
@@ -188,11 +189,11 @@ def rounded_weight(stored: Mapping[str, np.ndarray], layer: Layer) -> Iterator[T
 
 
 def _dequantize(name: str, axis: int | None = None) -> NodeProto:
-    along = {} if axis is None else {"axis": axis}
+    along: dict[str, Any] = {} if axis is None else {"axis": axis}
     return helper.make_node(
         "DequantizeLinear",
         [name + "_int8", name + "_scale", name + "_zero"],
         [name + "_rounded"],
         name=name + "/dequantize",
-        **along,  # type: ignore[arg-type]
+        **along,
     )

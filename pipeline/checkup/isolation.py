@@ -79,7 +79,7 @@ def _finished(command: list[str], said: int, seconds: float) -> int | None:
     finally:
         if process.returncode is None:
             process.kill()
-            with suppress(subprocess.TimeoutExpired):
+            with suppress(subprocess.TimeoutExpired):  # a driver may hold even the dead
                 process.wait(_FAREWELL_SECONDS)
 
 

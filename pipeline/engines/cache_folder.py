@@ -71,7 +71,7 @@ class CacheFolder:
 
     def has_any(self, kind: str) -> bool:
         """Whether anything is kept under a key of `key_of` that begins with `kind`."""
-        with suppress(OSError):
+        with suppress(OSError):  # a folder that cannot be read has nothing for us
             return any(self.path.glob(f"{kind}-*{_ENTRY}"))
         return False
 
@@ -86,7 +86,7 @@ class CacheFolder:
                 file.write(_head(content))
                 file.write(content)
             os.replace(unfinished, path)
-        except BaseException:
+        except BaseException:  # not even Ctrl-C leaves half a file
             os.unlink(unfinished)
             raise
 
@@ -105,7 +105,7 @@ class CacheFolder:
         found = []
         for path in self.path.iterdir():
             if path.suffix in (_ENTRY, _UNFINISHED):
-                with suppress(OSError):
+                with suppress(OSError):  # another process has deleted it meanwhile
                     facts = path.stat()
                     found.append((facts.st_mtime, facts.st_size, path))
         return found

@@ -134,7 +134,7 @@ def quiet() -> Iterator[None]:
     log.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # the compiler's own, about its own insides
             yield
     finally:
         log.setLevel(before)

@@ -163,7 +163,7 @@ class PlanCache:
 
     def discard(self, key: PlanKey) -> None:
         """Remove what lies under the key."""
-        shutil.rmtree(self.folder / key.name, ignore_errors=True)
+        shutil.rmtree(self.folder / key.name, ignore_errors=True)  # it may be gone already
 
     def timings(self, key: PlanKey) -> bytes:
         """What builds for this GPU have measured so far; empty at first."""
@@ -189,7 +189,7 @@ class PlanCache:
         self, key: PlanKey, plan: bytes | None, golden: dict[str, Any], manifest: dict[str, Any]
     ) -> None:
         for left in self.folder.glob(f"{key.name}.part-*"):  # of a process that was killed
-            shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(left, ignore_errors=True)  # or another process does it
         try:
             part = Path(tempfile.mkdtemp(prefix=f"{key.name}.part-", dir=self.folder))
             if plan is not None:

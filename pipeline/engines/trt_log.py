@@ -25,7 +25,7 @@ class TrtLog:
         severities = trt.ILogger.Severity
         grave = (severities.INTERNAL_ERROR, severities.ERROR)
 
-        class Listening(trt.ILogger):  # type: ignore[name-defined, misc]
+        class Listening(trt.ILogger):  # type: ignore[name-defined, misc]  # found at run time
             def __init__(self) -> None:
                 trt.ILogger.__init__(self)  # its C++ half wants no super()
 

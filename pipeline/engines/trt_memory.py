@@ -81,7 +81,7 @@ class Lane:
         """If the block fails, nothing is under way behind it, so that memory can be freed."""
         try:
             yield
-        except BaseException:
+        except BaseException:  # Ctrl-C, too, while the GPU still writes to it
             with suppress(EngineError):  # the one that is under way says more
                 self.finish(cuda)
             raise

@@ -20,7 +20,7 @@ def build_monitor(trt: TensorRt, model: str) -> Iterator[IProgressMonitor]:
     """A monitor that draws on the terminal, and lets Ctrl-C end the build."""
     bars = BuildBars(Console(stderr=True), model)
 
-    class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined, misc]
+    class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined, misc]  # found at run time
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)  # its C++ half wants no super()
 

@@ -110,7 +110,7 @@ def watch(job: Watch) -> dict[str, Any]:
     if job.patience_seconds:
         options["latency.max_age_seconds"] = job.patience_seconds
     settings, seen = settings_for(options), Moments()
-    engine_settings = EngineSettings(precision=job.precision)  # type: ignore[arg-type]
+    engine_settings = EngineSettings(precision=job.precision)
     with load_engine(model, engine_settings, latency=job.count == 1, live=True) as engine:
         run = line_with(Crew(model, engine), settings, Meter(), seen)
     begin, end = seen.warm(job.seconds)

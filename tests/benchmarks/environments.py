@@ -42,7 +42,7 @@ def environment(name: str, *, may_install: bool = True) -> Path | Missing:
         return python
     if not may_install:
         return Missing(f"not installed; python -m tests.benchmarks.full --install {name}")
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)  # the rest of an installation that was cut off
     print(f"installing {pins.name} (some are gigabytes) ...", file=sys.stderr, flush=True)
     try:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)

@@ -136,7 +136,7 @@ class Case:
 
     def _measured(self, frames: int) -> FrameCost:
         model = read_model_file(self.model)
-        settings = EngineSettings(precision=self.precision)  # type: ignore[arg-type]
+        settings = EngineSettings(precision=self.precision)
         with load_engine(model, settings) as engine:
             return measure(self.clip, model, engine, frames)
 

@@ -86,7 +86,7 @@ def torchvision_onnx(architecture: str, batch: int) -> Path:
     unfinished = path.with_suffix(f".{os.getpid()}.part")
     each = [f"{name}{i}" for i in range(batch) for name in ("boxes", "labels", "scores")]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # the exporter's own, about its own insides
         torch.onnx.export(
             torchvision_detector(architecture),
             (as_floats(road_frames()[:batch]),),

@@ -36,7 +36,7 @@ class LineCounter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        threading.settrace(None)  # type: ignore[arg-type]
+        threading.settrace(None)
 
     @property
     def by_file(self) -> Counter[str]:

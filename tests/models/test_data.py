@@ -40,7 +40,7 @@ def write_coco(folder: Path, scenes: list[Labelled]) -> Path:
     ]
     content: dict[str, list[dict[str, object]]] = {
         "categories": names, "images": [], "annotations": [],
-    }  # fmt: skip
+    }  # fmt: skip  # a table
     for number, one in enumerate(scenes):
         file = f"{number}.png"
         cv2.imwrite(str(folder / file), one.image[:, :, ::-1])

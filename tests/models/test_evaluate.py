@@ -28,7 +28,7 @@ from models.segmenters import load_segmenter
 KNOWN_COCO_100 = [
     0.503647, 0.696973, 0.571667, 0.593252, 0.557991, 0.489363,
     0.386813, 0.593680, 0.595353, 0.654764, 0.603130, 0.553744,
-]  # fmt: skip
+]  # fmt: skip  # a table
 
 
 def test_the_twelve_figures_of_the_coco_example_come_out(shared_data):
@@ -59,7 +59,7 @@ def write_set(folder: Path, names: list[str]) -> Path:
         {"id": 1 + i, "image_id": 1, "category_id": 10 + i, "bbox": [40 * i, 10, 30, 20],
          "area": 600, "iscrowd": 0}
         for i in range(len(names))
-    ]  # fmt: skip
+    ]  # fmt: skip  # a table
     file = folder / "truth.json"
     content = {"categories": categories, "images": images, "annotations": annotations}
     file.write_text(json.dumps(content))
@@ -159,7 +159,7 @@ def write_model(file: Path, about: dict[str, object] | None) -> None:
 ABOUT = {
     "class_names": STREET_NAMES, "input_size_hw": [96, 160], "fit": "letterbox", "nms_iou": 0.5,
     "outputs": ["boxes", "scores", "labels"], "output_form": "candidates",
-}  # fmt: skip
+}  # fmt: skip  # a table
 
 
 def test_a_model_file_is_recognised_and_its_boxes_come_back_in_the_pictures_pixels(tmp_path):

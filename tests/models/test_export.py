@@ -134,7 +134,7 @@ def test_engines_find_what_torchvision_finds(architecture, resize, form, body, t
     export(
         ours, path, frame_hw=frame_hw, class_names=names, output_form=form, nms_body=body,
         nms_iterations=24,
-    )  # fmt: skip
+    )  # fmt: skip  # a table
     assert lint(path) == []
     for engine in ENGINES.values():
         outputs = engine(path, pixels)

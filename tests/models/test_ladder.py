@@ -187,7 +187,7 @@ def detector_result(title: str, seconds: float, minutes: float) -> dict[str, obj
     training = {"steps": 60 * minutes, "total": 60 * minutes}
     return {
         "title": title, **scores, "seconds": parts, "training": training, "parameters": 10**6,
-    }  # fmt: skip
+    }  # fmt: skip  # a table
 
 
 def test_ratios_stand_beside_the_published_ones():
@@ -211,7 +211,7 @@ def test_a_class_that_never_occurs_has_no_figure_and_the_crf_a_row_of_its_own():
         "title": "DeepLab v1", **scores, "parameters": 10**6,
         "milliseconds": {"torch": 10.0, "openvino": 5.0}, "training": {"total": 60.0},
         "CRF": {**scores, "milliseconds": 100.0},
-    }  # fmt: skip
+    }  # fmt: skip  # a table
     (head, rows), (_, by_class) = segmentation_tables({"deeplab_v1": one})
     assert [row[0] for row in rows] == ["DeepLab v1", "DeepLab v1 + CRF"]
     assert {len(row) for row in rows} == {len(head)}

@@ -37,7 +37,7 @@ TRUTH = {
     "annotations": [
         box(4, 0), box(4, 40), box(9, 80), box(9, 120), box(4, 160, iscrowd=1), box(4, 0, 2),
     ],
-}  # fmt: skip
+}  # fmt: skip  # a table
 FOUND = [
     box(4, 1, score=0.9),  # right
     box(9, 2, score=0.8),  # the same car again, as a bus
@@ -143,7 +143,7 @@ def write_semantic(file: Path, task: str = "semantic") -> None:
             ("zero", 0, np.int64), ("one", 1, np.int64), ("last", 3, np.int64),
             ("limit", 127, np.uint8),
         )
-    ]  # fmt: skip
+    ]  # fmt: skip  # a table
     frames = helper.make_tensor_value_info("frames", TensorProto.UINT8, [None, 40, 80, 3])
     classes = helper.make_tensor_value_info("classes", TensorProto.UINT8, [None, 40, 80])
     model = helper.make_model(
@@ -152,7 +152,7 @@ def write_semantic(file: Path, task: str = "semantic") -> None:
         ir_version=9,
     )
     about = {"task": task, "class_names": ["dark", "red"], "input_size_hw": [40, 80],
-             "fit": "letterbox", "outputs": ["classes"]}  # fmt: skip
+             "fit": "letterbox", "outputs": ["classes"]}  # fmt: skip  # a table
     helper.set_model_props(model, {"boxstream": json.dumps(about)})
     onnx.save(model, str(file))
 
@@ -218,14 +218,14 @@ def test_the_command_judges_a_semantic_file_and_a_network(tmp_path, monkeypatch,
     figures = json.loads((out / "figures.json").read_text())
     assert figures["mIoU"] > 0.9 and {f.name for f in out.iterdir()} == {
         "figures.json", "confusion.png", "worst.html",
-    }  # fmt: skip
+    }  # fmt: skip  # a command
     assert "pixel accuracy" in capsys.readouterr().out
     monkeypatch.setitem(papers.PAPERS, "tiny", TinySegmenter)
     torch.save(TinySegmenter(2).state_dict(), tmp_path / "w.pt")
     run_command(
         monkeypatch, "--network", "tiny", "--weights", tmp_path / "w.pt", "--masks", part,
         "--json", tmp_path / "f.json",
-    )  # fmt: skip
+    )  # fmt: skip  # a command
     assert set(json.loads((tmp_path / "f.json").read_text())["classes"]) == {"dark", "red"}
 
 
@@ -236,7 +236,7 @@ def test_the_command_judges_boxes_by_both_arithmetics_and_reports(tmp_path, monk
     run_command(
         monkeypatch, "--detections", tmp_path / "found.json", "--annotations", truth,
         "--images", tmp_path, "--report", tmp_path / "out", "--json", tmp_path / "f.json",
-    )  # fmt: skip
+    )  # fmt: skip  # a command
     figures = json.loads((tmp_path / "f.json").read_text())
     assert figures["VOC"]["classes"]["car"]["11 points"] == pytest.approx(1.0)
     assert figures["VOC"]["all points"] == pytest.approx(0.5)

@@ -34,7 +34,7 @@ def test_classes_are_merged_renamed_kept_or_unknown_to_the_set():
 
 def test_road_classes_told_in_camvids_words_are_what_the_table_of_classes_says():
     names = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car",
-             "pedestrian", "bicyclist")  # fmt: skip
+             "pedestrian", "bicyclist")  # fmt: skip  # a table
     merge = {}
     for one in ROAD_CLASSES:
         if one.camvid not in (None, one.name):

@@ -159,7 +159,7 @@ def write_coco(folder: Path) -> Path:
         annotations.append(
             {"id": i + 1, "image_id": i + 1, "category_id": 1 + i % 2, "area": 2500,
              "bbox": [15 * i, 20, 50, 50], "iscrowd": 0}
-        )  # fmt: skip
+        )  # fmt: skip  # a table
     categories = [{"id": 1, "name": "car"}, {"id": 2, "name": "bus"}]
     file = folder / "set.json"
     content = {"images": images, "annotations": annotations, "categories": categories}
@@ -172,7 +172,7 @@ def test_the_command_trains_validates_and_resumes(tmp_path):
     words = ["mobilenet_v2_fpn", "--data", f"{annotations}:{tmp_path}:2", "--size", "96x128",
              "--val", f"{annotations}:{tmp_path}", "--classes", "car,bus", "--batch", "2",
              "--every", "2", "--workers", "0", "--warm-up", "1",
-             "--out", str(tmp_path / "run")]  # fmt: skip
+             "--out", str(tmp_path / "run")]  # fmt: skip  # a command
     main([*words, "--epochs", "0.5"])  # 8 pictures with the repeats, batch 2: two steps
     main([*words, "--steps", "4", "--resume"])
     with (tmp_path / "run" / "losses.csv").open() as lines:
@@ -206,7 +206,7 @@ def test_the_four_steps_are_trained_one_after_the_other_and_resumed(tmp_path, mo
     words = ["faster_rcnn", "--alternating", "--data", f"{annotations}:{tmp_path}", "--size",
              "96x128", "--val", f"{annotations}:{tmp_path}", "--classes", "car,bus,truck",
              "--batch", "2", "--every", "2", "--workers", "0", "--warm-up", "1", "--frozen", "1",
-             "--out", str(run)]  # fmt: skip
+             "--out", str(run)]  # fmt: skip  # a command
     main([*words, "--steps", "2"])
     assert sorted(file.name for file in run.iterdir()) == [phase.name for phase in PHASES]
     assert losses_of(run / "1_proposals") == (["objectness", "proposal_box"], ["2"])
@@ -233,7 +233,7 @@ def test_four_steps_are_only_for_networks_of_two_stages(tmp_path):
     annotations = write_coco(tmp_path)
     words = ["ssdlite320_mobilenet_v3_large", "--alternating", "--data",
              f"{annotations}:{tmp_path}", "--size", "320x320", "--classes", "car,bus",
-             "--out", str(tmp_path / "run")]  # fmt: skip
+             "--out", str(tmp_path / "run")]  # fmt: skip  # a command
     with pytest.raises(SettingsError, match="for a Faster R-CNN"):
         main(words)
 
@@ -248,7 +248,8 @@ def test_a_network_that_draws_masks_learns_and_is_judged_like_any_detector(tmp_p
     annotations.write_text(json.dumps(content))
     main(["mask_rcnn", "--data", f"{annotations}:{tmp_path}", "--size", "96x128", "--val",
           f"{annotations}:{tmp_path}", "--classes", "car,bus,truck", "--batch", "2", "--steps",
-          "1", "--workers", "0", "--frozen", "0", "--out", str(tmp_path / "run")])  # fmt: skip
+          "1", "--workers", "0", "--frozen", "0",
+          "--out", str(tmp_path / "run")])  # fmt: skip  # a command
     with (tmp_path / "run" / "losses.csv").open() as lines:
         (row,) = csv.DictReader(lines)
     assert float(row["mask"]) > 0.1

@@ -205,7 +205,7 @@ def test_the_command_trains_a_semantic_network_by_name_and_resumes(tmp_path, mon
              "--every", "30", "--workers", "0", "--threads", "1", "--warm-up", "1", "--rate", "0.1",
              "--frozen", "0", "--norms", "learning", "--optimiser", "sgd", "--schedule", "poly",
              "--balance", "0.5", "--class-weights", "median", "--elastic", "2",
-             "--average", "0.9", "--out", str(tmp_path / "run")]  # fmt: skip
+             "--average", "0.9", "--out", str(tmp_path / "run")]  # fmt: skip  # a command
     main([*words, "--steps", "30"])
     main([*words, "--epochs", "30", "--resume"])  # 4 pictures, batch 2: 60 steps
     with (tmp_path / "run" / "losses.csv").open() as lines:
@@ -239,7 +239,7 @@ def test_a_network_that_cannot_learn_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(papers.PAPERS, "fixed", lambda classes: OnlyRuns(1, classes))
     annotations = write_coco(tmp_path)
     words = ["fixed", "--data", f"{annotations}:{tmp_path}", "--size", "64x96",
-             "--classes", "car,bus", "--out", str(tmp_path / "run")]  # fmt: skip
+             "--classes", "car,bus", "--out", str(tmp_path / "run")]  # fmt: skip  # a command
     with pytest.raises(SettingsError, match="not trained here"):
         main(words)
 
@@ -247,8 +247,9 @@ def test_a_network_that_cannot_learn_is_refused(tmp_path, monkeypatch):
 def test_a_trunk_for_classifier_weights_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setitem(papers.PAPERS, "tiny", TinySegmenter)
     torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "trunk.pth")
-    words = ["tiny", "--data", str(write_halves(tmp_path)), "--size", "33x41", "--out",
-             str(tmp_path / "run"), "--trunk", str(tmp_path / "trunk.pth")]  # fmt: skip
+    words = ["tiny", "--data", str(write_halves(tmp_path)), "--size", "33x41",
+             "--out", str(tmp_path / "run"),
+             "--trunk", str(tmp_path / "trunk.pth")]  # fmt: skip  # a command
     with pytest.raises(SettingsError, match="no trunk"):
         main(words)
 
@@ -278,7 +279,7 @@ def test_a_region_network_is_given_the_proposals_of_each_set(tmp_path, monkeypat
     annotations = write_coco(tmp_path)
     words = ["regions", "--data", f"{annotations}:{tmp_path}", "--size", "64x96", "--batch", "2",
              "--classes", "car,bus", "--steps", "3", "--workers", "0", "--threads", "1",
-             "--out", str(tmp_path / "run")]  # fmt: skip
+             "--out", str(tmp_path / "run")]  # fmt: skip  # a command
     with pytest.raises(SettingsError, match="--proposer grid"):
         main(words)
     boxes = {f"{i}.png": np.array([[0, 0, 128, 96]], np.float32) for i in range(4)}

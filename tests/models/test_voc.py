@@ -92,7 +92,7 @@ SAMPLE_TRUTH = {
     1: "25 16 38 56, 129 123 41 62", 2: "123 11 43 55, 38 132 59 45",
     3: "16 14 35 48, 123 30 49 44, 99 139 47 47", 4: "53 42 40 52, 154 43 31 34",
     5: "59 31 44 51, 48 128 34 52", 6: "36 89 52 76, 62 58 44 67", 7: "28 31 55 63, 58 67 50 58",
-}  # fmt: skip
+}  # fmt: skip  # a table
 SAMPLE_FOUND = {
     1: ".88 5 67 31 48, .70 119 111 40 67, .80 124 9 49 67",
     2: ".71 64 111 64 58, .54 26 140 60 47, .74 19 18 43 35",
@@ -267,5 +267,5 @@ def test_a_second_find_is_wrong_and_a_difficult_object_counts_neither_way():
     later = [*twice, box(1, 100, score=0.1)]
     assert voc_scores(truth, later)["classes"]["car"] == {
         "11 points": pytest.approx(1.0), "all points": 1.0, "boxes": 1,
-    }  # fmt: skip
+    }  # fmt: skip  # a table
     assert voc_scores(truth, once)["classes"]["bus"]["boxes"] == 0

@@ -184,7 +184,7 @@ def test_what_is_blurred_lies_below_what_is_shown(model) -> None:
     everything = found(
         (10, 10, 50, 90, 0.9, 0), (60, 10, 90, 90, 0.2, 0), (100, 10, 140, 90, 0.05, 0),
         (150, 10, 190, 90, 0.9, 2),
-    )  # fmt: skip
+    )  # fmt: skip  # a table
     shown = Shown(model, DETECTION)
     (hidden,) = conceal([Result(blank(320, 180), everything)], model, shown, BLUR)
     np.testing.assert_array_equal(hidden.private, grow(everything.boxes[:2]))

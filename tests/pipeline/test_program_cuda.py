@@ -7,11 +7,13 @@ import inspect
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the extra 'models' is not installed")
+pytest.importorskip("torch", reason="the extra 'models' is not installed")
 
-from pipeline.engines.program_cuda import CudaRunner, Port, TorchCuda  # noqa: E402
-from pipeline.errors import EngineError  # noqa: E402
-from tests.pipeline.stand_in_torch_cuda import StandInTorchCuda  # noqa: E402
+import torch
+
+from pipeline.engines.program_cuda import CudaRunner, Port, TorchCuda
+from pipeline.errors import EngineError
+from tests.pipeline.stand_in_torch_cuda import StandInTorchCuda
 
 LAZY, HASTY_COPIES, HASTY_WORK, HASTY = (), (0,), (1,), (0, 1)
 SHAPE = (4, 6, 3)

@@ -12,21 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the extra 'models' is not installed")
+pytest.importorskip("torch", reason="the extra 'models' is not installed")
 
-import pipeline.engines.program as program_engine  # noqa: E402
-from pipeline.checkup.questions import look_at_torch  # noqa: E402
-from pipeline.engines import load_engine  # noqa: E402
-from pipeline.engines.precision import choose_gpu_precision  # noqa: E402
-from pipeline.engines.program_compile import Compiled, ProgramCompiler  # noqa: E402
-from pipeline.engines.program_cuda import CudaRunner  # noqa: E402
-from pipeline.errors import ConfigError, EngineUnavailable, ModelMismatch  # noqa: E402
-from pipeline.machine import instruction_sets  # noqa: E402
-from pipeline.model_file import ModelFile, read_model_file  # noqa: E402
-from pipeline.settings import EngineSettings  # noqa: E402
-from tests.pipeline.model_files import SLOTS, images, load, write_model  # noqa: E402
-from tests.pipeline.programs import Cells, SlotsMissing, write_program_file  # noqa: E402
-from tests.pipeline.stand_in_torch_cuda import StandInTorchCuda  # noqa: E402
+import torch
+
+import pipeline.engines.program as program_engine
+from pipeline.checkup.questions import look_at_torch
+from pipeline.engines import load_engine
+from pipeline.engines.precision import choose_gpu_precision
+from pipeline.engines.program_compile import Compiled, ProgramCompiler
+from pipeline.engines.program_cuda import CudaRunner
+from pipeline.errors import ConfigError, EngineUnavailable, ModelMismatch
+from pipeline.machine import instruction_sets
+from pipeline.model_file import ModelFile, read_model_file
+from pipeline.settings import EngineSettings
+from tests.pipeline.model_files import SLOTS, images, load, write_model
+from tests.pipeline.programs import Cells, SlotsMissing, write_program_file
+from tests.pipeline.stand_in_torch_cuda import StandInTorchCuda
 
 HAS_BF16 = bool((instruction_sets() or {}).get("bf16"))
 

@@ -146,7 +146,8 @@ def test_edges_have_the_full_colour_and_the_ground_does_not() -> None:
     classes = found.at_frame()
     full = np.array([Colours.of(picture).yuv(colour)[0] for colour in MEANING.colours])[classes]
     padded = np.pad(classes, 1, mode="edge")
-    neighbours = [padded[1 + dy : 65 + dy, 1 + dx : 97 + dx] for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0))]  # fmt: skip  # noqa: E501
+    steps = ((0, 1), (0, -1), (1, 0), (-1, 0))
+    neighbours = [padded[1 + dy : 65 + dy, 1 + dx : 97 + dx] for dy, dx in steps]
     edge = np.any([other != classes for other in neighbours], axis=0)
     assert 0.05 < edge.mean() < 0.9
     np.testing.assert_array_equal(luma[edge], full[edge])

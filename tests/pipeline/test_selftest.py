@@ -45,7 +45,7 @@ def falsified(change: Callable[[dict[str, np.ndarray]], object]) -> Callable[...
                 change(outputs)
                 return outputs
 
-            engine.infer = infer  # type: ignore[method-assign]
+            engine.infer = infer
         return engine
 
     return load

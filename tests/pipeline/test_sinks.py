@@ -62,8 +62,11 @@ def test_the_ending_picks_the_sink(tmp_path: Path) -> None:
 
 
 def test_only_sinks_that_show_pictures_want_them_drawn(tmp_path: Path) -> None:
-    wanting = [out for out in ("a.mp4", "a.mkv", "a.jsonl", "dir/") if
-               opened(str(tmp_path) + "/" + out).wants_picture]  # fmt: skip
+    wanting = [
+        out
+        for out in ("a.mp4", "a.mkv", "a.jsonl", "dir/")
+        if opened(str(tmp_path) + "/" + out).wants_picture
+    ]
     assert wanting == ["a.mp4", "a.mkv", "dir/"]
     assert not opened("null:").wants_picture
 

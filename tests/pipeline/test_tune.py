@@ -78,7 +78,7 @@ ONE, OTHER = Division(2, 1, 1), Division(1, 1, 1)
 def race(clock: Clock, others: dict[Division, Callable[[int], float]]) -> dict[Division, Row]:
     workers = {RULE: Worker(clock, lambda _: 0.010, in_flight=2)}
     workers |= {division: Worker(clock, seconds) for division, seconds in others.items()}
-    heat = Heat(lambda division, _: workers[division], FRAMES, 2, rounds=5)  # type: ignore[arg-type]
+    heat = Heat(lambda division, _: workers[division], FRAMES, 2, rounds=5)
     return {row.division: row for row in heat.run("recording", list(others))}
 
 
@@ -108,7 +108,7 @@ def test_a_noisy_moment_flips_nothing(clock: Clock) -> None:
         return 0.050 if call in slow else 0.010
 
     workers = {RULE: Worker(clock, disturbed), ONE: Worker(clock, lambda _: 0.010, in_flight=2)}
-    heat = Heat(lambda division, _: workers[division], FRAMES, 2, rounds=5)  # type: ignore[arg-type]
+    heat = Heat(lambda division, _: workers[division], FRAMES, 2, rounds=5)
     rows = {row.division: row for row in heat.run("recording", [ONE])}
     assert workers[RULE].calls > slow.stop
     assert rows[RULE].gain == rows[ONE].gain == 0
@@ -126,7 +126,7 @@ def test_one_that_is_the_rule_under_another_name_does_not_run(clock: Clock) -> N
         RULE: Worker(clock, lambda _: 0.01, in_flight=2),
         Division(2, 2, 1): Worker(clock, lambda _: 0.001, in_flight=2),
     }
-    heat = Heat(lambda division, _: workers[division], FRAMES, 2, rounds=2)  # type: ignore[arg-type]
+    heat = Heat(lambda division, _: workers[division], FRAMES, 2, rounds=2)
     (row,) = heat.run("cameras", [Division(2, 2, 1)])
     assert row.division == RULE and row.chosen
 
@@ -134,7 +134,7 @@ def test_one_that_is_the_rule_under_another_name_does_not_run(clock: Clock) -> N
 def test_half_of_the_threads_is_not_the_rule(clock: Clock) -> None:
     """ONNX Runtime has one call at a time however many threads: they alone make the difference."""
     workers = {RULE: Worker(clock, lambda _: 0.01), OTHER: Worker(clock, lambda _: 0.005)}
-    heat = Heat(lambda division, _: workers[division], FRAMES, 2, rounds=2)  # type: ignore[arg-type]
+    heat = Heat(lambda division, _: workers[division], FRAMES, 2, rounds=2)
     assert chosen({row.division: row for row in heat.run("recording", [OTHER])}) == OTHER
 
 
@@ -186,7 +186,7 @@ def test_the_command_measures_a_real_engine_and_the_next_run_uses_it(
     assert all(purpose in said for purpose in tune.PURPOSES.values())
     assert said.count("*") == 3  # one for each purpose
     assert f"kept in {cache}" in said
-    settings = EngineSettings(name=name, precision="f32", cache=cache)  # type: ignore[arg-type]
+    settings = EngineSettings(name=name, precision="f32", cache=cache)
     with load_engine(read_model_file(path), settings) as engine:
         assert "measured on this machine 20" in engine.reason
 

@@ -197,6 +197,10 @@ def test_times_that_begin_late_are_kept_in_step(tmp_path: Path) -> None:
         for number in range(100):
             made = shot(number)
             late = made.frame.pts + day * 25
-            sink.write(type(made)(type(made.frame)(made.frame.picture, "cam", number, late,
-                       Fraction(1, 25), 0.0), made.detections))  # fmt: skip
+            sink.write(
+                type(made)(
+                    type(made.frame)(made.frame.picture, "cam", number, late, Fraction(1, 25), 0.0),
+                    made.detections,
+                )
+            )
     assert played(path) == [*range(100)]

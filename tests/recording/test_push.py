@@ -113,11 +113,11 @@ def test_a_server_that_is_killed_and_comes_back_goes_on_with_a_keyframe(
     with Receiver(tmp_path) as server, pushing(server.url) as sink:
         run = Pushing(sink)
         for round_ in range(1, 3):
-            run.until(lambda: sink.connections == round_)  # noqa: B023
+            run.until(lambda wanted=round_: sink.connections == wanted)
             run.more(20)
             run.until(server.got)
             server.kill()
-            run.until(lambda: sum(sink.failures.values()) >= round_)  # noqa: B023
+            run.until(lambda wanted=round_: sum(sink.failures.values()) >= wanted)
             server.start()
         run.until(lambda: sink.connections == 3)
         run.more(30)

@@ -20,7 +20,7 @@ from pipeline.sources.street.walls import Wall
 _WALL_LOOP, _WALL_SCALE = 128.0, 14.0
 _FRONTS = ((168, 96, 72), (150, 84, 66), (196, 178, 148), (205, 196, 180), (176, 150, 120),
            (150, 150, 148), (120, 116, 112), (206, 186, 130), (190, 150, 140), (110, 128, 140),
-           (222, 216, 204))  # fmt: skip
+           (222, 216, 204))  # fmt: skip  # a table
 
 
 def paint_walls(layout: Layout, mood: Mood, rng: np.random.Generator) -> list[Wall]:

@@ -164,7 +164,7 @@ def test_the_command_writes_a_file_in_the_forms_of_any_faster_rcnn(tmp_path: Pat
     monkeypatch.setitem(papers.PAPERS, "faster_rcnn", lambda classes: tiny())
     torch.save(tiny().state_dict(), tmp_path / "tiny.pt")
     words = ["faster_rcnn", "--weights", str(tmp_path / "tiny.pt"), "--size", "64x96",
-             "--out", str(tmp_path / "tiny.onnx")]  # fmt: skip
+             "--out", str(tmp_path / "tiny.onnx")]  # fmt: skip  # a command
     assert export.main(words) == export.EXIT_ARGUMENTS, "its classes have no names"
     assert export.main([*words, "--names", "a,b,c"]) == 0
     entries = {p.key: p.value for p in onnx.load(tmp_path / "tiny.onnx").metadata_props}
