@@ -6,7 +6,7 @@ Frames go in as (N, H, W, 3) uint8 RGB, for a model that is told where to look w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -43,6 +43,28 @@ class Answered:
     def result(self) -> Outputs:
         """The arrays, at once."""
         return self.outputs
+
+
+class Awaited:
+    """An answer that a GPU is still at, waited for once.
+
+    Args:
+        answer: Waits; gives the arrays, and the seconds that the GPU worked on them.
+        answered: Is told those seconds.
+    """
+
+    def __init__(
+        self, answer: Callable[[], tuple[Outputs, float]], answered: Callable[[float], None]
+    ) -> None:
+        self._answer, self._answered = answer, answered
+        self._outputs: Outputs | None = None
+
+    def result(self) -> Outputs:
+        """Wait, if nobody has; the arrays."""
+        if self._outputs is None:
+            self._outputs, seconds = self._answer()
+            self._answered(seconds)
+        return self._outputs
 
 
 class Submits(Protocol):

@@ -20,7 +20,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from pipeline.channel import idle
-from pipeline.engines.contract import Outputs
+from pipeline.engines.contract import Awaited, Outputs
 from pipeline.engines.program_compile import Call
 from pipeline.engines.program_graph import Torch, first_line
 from pipeline.errors import EngineError
@@ -170,7 +170,7 @@ class CudaRunner:
 
     def submit(
         self, given: Sequence[Tensor], answered: Callable[[float], None] = lambda seconds: None
-    ) -> CudaCall:
+    ) -> Awaited:
         """Hand n images, and their regions, to the GPU; `answered` is told its seconds of work."""
         n, cuda = len(given[0]), self._cuda
         with self._turn:
@@ -190,7 +190,7 @@ class CudaRunner:
                 cuda.record(staging.done, self._computing)
             except RuntimeError as error:
                 raise _failed(error) from error
-        return CudaCall(self, staging, n, answered)
+        return Awaited(partial(self.answer, staging, n), answered)
 
     def answer(self, staging: _Staging, n: int) -> tuple[Outputs, float]:
         """Wait for a call; its arrays, and the seconds that the GPU worked on it."""
@@ -264,23 +264,6 @@ class CudaRunner:
                     self.no_graphs = first_line(error)
                     self._cuda.finish(self._computing)
                     return
-
-
-class CudaCall:
-    """One call under way."""
-
-    def __init__(
-        self, runner: CudaRunner, staging: _Staging, n: int, answered: Callable[[float], None]
-    ) -> None:
-        self._runner, self._staging, self._n, self._answered = runner, staging, n, answered
-        self._outputs: Outputs | None = None
-
-    def result(self) -> Outputs:
-        """Wait, copy the arrays out, and give the memory back."""
-        if self._outputs is None:
-            self._outputs, seconds = self._runner.answer(self._staging, self._n)
-            self._answered(seconds)
-        return self._outputs
 
 
 def _failed(error: RuntimeError) -> EngineError:

@@ -27,12 +27,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pipeline.engines.contract import Images, Outputs, Regions, check_images
+from pipeline.engines.contract import Awaited, Images, Outputs, Regions, check_images
 from pipeline.engines.precision import in_the_graph
 from pipeline.engines.trt_cache import PlanCache, plan_folder
 from pipeline.engines.trt_machine import Machine
 from pipeline.engines.trt_plans import Opened, Plans, Wanted
-from pipeline.engines.trt_run import TrtCall
 from pipeline.errors import ConfigError
 from pipeline.model_file import ModelFile
 from pipeline.settings import EngineSettings
@@ -105,7 +104,7 @@ class TensorRtEngine:
         self.reason = f"{because}; {in_the_graph(model)}{_told(settings, opened[0])}"
         self.load_seconds = time.perf_counter() - started
 
-    def submit(self, images: Images, regions: Regions | None = None) -> TrtCall:
+    def submit(self, images: Images, regions: Regions | None = None) -> Awaited:
         """Hand the images to the GPU; returns at once, and keeps no reference to them."""
         check_images(images, self._model, self.sizes_hw, self.batch, regions)
         runner = self._runners[images.shape[1], images.shape[2]]

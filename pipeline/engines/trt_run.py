@@ -18,7 +18,7 @@ from functools import partial
 import numpy as np
 
 from pipeline.channel import idle
-from pipeline.engines.contract import Images, Outputs, Regions, Size
+from pipeline.engines.contract import Awaited, Images, Outputs, Regions, Size
 from pipeline.engines.cuda_calls import GpuFailed, Handle
 from pipeline.engines.trt_calls import ICudaEngine, IExecutionContext, LeanTensorRt
 from pipeline.engines.trt_machine import Machine
@@ -90,7 +90,7 @@ class PlanRunner:
         images: Images,
         regions: Regions | None,
         answered: Callable[[float], None] = lambda seconds: None,
-    ) -> TrtCall:
+    ) -> Awaited:
         """Hand the images to the GPU; `answered` is told how long it worked on them."""
         given: tuple[Array, ...] = (images,) if regions is None else (images, regions)
         n, cuda, lane = len(images), self._cuda, self._lane
@@ -103,7 +103,7 @@ class PlanRunner:
             cuda.record(staging.begun, lane.computing)
             self._compute(min(size for size in self._contexts if size >= n), place)
             staging.download(self._outputs, n, lane)
-        return TrtCall(self, staging, n, answered)
+        return Awaited(partial(self.answer, staging, n), answered)
 
     def answer(self, staging: Staging, n: int) -> tuple[Outputs, float]:
         """Wait for a call; its arrays, and the seconds that the GPU worked on it."""
@@ -221,23 +221,6 @@ class PlanRunner:
 
     def _failed(self, what: str) -> EngineError:
         return EngineError(f"TensorRT could not {what} ({self._log.last_error()})")
-
-
-class TrtCall:
-    """One call under way."""
-
-    def __init__(
-        self, runner: PlanRunner, staging: Staging, n: int, answered: Callable[[float], None]
-    ) -> None:
-        self._runner, self._staging, self._n, self._answered = runner, staging, n, answered
-        self._outputs: Outputs | None = None
-
-    def result(self) -> Outputs:
-        """Wait, copy the arrays out, and give the memory back."""
-        if self._outputs is None:
-            self._outputs, seconds = self._runner.answer(self._staging, self._n)
-            self._answered(seconds)
-        return self._outputs
 
 
 def _names(trt: LeanTensorRt, plan: ICudaEngine) -> tuple[list[str], list[str]]:
