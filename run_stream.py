@@ -172,6 +172,7 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
             duration=settings.duration,
             decoder_threads=settings.decoder_threads,
             live=settings.live,
+            recorded=settings.recorded,
         )
         stack.callback(close_sources, sources)
         if any_live(sources):

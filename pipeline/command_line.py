@@ -55,8 +55,8 @@ def parse(argv: Sequence[str] | None, models: Iterable[str]) -> argparse.Namespa
     add("--batch", metavar="N", help="images per call of the engine; auto: for this machine")
     add("--max-frames", metavar="N", help="stop each source after N frames")
     add("--duration", metavar="SECONDS", help="stop each source after so much of its own time")
-    add("--max-fps", metavar="N", help="take at most N frames a second of each camera")
-    add("--stride", metavar="N", help="take every Nth frame of each camera")
+    add("--max-fps", metavar="N", help="take at most N frames a second of each source")
+    add("--stride", metavar="N", help="take every Nth frame of each source")
     add("--latency-budget", metavar="MS", help="keep the way from camera to output below MS")
     add(
         "--segment",
@@ -103,6 +103,8 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
         "duration": arguments.duration,
         "live.max_fps": arguments.max_fps,
         "live.stride": arguments.stride,
+        "recorded.max_fps": arguments.max_fps,
+        "recorded.stride": arguments.stride,
         "latency.budget_ms": arguments.latency_budget,
         "recording.segment_seconds": seconds(arguments.segment),
         "recording.keep_seconds": seconds(arguments.keep),

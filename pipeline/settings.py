@@ -150,6 +150,14 @@ class RecordingSettings:
 
 
 @dataclass(frozen=True)
+class RecordedSettings:
+    """What of a recording, a folder of pictures or a drawn street goes through the line."""
+
+    max_fps: Annotated[float, Within(0.001, 1000)] | None = None  # of its own time; null: all
+    stride: Annotated[int, Within(1, 10**6)] = 1  # every so many pictures one is taken
+
+
+@dataclass(frozen=True)
 class LiveSettings:
     """How cameras are read; each key can be set for one of them: rtsp://host/path#key=value."""
 
@@ -160,7 +168,7 @@ class LiveSettings:
     max_attempts: Annotated[int, Within(1, 10**9)] | None = None  # in a row; null: for ever
     damaged: Literal["skip", "flagged", "keep"] = "skip"  # pictures; skip: to the next keyframe
     late_seconds: Annotated[float, Within(0.1, 3600)] = 1.0  # pictures held up longer are dropped
-    max_fps: Annotated[float, Within(0.001, 1000)] | None = None  # more are dropped; null: all
+    max_fps: Annotated[float, Within(0.001, 1000)] | None = None  # more are left out; null: all
     stride: Annotated[int, Within(1, 10**6)] = 1  # every so many pictures one is taken
     verify_tls: bool = False  # most cameras have a certificate that nobody has signed
     credentials: str | None = None  # a file with user:password in its first line
@@ -189,6 +197,7 @@ class Settings:
     video: VideoSettings = field(default_factory=VideoSettings)
     recording: RecordingSettings = field(default_factory=RecordingSettings)
     latency: LatencySettings = field(default_factory=LatencySettings)
+    recorded: RecordedSettings = field(default_factory=RecordedSettings)
     live: LiveSettings = field(default_factory=LiveSettings)
 
     def __post_init__(self) -> None:

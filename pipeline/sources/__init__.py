@@ -6,6 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from glob import glob, has_magic
@@ -16,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from pipeline.errors import ConfigError, NoVideo, SourceNotFound
 from pipeline.frame import Frame
 from pipeline.metrics import SourceStats
-from pipeline.settings import LiveSettings
+from pipeline.settings import LiveSettings, RecordedSettings
 from pipeline.sources.delivery import Limits
 from pipeline.sources.folder import (
     PICTURE_SUFFIXES,
@@ -110,6 +111,7 @@ def open_sources(
     duration: float | None = None,
     decoder_threads: int = 0,
     live: LiveSettings | None = None,
+    recorded: RecordedSettings | None = None,
     environment: Mapping[str, str] = os.environ,
     name: str | None = None,
     taken: Collection[str] = (),
@@ -125,6 +127,7 @@ def open_sources(
         duration: Seconds of its own time after which each source ends.
         decoder_threads: For each source; 0 chooses for this machine.
         live: How cameras are read; None: as usual.
+        recorded: How everything else is; None: all of it.
         environment: Holds what cameras' addresses write as ``$NAME``.
         name: What the source shall be called; None: after its URL.
         taken: Names that others have.
@@ -136,13 +139,15 @@ def open_sources(
     if not urls:
         raise ConfigError(f"no source given; name a video, a folder, or {EXAMPLE}")
     limits = Limits(max_frames, duration)
+    of_file = recorded or RecordedSettings()
+    thinner = replace(limits, stride=of_file.stride, max_fps=of_file.max_fps)
     planned: list[tuple[str, Opener]] = []
     for url in urls:
         if is_live_url(url, environment):
             settings = live or LiveSettings()
             planned.append(plan_live(url, settings, limits, environment, decoder_threads))
         else:
-            planned += _plan(url, limits, decoder_threads)
+            planned += _plan(url, thinner, decoder_threads)
     names = _unique([name or wish for wish, _ in planned], taken)
     sources: list[Source] = []
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,21 +13,32 @@ from pipeline.metrics import SourceStats
 
 @dataclass(frozen=True)
 class Limits:
-    """Where to end before the source does.
+    """Where to end before the source does, and what of a recording to leave out.
 
     Attributes:
         max_frames: Most frames delivered; None: all.
         duration: Seconds of the source's own time; None: all.
+        stride, max_fps: See `Thinning`. Not of cameras: those have their own.
     """
 
     max_frames: int | None = None
     duration: float | None = None
+    stride: int = 1
+    max_fps: float | None = None
 
     def expected(self, frames: int | None, rate: Fraction | None) -> int | None:
         """How many of `frames` are left, for a progress bar; None if that is not known."""
         by_time = None if self.duration is None or rate is None else int(self.duration * rate)
-        known = [n for n in (frames, self.max_frames, by_time) if n is not None]
-        return min(known) if known else None
+        known = [n for n in (frames, by_time) if n is not None]
+        left = [self._thinned(min(known), rate)] if known else []
+        left += [] if self.max_frames is None else [self.max_frames]
+        return min(left) if left else None
+
+    def _thinned(self, frames: int, rate: Fraction | None) -> int:
+        each = -(-frames // self.stride)
+        if self.max_fps is None or not rate or rate <= self.max_fps:
+            return each
+        return min(each, math.ceil(frames * self.max_fps / rate))
 
 
 class Thinning:
@@ -67,8 +79,8 @@ def deliver(
 ) -> Iterator[Frame]:
     """Pass `frames` on until they or `limits` end; count them and keep the state in `stats`.
 
-    Pictures that are dropped before they get here are for the source to count: as decoded, and
-    as dropped.
+    Frames keep their numbers when others are left out. Pictures that are dropped before they get
+    here are for the source to count: as decoded, and as dropped.
 
     Args:
         timed: Whether the source has a time of its own; a folder of pictures has none, so
@@ -89,7 +101,8 @@ def deliver(
 def _within(
     frames: Iterator[Frame], stats: SourceStats, limits: Limits, timed: bool
 ) -> Iterator[Frame]:
-    begin, step = None, 0.0
+    begin, step, delivered = None, 0.0, 0
+    thinning = Thinning(limits.stride, limits.max_fps)
     for frame in frames:
         now = frame.pts_seconds
         if begin is None:
@@ -100,6 +113,10 @@ def _within(
         stats.frames_decoded += 1
         if timed:
             stats.source_seconds = now - begin + step
+        if cause := thinning.reason_to_drop(now):
+            stats.frames_dropped[cause] += 1
+            continue
         yield frame
-        if limits.max_frames is not None and frame.index + 1 >= limits.max_frames:
+        delivered += 1
+        if limits.max_frames is not None and delivered >= limits.max_frames:
             return

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -56,7 +57,8 @@ class FolderSource:
             NoVideo: None can.
         """
         self.name, self.url = name, url
-        self._pictures, self._limits = natural_order(pictures), limits
+        self._pictures = natural_order(pictures)
+        limits = self._limits = replace(limits, max_fps=None)  # they have no time of their own
         self.stats = SourceStats(name)
         self.frame_count = limits.expected(len(pictures), _RATE)
         first = next(filter(None, map(read_picture, self._pictures)), None)

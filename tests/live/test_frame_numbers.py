@@ -13,6 +13,7 @@ import pytest
 from pipeline.sources.live.decoder import Decoder, Effort
 from pipeline.sources.live.hearing import Hearing
 from pipeline.sources.live.repair import Repair
+from pipeline.sources.live.thrift import Thrift
 
 COUNT, SIZE = 200, (320, 180)
 
@@ -27,6 +28,9 @@ class Losses:
         self.counts[cause] += 1
 
     count = drop
+
+    def spared(self) -> None:
+        pass
 
     def sign_of_life(self) -> None:
         pass  # not looked at here
@@ -56,7 +60,7 @@ def decoded(stream: bytes, without: int | None = None) -> tuple[int, Counter[str
     losses, good, in_danger = Losses(), 0, 0
     with av.open(io.BytesIO(stream)) as container:
         video = container.streams.video[0]
-        decoder = Decoder(video, 1, Effort(), Hearing(losses=False))
+        decoder = Decoder(video, 1, Effort(), Hearing(losses=False), Thrift(None))
         repair = Repair("skip", losses)
         for number, packet in enumerate(container.demux(video)):
             in_danger += 0x100 <= packet.size - 4 < 0x200

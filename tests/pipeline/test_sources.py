@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -21,6 +22,7 @@ from av.stream import Disposition
 from pipeline.errors import ConfigError, NoVideo
 from pipeline.frame import Frame
 from pipeline.graph import Graph
+from pipeline.settings import RecordedSettings
 from pipeline.sources import Source, open_sources
 from pipeline.sources.folder import natural_order
 from pipeline.sources.recorded import RecordedSource
@@ -37,9 +39,14 @@ def open_one(
     max_frames: int | None = None,
     duration: float | None = None,
     decoder_threads: int = 0,
+    **recorded: Any,
 ) -> Source:
     (source,) = open_sources(
-        [str(url)], max_frames=max_frames, duration=duration, decoder_threads=decoder_threads
+        [str(url)],
+        max_frames=max_frames,
+        duration=duration,
+        decoder_threads=decoder_threads,
+        recorded=RecordedSettings(**recorded),
     )
     return source
 
@@ -289,6 +296,41 @@ def test_max_frames_ends_a_source_normally(make_clip: MakeClip) -> None:
     assert (source.frame_count, len(list(source.frames()))) == (5, 5)
     assert (source.stats.state, source.stats.frames_decoded) == ("ENDED", 5)
     assert not source.stats.anomalies
+
+
+def test_every_nth_picture_of_a_recording_keeps_its_number(make_clip: MakeClip) -> None:
+    source = open_one(make_clip("a.mp4", frames=14), stride=4)
+    frames = list(source.frames())
+    assert source.frame_count == 4
+    assert numbers(frames) == [frame.index for frame in frames] == [0, 4, 8, 12]
+    stats = source.stats
+    assert (stats.frames_decoded, stats.frames_dropped, stats.in_flight) == (14, {"stride": 10}, 4)
+
+
+def test_a_recording_is_thinned_evenly_by_its_own_time(make_clip: MakeClip) -> None:
+    source = open_one(make_clip("a.mp4", frames=25, fps=25), max_fps=10)
+    assert source.frame_count == 10
+    assert numbers(list(source.frames())) == [0, 3, 5, 8, 10, 13, 15, 18, 20, 23]
+    assert source.stats.frames_dropped == {"max_fps": 15}
+    assert source.stats.source_seconds == pytest.approx(1.0)
+
+
+def test_of_a_thinned_recording_as_many_pictures_as_asked_for_are_delivered(
+    make_clip: MakeClip,
+) -> None:
+    source = open_one(make_clip("a.mp4", frames=14), stride=3, max_frames=3)
+    assert (source.frame_count, numbers(list(source.frames()))) == (3, [0, 3, 6])
+
+
+def test_a_folder_of_pictures_has_no_rate_to_be_thinned_by(tmp_path: Path) -> None:
+    for number in range(5):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), numbered_picture(number, (64, 48)))
+    assert len(list(open_one(tmp_path, max_fps=1).frames())) == 5
+    thinned = open_one(tmp_path, stride=2)
+    assert (thinned.frame_count, [f.file for f in thinned.frames()]) == (
+        3,
+        ["0.png", "2.png", "4.png"],
+    )
 
 
 def test_duration_is_seconds_of_the_source_s_own_time(make_clip: MakeClip) -> None:

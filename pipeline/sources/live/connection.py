@@ -33,6 +33,7 @@ from pipeline.sources.live.hearing import Hearing
 from pipeline.sources.live.options import input_options, left_over
 from pipeline.sources.live.repair import Repair
 from pipeline.sources.live.sender_clock import SenderClock
+from pipeline.sources.live.thrift import Thrift
 
 _GENERATE_PTS = 1  # FFmpeg's AVFMT_FLAG_GENPTS, which PyAV sets; it holds packets back
 _LISTENS = {"udp", "rtp", "srt"}  # their hosts need not be found: they may be our own
@@ -76,6 +77,10 @@ class Ledger(Protocol):
 
     def sign_of_life(self) -> None:
         """The stream goes on without giving a picture, as it was told to."""
+        ...
+
+    def spared(self) -> None:
+        """A picture was not decoded, as it would not be wanted; the stream goes on."""
         ...
 
     def wait_until(self, due: float) -> None:
@@ -149,13 +154,16 @@ class CameraConnection:
         """
         for name in _left_over(self._address.scheme, tuple(self._options)):
             ledger.count(f"ffmpeg_ignores_{name}")
-        decoder = Decoder(self._stream, self._decoder_threads, self._effort, self._hearing)
         repair = Repair(self._live.damaged, ledger)
         due = DueTimes(may_be_behind=1.0) if self._container.format.name in _FETCHED else None
         time_base = self._stream.time_base or Fraction(1, 90_000)
         is_timed = self._container.format.name not in _WITHOUT_TIME
+        # Every so many pictures: all of them count.
+        max_fps = self._live.max_fps if self._live.stride == 1 else None
+        thrift = Thrift(max_fps, is_timed=is_timed)
+        decoder = Decoder(self._stream, self._decoder_threads, self._effort, self._hearing, thrift)
         sender = SenderClock()
-        packets = self._packets(ledger)
+        packets = thrift.watched(self._packets(ledger))
         if not due:
             backlog = Backlog(self._live.late_seconds, is_timed=is_timed)
             packets = backlog.worth_decoding(packets, ledger, decoder.begin_anew)

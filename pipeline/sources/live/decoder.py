@@ -14,6 +14,7 @@ from av.video.stream import VideoStream
 from pipeline.sources.live.frame_numbers import FrameNumbers
 from pipeline.sources.live.hearing import Hearing
 from pipeline.sources.live.repair import Repair
+from pipeline.sources.live.thrift import Need, Thrift
 
 SkipFrame = Literal["DEFAULT", "NONREF", "NONKEY"]
 
@@ -37,6 +38,10 @@ _SKIPS: dict[DecodeEffort, SkipFrame] = {
     DecodeEffort.REFERENCES: "NONREF",
     DecodeEffort.KEYFRAMES: "NONKEY",
 }
+_EFFORTS = {
+    Need.ALL: DecodeEffort.FULL,
+    Need.KEYFRAME: DecodeEffort.KEYFRAMES,
+}
 
 
 class Effort:
@@ -50,6 +55,7 @@ class SignsOfLife(Protocol):
     """Learns that the stream goes on although no picture comes."""
 
     def sign_of_life(self) -> None: ...
+    def spared(self) -> None: ...
     def count(self, anomaly: str) -> None: ...
 
 
@@ -65,11 +71,19 @@ class Decoder:
             many pictures.)
         effort: What is asked for.
         hearing: Tells of losses that neither packets nor pictures show.
+        thrift: Tells which pictures nobody would miss.
     """
 
-    def __init__(self, stream: VideoStream, threads: int, effort: Effort, hearing: Hearing) -> None:
+    def __init__(
+        self,
+        stream: VideoStream,
+        threads: int,
+        effort: Effort,
+        hearing: Hearing,
+        thrift: Thrift,
+    ) -> None:
         self._stream, self._threads, self._effort = stream, threads, effort
-        self._hearing = hearing
+        self._hearing, self._thrift = hearing, thrift
         self._filters = True
         self._context = self._prepared(stream.codec_context)
         self._numbers = _numbers_of(self._context)
@@ -78,7 +92,11 @@ class Decoder:
         self, packet: Packet[VideoStream], repair: Repair, ledger: SignsOfLife
     ) -> list[av.VideoFrame]:
         """The good pictures that a packet completes."""
-        level = self._effort.level
+        need = self._thrift.need(packet, reorders=self._context.has_b_frames)
+        if need is Need.NOTHING:
+            self._pass_over(packet, ledger)
+            return []
+        level = min(self._effort.level, _EFFORTS[need])
         self._follow(level, packet)
         try:
             decoded = self._context.decode(packet if packet.size else None)
@@ -93,12 +111,18 @@ class Decoder:
         if any((failed, packet.is_corrupt, self._hearing.of_loss(), self._follows_a_gap(packet))):
             repair.lost_something(packet.pts)
         if not decoded and level <= DecodeEffort.REFERENCES:
-            ledger.sign_of_life()
+            ledger.spared()
         return [picture for picture in decoded if repair.is_good(picture)]
 
     def begin_anew(self) -> None:
         """The next packet does not follow the last one."""
         self._context.flush_buffers()
+
+    def _pass_over(self, packet: Packet[VideoStream], ledger: SignsOfLife) -> None:
+        """Nothing is decoded, so nothing is damaged; only the count must not stop."""
+        self._hearing.of_loss()
+        self._follows_a_gap(packet)
+        ledger.spared()
 
     def _follows_a_gap(self, packet: Packet[VideoStream]) -> bool:
         """Whether a picture is missing before this one, which the decoder would not notice."""

@@ -11,6 +11,7 @@ import av
 
 from pipeline.frame import Truth
 from pipeline.metrics import SourceStats
+from pipeline.sources.live.arrival_rate import ArrivalRate
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,7 @@ class Mailbox:
         self._dropped: Counter[str] = Counter()
         self._anomalies: Counter[str] = Counter()
         self._closed = False
+        self._rate = ArrivalRate()
         self.opened_at: float | None = None
         self.first_good: float | None = None
         self.last_good: float | None = None
@@ -72,12 +74,18 @@ class Mailbox:
             self.opened_at = self.last_sign = time.monotonic()
             self._desk.notify_all()
 
-    def put(self, arrival: Arrival, offered_fps: float | None) -> None:
+    def came(self, arrival: float) -> None:
+        """The camera has sent a picture, whatever becomes of it."""
+        with self._reading():
+            self._rate.add(arrival)
+
+    def put(self, arrival: Arrival) -> None:
         """Deliver a good picture; one that still lies here is dropped as ``queue_full``."""
         with self._reading():
             if self._latest is not None:
                 self._dropped["queue_full"] += 1
-            self._latest, self.offered_fps = arrival, offered_fps
+            self._latest = arrival
+            self.offered_fps = self._rate.per_second(arrival.arrival)
             self._decoded += 1
             self._good(arrival.arrival)
             self._desk.notify_all()
@@ -101,6 +109,13 @@ class Mailbox:
         """The stream goes on, though it was asked to give no picture just now."""
         with self._reading():
             self.last_sign = time.monotonic()
+
+    def spared(self) -> None:
+        """The camera has sent a picture that was not decoded, because it would not be wanted."""
+        with self._reading():
+            self.last_sign = time.monotonic()
+            self._rate.add(self.last_sign)
+            self._anomalies["spared"] += 1
 
     def wait_until(self, due: float) -> None:
         """Return at a moment of the monotonic clock, or raise `Closed` before."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 
 import av
@@ -18,9 +17,7 @@ from pipeline.sources.live.mailbox import Arrival, Closed, Mailbox
 from pipeline.sources.painted import Unreadable, read_picture
 from pipeline.sources.upright import Upright
 
-_RATE_SECONDS = 5.0  # over which the offered rate is measured
 _CLOCK_STEP = 0.002  # seconds; painted clocks count milliseconds
-_FIRST_SECONDS = 1.0  # not measured: what waited on the way comes at once
 
 Connect = Callable[[], Connection]
 
@@ -47,7 +44,7 @@ class Reader:
         self._connect, self._mailbox, self._clock = connect, mailbox, clock
         self._thinning, self._lateness = thinning, Lateness(live.late_seconds)
         self._reads_clock = live.painted_clock
-        self._upright, self._rate = Upright(), ArrivalRate()
+        self._upright = Upright()
 
     def run(self) -> None:
         """Read to the end, whatever it is; what it was is left in the mailbox."""
@@ -71,7 +68,7 @@ class Reader:
         arrival = time.monotonic()
         date = time.time()
         transit = None if picture.taken is None else date - picture.taken
-        self._rate.add(arrival)
+        self._mailbox.came(arrival)
         if picture.is_timed:
             pts = self._clock.place(picture.seconds, arrival)
             late = self._lateness.of(float(pts * TIME_BASE), arrival, self._clock.settings)
@@ -86,10 +83,7 @@ class Reader:
             return
         upright = self._upright(picture.picture)
         painted = self._painted(upright, date, arrival) if self._reads_clock else None
-        self._mailbox.put(
-            Arrival(upright, pts, arrival, picture.truth, transit, painted),
-            self._rate.per_second(arrival),
-        )
+        self._mailbox.put(Arrival(upright, pts, arrival, picture.truth, transit, painted))
 
     def _painted(self, picture: av.VideoFrame, date: float, arrival: float) -> float | None:
         """When a clock was painted in a picture that came at a date (Unix), both monotonic."""
@@ -109,25 +103,3 @@ class Reader:
         self._clock.catch_up(late)
         self._mailbox.count("clock_slipped")
         return True
-
-
-class ArrivalRate:
-    """Pictures per second as they arrive, whatever the stream declares."""
-
-    def __init__(self) -> None:
-        self._arrivals: deque[float] = deque()
-        self._begin: float | None = None
-
-    def add(self, arrival: float) -> None:
-        """Count a picture (monotonic seconds)."""
-        self._begin = arrival if self._begin is None else self._begin
-        if arrival - self._begin < _FIRST_SECONDS:
-            return
-        self._arrivals.append(arrival)
-        while arrival - self._arrivals[0] > _RATE_SECONDS:
-            self._arrivals.popleft()
-
-    def per_second(self, now: float) -> float | None:
-        """The rate of the last seconds; None before it can be known."""
-        span = now - self._arrivals[0] if self._arrivals else 0.0
-        return (len(self._arrivals) - 1) / span if span >= 0.5 else None
