@@ -18,7 +18,7 @@ from pipeline.sources.live import watchdog
 from pipeline.sources.live.decoder import Decoder, Effort
 from pipeline.sources.live.hearing import Hearing
 from pipeline.sources.live.repair import Repair
-from pipeline.sources.live.thrift import Thrift
+from pipeline.sources.live.thrift import Need, Thrift
 from tests.live.scripted import watched
 from tests.waiting import until
 
@@ -146,6 +146,20 @@ def test_all_is_decoded_where_keyframes_would_come_out_late():
     outcome = Outcome(data, 1.0)
     assert outcome.ledger.spared_pictures == 0
     assert outcome.numbers == Outcome(data, None, thinned_to=1.0).numbers
+
+
+def test_a_clock_that_goes_back_stops_nothing():
+    """As a transport stream's does every 26 hours, or that of a camera that restarts."""
+    with av.open(io.BytesIO(stream(*[25] * 12))) as container:
+        packets = [p for p in container.demux(container.streams.video[0]) if p.size]
+    thrift, keyframes = Thrift(1.0), list[int]()
+    for shift in (200 * 90_000, -200 * 90_000):
+        for packet in packets:
+            assert packet.pts is not None
+            packet.pts += shift
+        needs = [thrift.need(packet, reorders=False) for packet in thrift.watched(packets)]
+        keyframes.append(needs.count(Need.KEYFRAME))
+    assert keyframes == [9, 9], "all but the first three"
 
 
 def test_pictures_that_all_stand_alone_are_decoded_only_when_one_is_due():

@@ -6,6 +6,7 @@ by its keyframes alone, at a twenty-fifth of the work.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,7 @@ _WATCHED_SECONDS = 60.0  # the longest distance of these counts: some cameras ch
 _FEWEST_DISTANCES = 3  # before any is relied on
 _MUCH_CLOSER = 3.0  # so many times closer than asked for: the rhythm hardly shows
 _OFF_BEAT = 0.05  # by so much may the interval miss a whole number of distances
+_GOES_BACK = 1.0  # seconds; more than pictures change places by
 
 
 class Need(Enum):
@@ -44,15 +46,15 @@ class Thrift:
     """
 
     def __init__(self, max_fps: float | None, *, is_timed: bool = True) -> None:
-        self._interval, self._is_timed = 1 / max_fps if max_fps else 0.0, is_timed
+        self._max_fps, self._is_timed = max_fps, is_timed
         self._keyframes = _Distances()
-        self._chosen = Thinning(max_fps=max_fps)
+        self._chosen, self._latest = Thinning(max_fps=max_fps), -math.inf
         self._keyframes_do = False
 
     def watched(self, packets: Iterable[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
         """All packets of a connection, also those that nobody will find the time to decode."""
         for packet in packets:
-            if self._interval and packet.is_keyframe:
+            if self._max_fps and packet.is_keyframe:
                 seconds = self._seconds_of(packet)
                 if seconds is not None:
                     self._keyframes.add(seconds)
@@ -65,11 +67,15 @@ class Thrift:
             reorders: Whether the decoder holds pictures back to bring them in order: a keyframe
                 would come out only when the next went in.
         """
-        if not self._interval or not packet.size:
+        if not self._max_fps or not packet.size:
             return Need.ALL
         seconds = self._seconds_of(packet)
         if seconds is None:
             return Need.ALL
+        if seconds < self._latest - _GOES_BACK:
+            # Or nothing would be due before the old time has come again.
+            self._chosen = Thinning(max_fps=self._max_fps)
+        self._latest = seconds
         if packet.is_keyframe:
             # Only here: what follows a keyframe in its group is decoded or left out as a whole.
             self._keyframes_do = not reorders and self._come_evenly()
@@ -93,9 +99,9 @@ class Thrift:
     def _come_evenly(self) -> bool:
         """Whether keyframes alone come as evenly as pictures are wanted."""
         longest = self._keyframes.longest
-        if longest is None:
+        if longest is None or not self._max_fps:
             return False
-        times = self._interval / longest
+        times = 1 / (self._max_fps * longest)
         return times >= _MUCH_CLOSER or (times > 0.5 and abs(times - round(times)) <= _OFF_BEAT)
 
 
