@@ -170,6 +170,7 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
             settings.sources,
             max_frames=settings.max_frames,
             duration=settings.duration,
+            decoder=settings.decoder,
             decoder_threads=settings.decoder_threads,
             live=settings.live,
             recorded=settings.recorded,

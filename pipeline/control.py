@@ -96,6 +96,7 @@ class LineControl:
                 taken=line.roster.names_used,
                 live=replace(self._settings.live, credentials=None),
                 environment={},
+                decoder=self._settings.decoder,
                 decoder_threads=self._settings.decoder_threads,
             )
             line.roster.join(source)

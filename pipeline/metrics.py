@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from pipeline.pixel_shares import PixelShares
 
@@ -37,6 +37,14 @@ class Event:
     state: State
     cause: str | None
     detail: str
+
+
+class DecodedBy(NamedTuple):
+    """What decodes a source: its codec, where, and why there."""
+
+    codec: str
+    where: Literal["cpu", "gpu"]
+    why: str
 
 
 class RecentRate:
@@ -182,6 +190,7 @@ class SourceStats:
             ``max_fps``, ``queue_full``, ``stale``, ``reconnect_flush``, ``cut_short``.
         anomalies: What was put right on the way, by kind: ``pts_missing``, ``pts_repeated``,
             ``pts_jump``, ``corrupt_packet`` and so on. Frames are not lost by these.
+        decoded_by: What has decoded it last; None where nothing was to be decoded.
         offered_fps: Rate that the source declares or was measured to offer; None if unknown.
         source_seconds: Span of presentation time covered so far, in seconds.
         first_arrival, last_sunk: Monotonic seconds of the first decoded and the last sunk frame.
@@ -204,6 +213,7 @@ class SourceStats:
     frames_inferred: int = 0
     frames_dropped: Counter[str] = field(default_factory=Counter)
     anomalies: Counter[str] = field(default_factory=Counter)
+    decoded_by: DecodedBy | None = None
     offered_fps: float | None = None
     source_seconds: float = 0.0
     first_arrival: float | None = None

@@ -44,6 +44,7 @@ def source_report(stats: SourceStats) -> dict[str, Any]:
         "offered_fps": _rounded(stats.offered_fps, 3),
         "realtime_factor": _rounded(stats.realtime_factor, 3),
         "latency_ms": stats.latency.report(),
+        "decoder": stats.decoded_by._asdict() if stats.decoded_by else None,
         **pixels_report(stats),
         **(live_report(stats) if stats.live else {}),
     }

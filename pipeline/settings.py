@@ -35,6 +35,7 @@ CoresOrAuto = Annotated[int, Within(0, 1024, zero="auto")]
 CallsOrAuto = Annotated[int, Within(0, 256, zero="auto")]
 Milliseconds = Annotated[float, Within(1, 3_600_000)]
 EngineName = Literal["auto", "openvino", "onnxruntime", "tensorrt", "program"]
+DecoderName = Literal["auto", "software", "cuda"]
 AskedPrecision = Literal["auto", "f32", "bf16", "f16"]
 Suppression = Literal["class_aware", "class_agnostic", "soft", "merge"]
 Preset = Literal[
@@ -188,6 +189,7 @@ class Settings:
     report: str | None = "out/report.json"  # null: no report
     max_frames: Annotated[int, Within(1, 10**12)] | None = None  # per source
     duration: Annotated[float, Within(0.001, 1e9)] | None = None  # seconds of a source's own time
+    decoder: DecoderName = "auto"  # of video; auto: an NVIDIA GPU where that is the quicker one
     decoder_threads: Cores = 0  # of each source; 0: one for a camera, by the machine for a file
     concurrent: Annotated[int, Within(1, 1024)] = 8  # sources read side by side; others follow
     zones: dict[str, ZoneSettings] = field(default_factory=dict)  # see configs/zones.yaml

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 SHARES_SHOWN = 6
+NAMES_SHOWN = 6
 
 
 def print_summary(report: Mapping[str, Any], console: Console) -> None:
@@ -45,6 +46,8 @@ def print_summary(report: Mapping[str, Any], console: Console) -> None:
     for name, source in report["sources"].items():
         if shares := source.get("class_shares"):
             console.print(_shares_line(name, shares), highlight=False, soft_wrap=True, emoji=False)
+    for line in _decoder_lines(report["sources"]):
+        console.print(line, highlight=False, soft_wrap=True, emoji=False)
     _print_glass_to_sink(report["sources"], console)
     _print_pace(report, console)
     if report["latency_budget"]:
@@ -59,6 +62,21 @@ def _shares_line(name: str, shares: Mapping[str, float]) -> str:
     shown = [f"{escape(label)} {share:.1%}" for label, share in list(shares.items())[:SHARES_SHOWN]]
     more = len(shares) - len(shown)
     return f"{escape(name)} shows {', '.join(shown)}" + (f" and {more} more" if more else "")
+
+
+def _decoder_lines(sources: Mapping[str, Any]) -> list[str]:
+    """What decoded which sources, those together of which the same is to be told."""
+    told: dict[str, list[str]] = {}
+    for name, source in sources.items():
+        if decoder := source.get("decoder"):
+            where = "on the GPU" if decoder["where"] == "gpu" else "in software"
+            told.setdefault(f"{decoder['codec']} {where}: {decoder['why']}", []).append(name)
+    return [f"{escape(_listed(names))}: decoded {escape(how)}" for how, names in told.items()]
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _print_glass_to_sink(sources: Mapping[str, Any], console: Console) -> None:

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from pipeline.errors import ConfigError, NoVideo, SourceNotFound
 from pipeline.frame import Frame
 from pipeline.metrics import SourceStats
-from pipeline.settings import LiveSettings, RecordedSettings
+from pipeline.settings import DecoderName, LiveSettings, RecordedSettings
 from pipeline.sources.delivery import Limits
 from pipeline.sources.folder import (
     PICTURE_SUFFIXES,
@@ -25,6 +25,7 @@ from pipeline.sources.folder import (
     FolderSource,
     natural_order,
 )
+from pipeline.sources.gpu import GpuDecoding
 from pipeline.sources.live import DecodeEffort, is_live_url
 from pipeline.sources.live import plan as plan_live
 from pipeline.sources.opening import without_secret
@@ -109,6 +110,7 @@ def open_sources(
     *,
     max_frames: int | None = None,
     duration: float | None = None,
+    decoder: DecoderName = "auto",
     decoder_threads: int = 0,
     live: LiveSettings | None = None,
     recorded: RecordedSettings | None = None,
@@ -125,6 +127,7 @@ def open_sources(
             on, ``camera:0``; ``replay:`` before a video makes it one, too.
         max_frames: Most frames that each source delivers.
         duration: Seconds of its own time after which each source ends.
+        decoder: Where video is decoded, see `GpuDecoding`.
         decoder_threads: For each source; 0 chooses for this machine.
         live: How cameras are read; None: as usual.
         recorded: How everything else is; None: all of it.
@@ -133,7 +136,7 @@ def open_sources(
         taken: Names that others have.
 
     Raises:
-        ConfigError: A URL cannot mean anything.
+        ConfigError: A URL cannot mean anything, or a GPU was asked for and there is none.
         SourceError: What it names cannot be shown; see the errors derived from it.
     """
     if not urls:
@@ -142,12 +145,13 @@ def open_sources(
     of_file = recorded or RecordedSettings()
     thinner = replace(limits, stride=of_file.stride, max_fps=of_file.max_fps)
     planned: list[tuple[str, Opener]] = []
+    gpu = GpuDecoding(decoder)
     for url in urls:
         if is_live_url(url, environment):
             settings = live or LiveSettings()
-            planned.append(plan_live(url, settings, limits, environment, decoder_threads))
+            planned.append(plan_live(url, settings, limits, environment, decoder_threads, gpu))
         else:
-            planned += _plan(url, thinner, decoder_threads)
+            planned += _plan(url, thinner, decoder_threads, gpu)
     names = _unique([name or wish for wish, _ in planned], taken)
     sources: list[Source] = []
     try:
@@ -169,14 +173,18 @@ def close_sources(sources: Sequence[Source]) -> None:
         source.join(max(0.0, deadline - time.monotonic()))
 
 
-def _plan(url: str, limits: Limits, decoder_threads: int) -> list[tuple[str, Opener]]:
+def _plan(
+    url: str, limits: Limits, decoder_threads: int, gpu: GpuDecoding
+) -> list[tuple[str, Opener]]:
     """Each source that `url` stands for: its wished name and what opens it."""
     if url.startswith("synthetic:"):
         return [("street", partial(StreetSource, url=url, limits=limits))]
     videos, pictures, name = _media(_as_path(url), url)
     if pictures:
         return [(_printable(name), partial(FolderSource, pictures, url=url, limits=limits))]
-    open_video = partial(RecordedSource, url=url, limits=limits, decoder_threads=decoder_threads)
+    open_video = partial(
+        RecordedSource, url=url, limits=limits, decoder_threads=decoder_threads, gpu=gpu
+    )
     return [(_printable(path.stem), partial(open_video, path)) for path in videos]
 
 

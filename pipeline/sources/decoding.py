@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
 import av
 from av.codec.context import Flags
+from av.packet import Packet
 from av.video.stream import VideoStream
 
+from pipeline.metrics import DecodedBy
+from pipeline.sources.gpu import GpuDecoding
+from pipeline.sources.gpu_decoder import NotOnGpu
+from pipeline.sources.lead import Delivered, Lead
 from pipeline.sources.opening import choose_video, open_container
+
+log = logging.getLogger(__name__)
 
 _HIGHEST_RATE = 1000  # frames/s; above this a declared rate is a time base in disguise
 _GENERATE_PTS = 1  # FFmpeg's AVFMT_FLAG_GENPTS, which PyAV sets
@@ -29,6 +38,9 @@ class Decoding:
     keyframe, is left out and counted in `damaged_pictures`; a file that ends before it said it
     would is ``truncated``. Decoding always goes on behind the damage.
 
+    On a GPU, where that is possible and pays; see `Lead` for how long. Its pictures are the same,
+    but in another layout; they change back where software goes on.
+
     FFmpeg's own guess at missing timestamps (GENPTS) is off, because it mixes up reordered
     pictures in containers that hold decoding times only (H.264 in AVI).
 
@@ -39,8 +51,12 @@ class Decoding:
         may_jump: Whether jumping timestamps are normal for this kind of file.
     """
 
-    def __init__(self, path: Path, decoder_threads: int) -> None:
+    def __init__(self, path: Path, decoder_threads: int, gpu: GpuDecoding | None = None) -> None:
         """Open the file.
+
+        Args:
+            decoder_threads: In software.
+            gpu: Opens decoders on a GPU; None leaves it to software.
 
         Raises:
             SourceNotFound, NoVideo, UnsupportedCodec, SourceError: See `open_container` and
@@ -49,6 +65,8 @@ class Decoding:
         self.path = path
         self.anomalies: Counter[str] = Counter()
         self.damaged_pictures = 0
+        self._gpu, self._why_software = gpu, "as asked for"
+        self._lead: Lead | None = None
         self._container = open_container(path)
         try:
             self._stream = choose_video(self._container, path)
@@ -56,6 +74,14 @@ class Decoding:
         except BaseException:  # not even Ctrl-C leaves the file open
             self._container.close()
             raise
+
+    @property
+    def decoded_by(self) -> DecodedBy:
+        """What decodes it now, and why."""
+        codec = self._stream.codec_context.codec.name
+        if self._lead is not None:
+            return DecodedBy(codec, "gpu", self._lead.words)
+        return DecodedBy(codec, "cpu", self._why_software)
 
     @property
     def picture_count(self) -> int | None:
@@ -66,7 +92,28 @@ class Decoding:
 
     def pictures(self) -> Iterator[av.VideoFrame]:
         """The good pictures, in the order in which they are shown."""
-        for packet in self._packets():
+        packets: Iterator[Packet[VideoStream]] = self._packets()
+        delivered = Delivered(Counter(), 0)
+        self._lead = self._lead_of(self._gpu)
+        if self._lead is not None:
+            yield from self._lead.pictures(packets)
+            kept, delivered = self._lead.rest()
+            packets = chain(kept, packets)
+            self._leave(self._lead.why_left)
+        yield from self._in_software(packets, delivered)
+        if self._ended_early():
+            self.anomalies["truncated"] += 1
+
+    def close(self) -> None:
+        """Close the file and let go of the GPU; harmless when done twice. Pictures stay valid."""
+        self._container.close()
+        self._lead = None
+
+    def _in_software(
+        self, packets: Iterable[Packet[VideoStream]], delivered: Delivered
+    ) -> Iterator[av.VideoFrame]:
+        """The good pictures that were not delivered before."""
+        for packet in packets:
             try:
                 pictures = packet.decode()
             except av.FFmpegError:
@@ -75,16 +122,30 @@ class Decoding:
                 self._was_cut_off |= not packet.size
                 continue
             for picture in pictures:
+                if delivered.takes(picture):
+                    continue
                 if picture.is_corrupt:
                     self.damaged_pictures += 1
                 else:
                     yield picture
-        if self._ended_early():
-            self.anomalies["truncated"] += 1
 
-    def close(self) -> None:
-        """Close the file; harmless when done twice. Pictures stay valid."""
-        self._container.close()
+    def _lead_of(self, gpu: GpuDecoding | None) -> Lead | None:
+        if gpu is None:
+            return None
+        try:
+            return Lead(gpu.of_file(self.path, self._stream))
+        except NotOnGpu as why:
+            self._leave(why)
+        return None
+
+    def _leave(self, why: NotOnGpu | None) -> None:
+        """Software decodes from here on; None: there is nothing left for it."""
+        if why is None:
+            return
+        self._lead, self._why_software = None, str(why)
+        if why.is_failure:
+            self.anomalies["gpu_decoder_failed"] += 1
+            log.warning("%s: %s; it goes on in software", self.path.name, why)
 
     def _prepare(self, decoder_threads: int) -> None:
         container, stream = self._container, self._stream

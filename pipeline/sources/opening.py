@@ -5,16 +5,18 @@ from __future__ import annotations
 import difflib
 import re
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from pipeline.errors import NoVideo, SourceError, SourceNotFound, UnsupportedCodec
+from pipeline.ffmpeg_log import ffmpeg_log
 
 # FFmpeg can play text files as if they were terminals; nobody means that.
 _TEXT_ART = {"tty", "bin", "adf", "idf", "xbin"}
@@ -95,12 +97,28 @@ def _preference(stream: VideoStream) -> tuple[bool, int, int]:
     return is_default, stream.width * stream.height, -stream.index
 
 
-def _open(path: Path) -> InputContainer:
+def open_bound(path: Path, index: int, accelerator: HWAccel | None) -> VideoCodecContext:
+    """A decoder of its own for one stream of a file, with all that the file says about it.
+
+    Args:
+        path: Of a file that was opened before.
+        index: Of the stream.
+        accelerator: What it is bound to; None: it decodes in software.
+
+    Raises:
+        av.FFmpegError: The file has gone, or the accelerator cannot be had.
+    """
+    with _open(path, accelerator) as container:
+        return container.streams[index].codec_context  # type: ignore[return-value]  # a video's
+
+
+def _open(path: Path, accelerator: HWAccel | None = None) -> InputContainer:
     return av.open(
         f"file:{path}",  # a colon in a name must not read as a protocol
         mode="r",
         options={"protocol_whitelist": "file,crypto,data"},  # playlists lead nowhere else
         metadata_errors="replace",
+        hwaccel=accelerator,
     )
 
 
@@ -122,26 +140,14 @@ def _cause(path: Path, error: Exception) -> str:
 
 def _log_of_opening(path: Path) -> str:
     # It fails as it did before; this time only what FFmpeg says about it is of interest.
-    with _ffmpeg_log(av.logging.ERROR) as lines, suppress(av.FFmpegError, ValueError):
+    with ffmpeg_log(av.logging.ERROR) as lines, suppress(av.FFmpegError, ValueError):
         _open(path).close()
     return " ".join(message for _, _, message in lines)
 
 
-@contextmanager
-def _ffmpeg_log(level: int) -> Iterator[list[tuple[int, str, str]]]:
-    """What FFmpeg says inside the block; its log is off at all other times."""
-    before = av.logging.get_level()
-    with av.logging.Capture(local=False) as lines:
-        av.logging.set_level(level)
-        try:
-            yield lines
-        finally:
-            av.logging.set_level(before)
-
-
 def _codec_name(container: InputContainer, stream: VideoStream) -> str:
     """Such as ``av1 (av01 / 0x31307661)``; PyAV tells nothing of a stream it cannot decode."""
-    with _ffmpeg_log(av.logging.INFO):
+    with ffmpeg_log(av.logging.INFO):
         description = container.dumps_format()  # type: ignore[attr-defined]  # not in the stubs
     found = re.search(rf"Stream #0:{stream.index}\b.*?Video: ([^,]+)", description)
     name = found[1].strip().removeprefix("none").strip(" ()") if found else ""

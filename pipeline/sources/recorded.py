@@ -16,6 +16,7 @@ from pipeline.frame import Frame
 from pipeline.metrics import SourceStats
 from pipeline.sources.decoding import Decoding
 from pipeline.sources.delivery import Limits, deliver
+from pipeline.sources.gpu import GpuDecoding
 from pipeline.sources.timeline import Timeline
 from pipeline.sources.upright import Upright
 
@@ -51,12 +52,20 @@ class RecordedSource:
     is_images = False
 
     def __init__(
-        self, path: Path, *, name: str, url: str, limits: Limits, decoder_threads: int = 0
+        self,
+        path: Path,
+        *,
+        name: str,
+        url: str,
+        limits: Limits,
+        decoder_threads: int = 0,
+        gpu: GpuDecoding | None = None,
     ) -> None:
-        """Open and check.
+        """Open and check, in software.
 
         Args:
             decoder_threads: 0 chooses for this machine.
+            gpu: Opens decoders on a GPU; None leaves it to software.
 
         Raises:
             SourceNotFound: There is no such file.
@@ -68,6 +77,7 @@ class RecordedSource:
         self.media_path: Path | None = path
         self._path, self._limits = path, limits
         self._decoder_threads = decoder_threads or _sensible_threads()
+        self._gpu = gpu
         self._decoding: Decoding | None = None
         decoding = Decoding(path, self._decoder_threads)
         try:
@@ -98,7 +108,7 @@ class RecordedSource:
             self._decoding.close()
 
     def _frames(self) -> Iterator[Frame]:
-        decoding = self._decoding = Decoding(self._path, self._decoder_threads)
+        decoding = self._decoding = Decoding(self._path, self._decoder_threads, self._gpu)
         decoding.anomalies = self.stats.anomalies
         pictures = decoding.pictures()
         first = _first_of(pictures, decoding)
@@ -106,7 +116,7 @@ class RecordedSource:
         timeline = self._timeline(decoding)
         upright = Upright()
         for index, picture in enumerate(chain([first], pictures)):
-            self._count_damaged(decoding)
+            self._note(decoding)
             yield Frame(
                 picture=upright(picture),
                 source=self.name,
@@ -115,9 +125,10 @@ class RecordedSource:
                 time_base=decoding.time_base,
                 arrival=time.monotonic(),
             )
-        self._count_damaged(decoding)
+        self._note(decoding)
 
-    def _count_damaged(self, decoding: Decoding) -> None:
+    def _note(self, decoding: Decoding) -> None:
+        self.stats.decoded_by = decoding.decoded_by
         self.stats.frames_decoded += decoding.damaged_pictures
         if decoding.damaged_pictures:
             self.stats.frames_dropped["corrupt"] += decoding.damaged_pictures

@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 
+from pipeline.metrics import DecodedBy
 from pipeline.sources.live.decoder import Decoder, Effort
 from pipeline.sources.live.hearing import Hearing
 from pipeline.sources.live.repair import Repair
@@ -30,6 +31,9 @@ class Losses:
     count = drop
 
     def spared(self) -> None:
+        pass
+
+    def decoded_by(self, decoder: DecodedBy) -> None:
         pass
 
     def sign_of_life(self) -> None:

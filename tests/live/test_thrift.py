@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from av.video.frame import PictureType
 
+from pipeline.metrics import DecodedBy
 from pipeline.settings import LiveSettings
 from pipeline.sources import open_sources
 from pipeline.sources.delivery import Thinning
@@ -32,6 +33,9 @@ class Ledger:
         self.spared_pictures, self.counts = 0, Counter[str]()
 
     def sign_of_life(self) -> None:
+        pass
+
+    def decoded_by(self, decoder: DecodedBy) -> None:
         pass
 
     def spared(self) -> None:

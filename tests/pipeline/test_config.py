@@ -129,7 +129,7 @@ def test_an_empty_file_or_section_changes_nothing(tmp_path):
         ("presicion=f32", "'presicion'; did you mean 'engine.precision'?"),
         ("engin.batch=4", "'engin'; did you mean 'engine'?"),
         ("treshold=0.5", "'treshold'; did you mean 'detection.threshold'?"),
-        ("qwxyz=1", "unknown key 'qwxyz'; known: concurrent, decoder_threads, detection"),
+        ("qwxyz=1", "unknown key 'qwxyz'; known: concurrent, decoder, decoder_threads"),
         ("engine.qwxyz=1", "known in 'engine': batch, batch_wait_seconds, build, cache, name"),
         ("engine={7: 1}", "unknown key 'engine.7'"),
     ],

@@ -23,7 +23,9 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from pipeline.frame import Truth
+from pipeline.metrics import DecodedBy
 from pipeline.settings import LiveSettings
+from pipeline.sources.gpu import GpuDecoding
 from pipeline.sources.live.address import Address
 from pipeline.sources.live.backlog import Backlog
 from pipeline.sources.live.causes import Cause, Trouble, of_opening, of_reading
@@ -83,6 +85,10 @@ class Ledger(Protocol):
         """A picture was not decoded, as it would not be wanted; the stream goes on."""
         ...
 
+    def decoded_by(self, decoder: DecodedBy) -> None:
+        """Something else decodes from now on."""
+        ...
+
     def wait_until(self, due: float) -> None:
         """Return at a moment of the monotonic clock."""
         ...
@@ -112,13 +118,19 @@ class CameraConnection:
         decoder_threads: For the codec; they help only where pictures are cut into slices, but
             then they delay nothing.
         effort: How well it is decoded, from moment to moment.
+        gpu: Opens decoders on a GPU; None leaves it to software.
     """
 
     def __init__(
-        self, address: Address, live: LiveSettings, decoder_threads: int, effort: Effort
+        self,
+        address: Address,
+        live: LiveSettings,
+        decoder_threads: int,
+        effort: Effort,
+        gpu: GpuDecoding | None = None,
     ) -> None:
         self._address, self._live = address, live
-        self._decoder_threads, self._effort = decoder_threads, effort
+        self._decoder_threads, self._effort, self._gpu = decoder_threads, effort, gpu
         self._hearing = Hearing(losses=address.scheme in _RTP)
 
     def __enter__(self) -> CameraConnection:
@@ -161,7 +173,15 @@ class CameraConnection:
         # Every so many pictures: all of them count.
         max_fps = self._live.max_fps if self._live.stride == 1 else None
         thrift = Thrift(max_fps, is_timed=is_timed)
-        decoder = Decoder(self._stream, self._decoder_threads, self._effort, self._hearing, thrift)
+        decoder = Decoder(
+            self._stream,
+            self._decoder_threads,
+            self._effort,
+            self._hearing,
+            thrift,
+            self._gpu,
+            self._address.shown,
+        )
         sender = SenderClock()
         packets = thrift.watched(self._packets(ledger))
         if not due:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from enum import IntEnum
 from typing import Literal, Protocol
 
@@ -11,10 +13,16 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from pipeline.errors import without_frames
+from pipeline.metrics import DecodedBy
+from pipeline.sources.gpu import GpuDecoding
+from pipeline.sources.gpu_decoder import GpuDecoder, NotOnGpu
 from pipeline.sources.live.frame_numbers import FrameNumbers
 from pipeline.sources.live.hearing import Hearing
 from pipeline.sources.live.repair import Repair
 from pipeline.sources.live.thrift import Need, Thrift
+
+log = logging.getLogger(__name__)
 
 SkipFrame = Literal["DEFAULT", "NONREF", "NONKEY"]
 
@@ -52,18 +60,23 @@ class Effort:
 
 
 class SignsOfLife(Protocol):
-    """Learns that the stream goes on although no picture comes."""
+    """Learns that the stream goes on although no picture comes, and by what it is decoded."""
 
     def sign_of_life(self) -> None: ...
     def spared(self) -> None: ...
     def count(self, anomaly: str) -> None: ...
+    def decoded_by(self, decoder: DecodedBy) -> None: ...
 
 
 class Decoder:
     """Decodes one stream; `effort` may change at any time.
 
     Leaving out pictures takes effect with the next packet. The loop filter can only be chosen
-    when a decoder is opened: at the next keyframe another one takes over.
+    when a decoder is opened: at the next keyframe another one takes over. A GPU's filter cannot be
+    left out, and costs nothing here.
+
+    On a GPU, where that is possible and pays. Software takes over at a keyframe: the next one when
+    the GPU's decoder has failed, and what comes before it is lost.
 
     Args:
         stream: What the packets belong to.
@@ -72,6 +85,8 @@ class Decoder:
         effort: What is asked for.
         hearing: Tells of losses that neither packets nor pictures show.
         thrift: Tells which pictures nobody would miss.
+        gpu: Opens decoders on a GPU; None leaves it to software.
+        name: What the stream is called where something is said of it.
     """
 
     def __init__(
@@ -81,12 +96,20 @@ class Decoder:
         effort: Effort,
         hearing: Hearing,
         thrift: Thrift,
+        gpu: GpuDecoding | None = None,
+        name: str = "a camera",
     ) -> None:
+        self._name = name
         self._stream, self._threads, self._effort = stream, threads, effort
         self._hearing, self._thrift = hearing, thrift
         self._filters = True
         self._context = self._prepared(stream.codec_context)
         self._numbers = _numbers_of(self._context)
+        self._on_gpu: GpuDecoder | None = None
+        self._why: NotOnGpu | None = None  # it is to leave the GPU, or was never there
+        self._told: DecodedBy | None = None
+        if gpu is not None:
+            self._begin_on(gpu)
 
     def decode(
         self, packet: Packet[VideoStream], repair: Repair, ledger: SignsOfLife
@@ -97,22 +120,68 @@ class Decoder:
             self._pass_over(packet, ledger)
             return []
         level = min(self._effort.level, _EFFORTS[need])
+        decoded, failed = self._left_behind(packet), False
         self._follow(level, packet)
         try:
-            decoded = self._context.decode(packet if packet.size else None)
+            decoded += self._decoded(packet)
         except av.EOFError:  # flushed already
             return []
+        except NotOnGpu as why:
+            self._why, failed = without_frames(why), True
         except av.FFmpegError:
             ledger.count("corrupt_packet")
-            decoded, failed = [], True
-        else:
-            failed = False
+            failed = True
         # All are asked, because each goes on from what it was told before.
         if any((failed, packet.is_corrupt, self._hearing.of_loss(), self._follows_a_gap(packet))):
             repair.lost_something(packet.pts)
+        if decoded or failed:
+            self._tell(ledger)
         if not decoded and level <= DecodeEffort.REFERENCES:
             ledger.spared()
         return [picture for picture in decoded if repair.is_good(picture)]
+
+    def _decoded(self, packet: Packet[VideoStream]) -> list[av.VideoFrame]:
+        if self._on_gpu is None:
+            return self._context.decode(packet if packet.size else None)
+        if self._why is not None and self._why.is_failure:
+            raise self._why  # until a keyframe comes
+        pictures = self._on_gpu.decode(packet)
+        self._why = self._on_gpu.why_leave
+        return pictures
+
+    def _begin_on(self, gpu: GpuDecoding) -> None:
+        try:
+            self._on_gpu = gpu.of_camera(self._stream)
+        except NotOnGpu as why:
+            self._why = without_frames(why)
+        else:
+            self._context = self._on_gpu.context
+
+    def _left_behind(self, packet: Packet[VideoStream]) -> list[av.VideoFrame]:
+        """Leave the GPU, if that is due and a keyframe comes; return what was still in there."""
+        if self._on_gpu is None or self._why is None or not packet.is_keyframe:
+            return []
+        rest = list[av.VideoFrame]()
+        if not self._why.is_failure:
+            with suppress(av.FFmpegError):
+                rest = self._context.decode(None)
+        self._on_gpu, self._context = None, self._prepared(self._stream.codec_context)
+        return rest
+
+    def _tell(self, ledger: SignsOfLife) -> None:
+        """Say what decodes, when that has changed, and count a failure once."""
+        codec = self._context.codec.name
+        if self._on_gpu is not None and self._why is None:
+            told = DecodedBy(codec, "gpu", self._on_gpu.words)
+        else:
+            told = DecodedBy(codec, "cpu", str(self._why or "as asked for"))
+        if told == self._told:
+            return
+        self._told = told
+        ledger.decoded_by(told)
+        if self._why is not None and self._why.is_failure:
+            ledger.count("gpu_decoder_failed")
+            log.warning("%s: %s; it goes on in software", self._name, self._why)
 
     def begin_anew(self) -> None:
         """The next packet does not follow the last one."""
@@ -143,7 +212,7 @@ class Decoder:
             self._context.skip_frame = _SKIPS[level]
 
     def _can_change(self) -> bool:
-        return self._context.codec.name in _WITH_LOOP_FILTER
+        return self._on_gpu is None and self._context.codec.name in _WITH_LOOP_FILTER
 
     def _prepared(self, context: VideoCodecContext) -> VideoCodecContext:
         context.thread_type = "SLICE"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import av
 
 from pipeline.frame import Truth
-from pipeline.metrics import SourceStats
+from pipeline.metrics import DecodedBy, SourceStats
 from pipeline.sources.live.arrival_rate import ArrivalRate
 
 
@@ -56,6 +56,7 @@ class Mailbox:
         self._decoded = 0
         self._dropped: Counter[str] = Counter()
         self._anomalies: Counter[str] = Counter()
+        self._decoder: DecodedBy | None = None
         self._closed = False
         self._rate = ArrivalRate()
         self.opened_at: float | None = None
@@ -117,6 +118,11 @@ class Mailbox:
             self._rate.add(self.last_sign)
             self._anomalies["spared"] += 1
 
+    def decoded_by(self, decoder: DecodedBy) -> None:
+        """Something else decodes from now on."""
+        with self._reading():
+            self._decoder = decoder
+
     def wait_until(self, due: float) -> None:
         """Return at a moment of the monotonic clock, or raise `Closed` before."""
         with self._reading():
@@ -148,6 +154,7 @@ class Mailbox:
         stats.frames_decoded += self._decoded
         stats.frames_dropped.update(self._dropped)
         stats.anomalies.update(self._anomalies)
+        stats.decoded_by = self._decoder or stats.decoded_by
         stats.last_frame = self.last_good if self.last_good is not None else stats.last_frame
         if self.offered_fps is not None:
             stats.offered_fps = self.offered_fps

@@ -14,6 +14,7 @@ from pipeline.config import overlaid
 from pipeline.errors import ConfigError
 from pipeline.settings import LiveSettings
 from pipeline.sources.delivery import Limits
+from pipeline.sources.gpu import GpuDecoding
 from pipeline.sources.live.address import (
     Address,
     device_address,
@@ -52,6 +53,7 @@ def plan(
     limits: Limits,
     environment: Mapping[str, str],
     decoder_threads: int = 0,
+    gpu: GpuDecoding | None = None,
 ) -> tuple[str, Opener]:
     """The wished name of a live source, and what makes it.
 
@@ -61,6 +63,7 @@ def plan(
         limits: Where to end.
         environment: Holds what the address writes as ``$NAME``.
         decoder_threads: For each connection; 0 takes one.
+        gpu: Opens decoders on a GPU; None leaves it to software.
 
     Raises:
         ConfigError: The address or an option makes no sense.
@@ -68,7 +71,7 @@ def plan(
     """
     url = expanded(url, environment)
     if url.startswith("replay:"):
-        return _replay(url, live, limits, decoder_threads)
+        return _replay(url, live, limits, decoder_threads, gpu)
     webcam = _WEBCAM.fullmatch(url.partition("#")[0])
     bare, options = _options_of_device(url) if webcam else split_options(url)
     name, live = _overlaid(live, options, _scheme_of(url))
@@ -77,22 +80,28 @@ def plan(
     else:
         address = parse_address(bare, environment, live.credentials)
     return name or address.name, partial(
-        _camera, address=address, live=live, limits=limits, threads=decoder_threads or 1
+        _camera, address=address, live=live, limits=limits, threads=decoder_threads or 1, gpu=gpu
     )
 
 
 def _camera(
-    *, name: str, address: Address, live: LiveSettings, limits: Limits, threads: int
+    *,
+    name: str,
+    address: Address,
+    live: LiveSettings,
+    limits: Limits,
+    threads: int,
+    gpu: GpuDecoding | None,
 ) -> CameraSource:
     effort = Effort()
-    connect = partial(CameraConnection, address, live, threads, effort)
+    connect = partial(CameraConnection, address, live, threads, effort, gpu)
     return CameraSource(
         name=name, url=address.shown, connect=connect, live=live, limits=limits, effort=effort
     )
 
 
 def _replay(
-    url: str, live: LiveSettings, limits: Limits, decoder_threads: int
+    url: str, live: LiveSettings, limits: Limits, decoder_threads: int, gpu: GpuDecoding | None
 ) -> tuple[str, Opener]:
     what, options = _options_of_device(url.removeprefix("replay:"))
     name, live = _overlaid(live, options, "replay:")
@@ -104,7 +113,13 @@ def _replay(
         path = _recording(what)
         wished, threads = path.stem, decoder_threads or 1
         record = partial(
-            RecordedSource, path, name=wished, url=what, limits=Limits(), decoder_threads=threads
+            RecordedSource,
+            path,
+            name=wished,
+            url=what,
+            limits=Limits(),
+            decoder_threads=threads,
+            gpu=gpu,
         )
     return name or wished, partial(_replayed, url=url, record=record, live=live, limits=limits)
 

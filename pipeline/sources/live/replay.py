@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
+from pipeline.metrics import DecodedBy
 from pipeline.sources.live.causes import Cause, Trouble
 from pipeline.sources.live.clock import DueTimes
 from pipeline.sources.live.connection import Ledger, Picture
@@ -46,6 +47,7 @@ class ReplayConnection:
     def pictures(self, ledger: Ledger) -> Iterator[Picture]:
         """The pictures in order, each when it is due; raises `Trouble` at the end."""
         due, begin = DueTimes(longest_pause=float("inf")), 0.0
+        told: DecodedBy | None = None
         while self._recording is not None:
             seconds = begin
             for frame in self._recording.frames():
@@ -53,6 +55,9 @@ class ReplayConnection:
                 ledger.wait_until(due.of(seconds, time.monotonic()))
                 if isinstance(self._recording, StreetSource):
                     self._recording.stamp(frame)  # it was drawn before it was due
+                if (decoder := self._recording.stats.decoded_by) != told and decoder:
+                    told = decoder
+                    ledger.decoded_by(decoder)
                 yield Picture(frame.picture, seconds, frame.truth)
             if not self._loop:
                 break

@@ -1,0 +1,158 @@
+"""One stream's decoder on a GPU, watched: as soon as it is not the right one, it says so.
+
+The chip does not tell of damage inside a picture: it shows what it made of it. Damage that stands
+outside (packets that are marked, pictures before the first keyframe) is told as in software.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from statistics import median
+from typing import NamedTuple, Protocol
+
+import av
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
+
+from pipeline.errors import reason
+
+ON_GPU = "cuda"  # FFmpeg's pixel format of pictures that lie in a GPU's memory
+
+_WARM_UP, _MEASURED = 8, 24  # packets of a trial: the first ones wait for the decoder to be made
+_SILENT = 48  # packets without a picture; no decoder holds so many
+
+
+class NotOnGpu(Exception):
+    """A stream, or the rest of it, is to be decoded in software; the message says why.
+
+    Attributes:
+        is_failure: Whether the GPU's decoder has failed, instead of not being the right one.
+    """
+
+    def __init__(self, why: str, *, is_failure: bool = False) -> None:
+        super().__init__(why)
+        self.is_failure = is_failure
+
+
+class Context(Protocol):
+    """What is needed of FFmpeg's decoder."""
+
+    @property
+    def pix_fmt(self) -> str | None: ...
+    def decode(self, packet: Packet[VideoStream] | None = None) -> list[av.VideoFrame]: ...
+
+
+class Verdict(NamedTuple):
+    """Whether the GPU has a picture sooner than one core, and the figures."""
+
+    pays: bool
+    words: str
+
+
+class Trial:
+    """The first packets of a stream, decoded once more in software.
+
+    One number stands against one: how long a picture takes on the GPU by the clock (waiting and
+    copying included) against the processor time of one core. Where the GPU wins it costs the
+    cores less, whatever it does while waiting, and holds up the line no longer than one thread
+    would. Small pictures may lose: every call of the driver costs the same for them.
+
+    Args:
+        in_software: Makes a decoder of the same stream for the CPU, with one thread.
+    """
+
+    def __init__(self, in_software: Callable[[], Context]) -> None:
+        self._in_software = in_software
+        self._packets: list[Packet[VideoStream]] = []
+        self._seconds: list[float] = []
+
+    def add(self, packet: Packet[VideoStream], seconds: float) -> Verdict | None:
+        """Learn how long the GPU took; the verdict when there were enough packets."""
+        self._packets.append(packet)
+        self._seconds.append(seconds)
+        return self._judged() if len(self._packets) >= _WARM_UP + _MEASURED else None
+
+    def _judged(self) -> Verdict:
+        context, seconds = self._in_software(), list[float]()
+        for packet in self._packets:
+            begin = time.thread_time()
+            with suppress(av.FFmpegError):
+                context.decode(packet)
+            seconds.append(time.thread_time() - begin)
+        there, here = (median(each[_WARM_UP:]) for each in (self._seconds, seconds))
+        return Verdict(
+            there < here,
+            f"a picture takes {there * 1e3:.2f} ms there, {here * 1e3:.2f} ms on a core",
+        )
+
+
+class GpuDecoder:
+    """One stream's decoder on the GPU, for as long as it is the right one.
+
+    Args:
+        context: FFmpeg's decoder, bound to a GPU.
+        trial: To be held on the first packets; None: it stays, whatever it costs.
+        told: Called with the verdict.
+
+    Attributes:
+        why_leave: Why software should take over where it can, which is at a keyframe; None while
+            all is well. Until then `decode` goes on.
+        words: What is known of the choice.
+    """
+
+    def __init__(
+        self,
+        context: VideoCodecContext,
+        trial: Trial | None = None,
+        told: Callable[[Verdict], object] = lambda _verdict: None,
+        words: str = "as asked for",
+    ) -> None:
+        self.context = context
+        self.why_leave: NotOnGpu | None = None
+        self.words = words
+        self._trial, self._told = trial, told
+        self._silent = 0
+
+    def decode(self, packet: Packet[VideoStream]) -> list[av.VideoFrame]:
+        """The pictures that a packet completes, in main memory; an empty packet flushes.
+
+        Raises:
+            av.InvalidDataError: The packet is damaged, or the GPU's decoder says so of a stream
+                that it does not understand.
+            NotOnGpu: The decoder has failed, and gives no more.
+        """
+        begin = time.perf_counter()
+        try:
+            pictures = self.context.decode(packet if packet.size else None)
+        except av.EOFError:  # flushed already
+            return []
+        except av.InvalidDataError:
+            raise
+        except av.FFmpegError as error:
+            raise NotOnGpu(f"its decoder failed ({reason(error)})", is_failure=True) from None
+        self._look_at(pictures)
+        if self._trial is not None and packet.size:
+            self._judge(self._trial.add(packet, time.perf_counter() - begin))
+        return pictures
+
+    def _look_at(self, pictures: list[av.VideoFrame]) -> None:
+        self._silent = 0 if pictures else self._silent + 1
+        if self._silent > _SILENT:
+            raise NotOnGpu("its decoder gives no pictures", is_failure=True)
+        # FFmpeg itself goes on in software where the chip refuses, also in mid-stream.
+        if pictures and self.context.pix_fmt != ON_GPU:
+            what = f"{self.context.profile or 'this profile'}, {self.context.pix_fmt}"
+            size = f"{self.context.width}x{self.context.height}"
+            self.why_leave = NotOnGpu(f"it does not take {what}, {size}")
+            self._trial = None
+
+    def _judge(self, verdict: Verdict | None) -> None:
+        if verdict is None:
+            return
+        self._trial, self.words = None, verdict.words
+        self._told(verdict)
+        if not verdict.pays:
+            self.why_leave = NotOnGpu(verdict.words)
