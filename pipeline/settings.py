@@ -36,6 +36,7 @@ CallsOrAuto = Annotated[int, Within(0, 256, zero="auto")]
 Milliseconds = Annotated[float, Within(1, 3_600_000)]
 EngineName = Literal["auto", "openvino", "onnxruntime", "tensorrt", "program"]
 DecoderName = Literal["auto", "software", "cuda"]
+EncoderName = Literal["auto", "libx264", "h264_nvenc", "mpeg4"]
 AskedPrecision = Literal["auto", "f32", "bf16", "f16"]
 Suppression = Literal["class_aware", "class_agnostic", "soft", "merge"]
 Preset = Literal[
@@ -120,8 +121,8 @@ class ZoneSettings:
 class VideoSettings:
     """How annotated video is encoded."""
 
-    encoder: Literal["auto", "libx264", "mpeg4"] = "auto"  # auto: H.264 where there is an encoder
-    preset: Preset = "auto"  # of x264; auto: what this machine can carry
+    encoder: EncoderName = "auto"  # auto: H.264, on an NVIDIA GPU where that opens
+    preset: Preset = "auto"  # of x264, or what is like it; auto: what this machine can carry
     crf: Annotated[int, Within(0, 51)] = 23  # quality of x264, 0 (lossless) to 51
     keyframe_seconds: Annotated[float, Within(0.1, 60)] = 2.0  # a killed run loses at most this
     audio: bool = True  # copy the source's audio stream

@@ -124,8 +124,15 @@ def _sink_line(name: str, sink: Mapping[str, Any]) -> str:
     if sink.get("bytes") is not None:
         details.append(f"{sink['bytes'] / 1e6:.1f} MB")
     if sink.get("encoder"):
-        details.append(" ".join(filter(None, (sink["encoder"], sink.get("preset")))))
+        words = filter(None, (sink["encoder"], sink.get("preset")))
+        details.append(" ".join([*words, *_because(sink)]))
     return f"wrote {escape(name)} ({', '.join(details)})"
+
+
+def _because(sink: Mapping[str, Any]) -> list[str]:
+    """Why another encoder had to do, where one has refused."""
+    refused = sink.get("encoder_refused")
+    return [f"because {escape(refused)}"] if refused else []
 
 
 def _dropped(causes: Mapping[str, int]) -> str:

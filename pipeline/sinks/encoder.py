@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections import deque
-from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import cast
+from typing import Any, cast
 
 import av
 from av.codec.context import Flags
+from av.container import OutputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
-from pipeline.errors import ConfigError
+from pipeline.errors import reason
 from pipeline.frame import Result
 from pipeline.settings import VideoSettings
+from pipeline.sinks.encoder_choice import (
+    choose_encoder,
+    choose_preset,
+    software_encoder,
+    why_encoder,
+)
+from pipeline.sinks.nvenc import NVENC, choose_nvenc_preset, options
 from pipeline.yuv import Colours, fitted, own_yuv420p, stamped
 
-# CPU milliseconds for a million pixels, measured on recorded drives at crf 23; only the ratio to
-# the machine's cores matters, and only roughly.
-_COST_MS = {"veryfast": 9.0, "superfast": 6.0}
-_SHARE = 0.1  # of the machine's cores that encoding may take
+log = logging.getLogger(__name__)
+
 _FASTEST_LINE = 100.0  # frames/s; a recording is not held back below this by its encoder
 
 # What `ultrafast` leaves out but costs next to nothing: together +25 % time, -20 % bytes, +1 dB.
@@ -38,17 +44,21 @@ class Encoding:
 
     Attributes:
         encoder: FFmpeg's name of it.
-        preset: Of x264; None for others.
+        why: Why that one.
+        preset: Of x264 or NVENC; None for others.
         extras: More of x264's own parameters, ``name=value`` joined by colons.
-        crf: Quality of x264.
+        crf: Quality of x264, or as good.
         threads: Of the encoder.
         keyframe_every: Frames from one keyframe to the next, at most.
         rate: Frames/s, roughly; frames carry their own time.
         at_once: No picture waits inside the encoder, and every keyframe says all that whoever
             joins there needs to know.
+        otherwise: What to take where this one does not open.
+        refused: Why the one before this did not open, if there was one.
     """
 
     encoder: str
+    why: str
     preset: str | None
     extras: str
     crf: int
@@ -56,6 +66,8 @@ class Encoding:
     keyframe_every: int
     rate: Fraction
     at_once: bool = False
+    otherwise: Encoding | None = None
+    refused: str | None = None
 
     @classmethod
     def choose(
@@ -71,13 +83,16 @@ class Encoding:
         """What the settings ask for; where they say ``auto``, what this machine can carry."""
         encoder = choose_encoder(settings.encoder)
         pace = rate if rate and 1 <= rate <= 240 else Fraction(25)
+        aim = float(pace) if live else _FASTEST_LINE
         preset, extras = str(settings.preset), ""
         if preset == "auto":
-            preset = choose_preset(size_hw, float(pace) if live else _FASTEST_LINE, cores)
+            preset = choose_preset(size_hw, aim, cores)
             extras = _ULTRAFAST_EXTRAS if preset == "ultrafast" else ""
-        is_x264 = encoder == "libx264"
-        return cls(
-            encoder=encoder,
+        software = encoder if encoder != NVENC else software_encoder()
+        is_x264 = software == "libx264"
+        chosen = cls(
+            encoder=software,
+            why=why_encoder(settings.encoder),
             preset=preset if is_x264 else None,
             extras=extras if is_x264 else "",
             crf=settings.crf,
@@ -86,6 +101,10 @@ class Encoding:
             rate=pace,
             at_once=at_once,
         )
+        if encoder != NVENC:
+            return chosen
+        preset = choose_nvenc_preset(settings.preset, size_hw, aim)
+        return replace(chosen, encoder=NVENC, preset=preset, extras="", otherwise=chosen)
 
     def configure(
         self, context: VideoCodecContext, size_hw: tuple[int, int], time_base: Fraction
@@ -100,7 +119,9 @@ class Encoding:
         if not self.at_once:
             context.flags |= Flags.global_header  # what files hold once, at their beginning
         context.options = {"bf": "0"}
-        if self.encoder == "libx264":
+        if self.encoder == NVENC:
+            context.options = options(str(self.preset), self.crf, at_once=self.at_once)
+        elif self.encoder == "libx264":
             # A keyframe that was asked for must be one that nothing refers across.
             context.options |= {"preset": str(self.preset), "crf": str(self.crf), "forced-idr": "1"}
             context.options |= {"tune": "zerolatency"} if self.at_once else {}
@@ -108,6 +129,12 @@ class Encoding:
                 context.options |= {"x264-params": self.extras}
         else:
             context.qmin = context.qmax = self._quantiser
+
+    def facts(self) -> dict[str, Any]:
+        """For the report: encoder and why, preset and crf where it has them."""
+        facts: dict[str, Any] = {"encoder": self.encoder, "encoder_why": self.why}
+        facts |= {"encoder_refused": self.refused} if self.refused else {}
+        return facts | ({"preset": self.preset, "crf": self.crf} if self.preset else {})
 
     def clock(self, time_base: Fraction) -> Fraction:
         """The encoder's own time base; MPEG-4 cannot count in very small units."""
@@ -119,26 +146,6 @@ class Encoding:
     def _quantiser(self) -> int:
         """MPEG-4's 1 (best) to 31, about as good as x264's crf."""
         return max(1, min(31, round(2 ** ((self.crf - 12) / 5))))
-
-
-def choose_encoder(wanted: str, available: Collection[str] = frozenset(av.codecs_available)) -> str:
-    """``auto``: H.264, which every browser plays; MPEG-4 part 2 where x264 is missing."""
-    if wanted == "auto":
-        return "libx264" if "libx264" in available else "mpeg4"
-    if wanted not in available:
-        raise ConfigError(
-            f"video.encoder: this FFmpeg has no {wanted}; install the av package from the "
-            "Python index, which brings one, or set video.encoder to auto"
-        )
-    return wanted
-
-
-def choose_preset(size_hw: tuple[int, int], frames_per_second: float, cores: int) -> str:
-    """The most thorough x264 preset that leaves the machine free for everything else."""
-    budget_ms = _SHARE * cores * 1000 / frames_per_second
-    megapixels = size_hw[0] * size_hw[1] / 1e6
-    fitting = (name for name, cost in _COST_MS.items() if cost * megapixels <= budget_ms)
-    return next(fitting, "ultrafast")
 
 
 def tag(context: VideoCodecContext, picture: av.VideoFrame) -> None:
@@ -156,11 +163,44 @@ def picture_of(result: Result) -> av.VideoFrame:
     return stamped(own_yuv420p(result.frame.picture), result.frame.pts, result.frame.time_base)
 
 
+def start(
+    encoding: Encoding, picture: av.VideoFrame, time_base: Fraction
+) -> tuple[OutputContainer, VideoStream]:
+    """Open FFmpeg's encoder for pictures like the given one; `av.FFmpegError` if it refuses."""
+    # PyAV copies the facts of a stream from another stream only: this one leads nowhere.
+    nowhere = av.open(io.BytesIO(), "w", format="null")
+    stream = cast(VideoStream, nowhere.add_stream(encoding.encoder, encoding.rate))
+    encoding.configure(stream.codec_context, (picture.height, picture.width), time_base)
+    tag(stream.codec_context, picture)
+    stream.time_base = time_base
+    nowhere.start_encoding()
+    return nowhere, stream
+
+
+def _begun(
+    encoding: Encoding, picture: av.VideoFrame, time_base: Fraction
+) -> tuple[OutputContainer, VideoStream, Encoding]:
+    """The encoder, or the one to take otherwise, and which it is."""
+    try:
+        return *start(encoding, picture, time_base), encoding
+    except av.FFmpegError as error:
+        if encoding.otherwise is None:
+            raise
+        size = f"{picture.width}x{picture.height}"
+        why = f"{encoding.encoder} does not open for {size} now ({reason(error)})"
+    # Most likely more sessions are open than the card allows.
+    log.warning("%s; encoding with %s", why, encoding.otherwise.encoder)
+    return _begun(replace(encoding.otherwise, why=why, refused=why), picture, time_base)
+
+
 class Encoder:
     """Pictures in, packets out; where those go is decided packet by packet.
 
     The first picture decides size and colours; later ones are fitted to it. There is one packet
     for each picture, in order: no encoding here has B-frames.
+
+    Attributes:
+        encoding: How it is encoded, after all.
 
     Args:
         picture: The first picture; it is not encoded yet.
@@ -171,19 +211,12 @@ class Encoder:
     def __init__(self, picture: av.VideoFrame, time_base: Fraction, encoding: Encoding) -> None:
         self.size_hw = (picture.height, picture.width)
         self.colours = Colours.of(picture)
-        self.encoding, self.time_base = encoding, time_base
+        self.time_base = time_base
         self.resized = 0
-        self._clock = encoding.clock(time_base)
         self._times: deque[int] = deque()  # of pictures inside an encoder with a coarser clock
         self._last_pts: int | None = None
-        # PyAV copies the facts of a stream from another stream only: this one leads nowhere.
-        self._nowhere = av.open(io.BytesIO(), "w", format="null")
-        self._stream = cast(VideoStream, self._nowhere.add_stream(encoding.encoder, encoding.rate))
-        context: VideoCodecContext = self._stream.codec_context
-        encoding.configure(context, self.size_hw, time_base)
-        tag(context, picture)
-        self._stream.time_base = time_base
-        self._nowhere.start_encoding()
+        self._nowhere, self._stream, self.encoding = _begun(encoding, picture, time_base)
+        self._clock = self.encoding.clock(time_base)
 
     @property
     def template(self) -> VideoStream:

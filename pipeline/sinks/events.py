@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.errors import ConfigError
 from pipeline.frame import Detections, Result
 from pipeline.settings import RecordingSettings, VideoSettings
-from pipeline.sinks.encoder import choose_encoder
+from pipeline.sinks.encoder_choice import choose_encoder
 from pipeline.sinks.footage import Calendar, Footage, FootageEncoder, Moment, calendar
 from pipeline.sinks.pattern import FilePattern
 from pipeline.sinks.protocol import SinkTarget, finishing, writing
@@ -213,9 +213,9 @@ class EventsSink:
         self._recordings.tidy()
 
     def report(self) -> dict[str, Any]:
-        """Path, frames (seen and recorded), events, files, bytes and files deleted."""
+        """Path, frames (seen and recorded), events, files, bytes, files deleted, encoder."""
         counts = {"path": self.name, "frames": self.frames, "events": self._events}
-        return counts | self._recordings.report()
+        return counts | self._recordings.report() | self._encoder.facts()
 
     def _put(self, footage: Footage) -> None:
         moment = footage.moment

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import av
 from av.container import OutputContainer
@@ -78,6 +79,7 @@ class FootageEncoder:
         self._target, self._settings = target, settings
         self._keyframe_seconds, self._at_once, self._dates = keyframe_seconds, at_once, dates
         self._encoder: Encoder | None = None
+        self._encoding: Encoding | None = None  # the last one
         self._inside: deque[Moment] = deque()
         self._last_keyframe = 0.0
 
@@ -106,6 +108,10 @@ class FootageEncoder:
         self._encoder = None
         return rest
 
+    def facts(self) -> dict[str, Any]:
+        """For the report: how it was encoded last; empty before the first picture."""
+        return self._encoding.facts() if self._encoding else {}
+
     def close(self) -> None:
         """Let go of the encoder, which holds many pictures, with what is still inside."""
         self._encoder = None
@@ -116,6 +122,7 @@ class FootageEncoder:
         if self._encoder is None or not self._encoder.fits(picture):
             before = self.flush()
             self._encoder = self._begin(result, picture)
+            self._encoding = self._encoder.encoding
         seconds = result.frame.pts_seconds
         is_due = seconds - self._last_keyframe >= self._keyframe_seconds
         if begin or is_due:

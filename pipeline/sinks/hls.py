@@ -15,7 +15,8 @@ from av.video.stream import VideoStream
 
 from pipeline.frame import Result
 from pipeline.settings import RecordingSettings, VideoSettings
-from pipeline.sinks.encoder import Encoder, choose_encoder
+from pipeline.sinks.encoder import Encoder
+from pipeline.sinks.encoder_choice import choose_encoder
 from pipeline.sinks.footage import Footage, FootageEncoder, mux
 from pipeline.sinks.protocol import SinkTarget, finishing, writing
 from pipeline.sinks.territory import NUMBER, Names, Territory, literal, optional
@@ -88,13 +89,14 @@ class HlsSink:
         self.frames += 1
 
     def report(self) -> dict[str, Any]:
-        """Path, frames, and how many pieces are there with how many bytes."""
+        """Path, frames, how many pieces are there with how many bytes, encoder."""
         sizes = [piece.stat().st_size for piece in self._pieces()]
         return {
             "path": self.name,
             "frames": self.frames,
             "files": len(sizes),
             "bytes": sum(sizes),
+            **self._encoder.facts(),
         }
 
     def _put(self, footage: Footage) -> None:

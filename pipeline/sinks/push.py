@@ -26,7 +26,7 @@ from pipeline.frame import Result
 from pipeline.redaction import without_stream_key
 from pipeline.settings import VideoSettings
 from pipeline.sinks import pusher
-from pipeline.sinks.encoder import choose_encoder
+from pipeline.sinks.encoder_choice import choose_encoder
 from pipeline.sinks.footage import Footage, FootageEncoder
 from pipeline.sinks.pattern import fit_for_a_name
 from pipeline.sinks.protocol import SinkTarget
@@ -119,7 +119,7 @@ class PushSink:
             self._send(result)
 
     def report(self) -> dict[str, Any]:
-        """Address, frames sent and dropped, bytes, connections, failures by cause, state."""
+        """Address, frames sent and dropped, bytes, connections, failures by cause, encoder."""
         return {
             "path": self.name,
             "frames": self.frames,
@@ -129,6 +129,7 @@ class PushSink:
             "failures": dict(self.failures),
             "state": self._state_at_end or self._state(),
             "trouble": self._trouble.detail if self._trouble else None,
+            **self._encoder.facts(),
         }
 
     def _state(self) -> str:

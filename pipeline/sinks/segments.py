@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.frame import Result
 from pipeline.settings import RecordingSettings, VideoSettings
-from pipeline.sinks.encoder import choose_encoder
+from pipeline.sinks.encoder_choice import choose_encoder
 from pipeline.sinks.footage import Calendar, Footage, FootageEncoder, calendar
 from pipeline.sinks.pattern import FilePattern
 from pipeline.sinks.protocol import SinkTarget, finishing
@@ -77,8 +77,9 @@ class SegmentsSink:
         self._recordings.tidy()
 
     def report(self) -> dict[str, Any]:
-        """Path, frames, files, bytes (of all files of this run) and files deleted."""
-        return {"path": self.name, "frames": self.frames, **self._recordings.report()}
+        """Path, frames, files, bytes (of all files of this run), files deleted, encoder."""
+        counts = {"path": self.name, "frames": self.frames}
+        return counts | self._recordings.report() | self._encoder.facts()
 
     def _is_due(self, seconds: float) -> bool:
         """Tell whether a new file begins with the picture of that time; keep the rhythm."""

@@ -17,7 +17,8 @@ from pipeline.frame import Result
 from pipeline.settings import VideoSettings
 from pipeline.sinks.audio import NoSound, SoundCopy
 from pipeline.sinks.container import open_container
-from pipeline.sinks.encoder import Encoder, Encoding, choose_encoder, picture_of
+from pipeline.sinks.encoder import Encoder, Encoding, picture_of
+from pipeline.sinks.encoder_choice import choose_encoder
 from pipeline.sinks.protocol import SinkTarget, finishing, writing
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class VideoSink:
         self.frames = 0
         self._target, self._settings = target, settings
         self._encoder = choose_encoder(settings.encoder)
-        if self._encoder != "libx264" and settings.encoder == "auto":
+        if self._encoder == "mpeg4" and settings.encoder == "auto":
             log.warning("no libx264 in this FFmpeg; writing %s as MPEG-4 part 2", path)
         self._file: _VideoFile | None = None
         self._facts: dict[str, Any] = {"frames_resized": 0}
@@ -77,7 +78,7 @@ class VideoSink:
         self.frames += 1
 
     def report(self) -> dict[str, Any]:
-        """Path, frames, bytes, encoder, preset, crf, resized and what became of the sound."""
+        """Path, frames, bytes, encoder and why, preset, crf, resized, what became of the sound."""
         return {
             "path": self.name,
             "frames": self.frames,
@@ -157,9 +158,7 @@ class _VideoFile:
     def facts(self) -> dict[str, Any]:
         """How it was encoded, pictures that were resized, and what became of the sound."""
         encoding = self._encoder.encoding
-        facts: dict[str, Any] = {"frames_resized": self._encoder.resized}
-        if encoding.preset:
-            facts |= {"preset": encoding.preset, "crf": encoding.crf}
+        facts = {"frames_resized": self._encoder.resized, **encoding.facts()}
         facts |= {"x264_params": encoding.extras} if encoding.extras else {}
         trouble = self._sound.trouble if self._sound else None
         return facts | {"threads": encoding.threads, "audio": trouble or self._sound_facts}

@@ -17,7 +17,8 @@ from pipeline.frame import Detections, Frame, Result
 from pipeline.render import render
 from pipeline.settings import RenderSettings, VideoSettings
 from pipeline.sinks import video as video_module
-from pipeline.sinks.encoder import Encoding, choose_encoder, choose_preset
+from pipeline.sinks.encoder import Encoding
+from pipeline.sinks.encoder_choice import choose_encoder, choose_preset
 from pipeline.yuv import Colours
 from tests.clips import numbered_picture
 from tests.pipeline.written_video import (
