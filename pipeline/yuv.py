@@ -128,6 +128,8 @@ def own_yuv420p(picture: av.VideoFrame) -> av.VideoFrame:
 def to_bgr(picture: av.VideoFrame) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8 blue, green, red, as OpenCV wants it."""
     colours = None if _is_rgb(picture) else Colours.of(picture)
+    if picture.format.name == "nv12":  # swscale has a quick way to BGR from planes only
+        picture = _converted(picture, "yuv420p", Colours.of(picture))
     converted = _reformat(
         picture,
         format="bgr24",
