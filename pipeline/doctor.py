@@ -63,7 +63,7 @@ def examine(model: Path, *, test: bool = True, ask: Ask = isolated, say: Say = _
         "openvino": ask(questions.look_at_openvino),
         "onnxruntime": ask(questions.look_at_onnxruntime),
         "torch": ask(questions.look_at_torch),
-        "video": _video(ask, has_driver=gpu["error"] is None),
+        "video": _video(ask, has_driver=gpu["error"] is None, test=test),
         "extras": extras(),
         "model": {"name": model.stem} | about,
         "engine": {"error": "there is no model to load"},
@@ -99,12 +99,13 @@ def _tensorrt(ask: Ask) -> Finding:
     return found
 
 
-def _video(ask: Ask, *, has_driver: bool) -> Finding:
+def _video(ask: Ask, *, has_driver: bool, test: bool) -> Finding:
     """What FFmpeg was built with; the GPU's codecs are opened only where a driver answers."""
     found = ask(questions.look_at_ffmpeg)
     built = [name for name, there in found.get("on_the_gpu", {}).items() if there]
     opened = ask(questions.open_on_gpu, names=built) if built and has_driver else None
-    return found | {"opened_on_the_gpu": opened}
+    chosen = ask(questions.look_at_video_choice, test=test)
+    return found | {"opened_on_the_gpu": opened, "chosen": chosen}
 
 
 def _engines(model: Path, test: bool, ask: Ask, say: Say) -> dict[str, Any]:

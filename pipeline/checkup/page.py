@@ -11,6 +11,7 @@ from rich.text import Text
 
 Report = Mapping[str, Any]
 
+_UNKNOWN = {"error": "not looked at", "error_kind": "EngineUnavailable"}
 _STYLES = {"failed": "red", "broken": "red", "unproven": "yellow", "passed": "green"}
 
 
@@ -40,6 +41,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "torch", _torch(report["torch"])
     yield "video", _video(report["video"])
     yield "gpu video", _gpu_video(report["video"], report["gpu"])
+    yield "video taken", _video_choice(report["video"].get("chosen") or _UNKNOWN)
     yield "extras", _extras(report["extras"])
     yield "engine", _engine(report["engine"], report["model"])
 
@@ -151,6 +153,23 @@ def _gpu_video(video: Report, gpu: Report) -> str:
     return ", ".join(
         f"{n} {'works' if why is None else why}" for n, why in opened["codecs"].items()
     )
+
+
+def _video_choice(chosen: Report) -> str:
+    if chosen["error"]:
+        return _trouble(chosen)
+    parts = []
+    for what, verb in (("decoder", "decodes"), ("encoder", "encodes")):
+        found = chosen[what]
+        where = {"gpu": "on the GPU", "software": "in software"}.get(
+            found["auto"], f"with {found['auto']}"
+        )
+        parts.append(f"auto {verb} {where}: {found['why']}")
+    if chosen["decoder"].get("same_pictures"):
+        parts.append("the GPU's pictures are those of software")
+    if chosen["decoder"].get("trouble"):
+        parts.append(f"the GPU was left: {chosen['decoder']['trouble']}")
+    return "; ".join(parts)
 
 
 def _extras(extras: Mapping[str, Report]) -> str:

@@ -29,6 +29,13 @@ def open_on_gpu(names: list[str]) -> Finding:
     return video.open_on_gpu(names)
 
 
+def look_at_video_choice(test: bool) -> Finding:
+    """See `pipeline.checkup.video_choice`."""
+    from pipeline.checkup import video_choice
+
+    return video_choice.look_at_video_choice(test=test)
+
+
 def look_at_onnxruntime() -> Finding:
     """Its version and what it can compute on."""
     import onnxruntime

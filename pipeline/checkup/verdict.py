@@ -52,6 +52,12 @@ def _repairs(report: Report) -> Iterator[str]:
     broken = {name: found["error"] for name, found in packages.items() if found["error"]}
     for name, why in broken.items():
         yield f"{name}: pip install --force-reinstall {name} ({why})"
+    chosen = report["video"].get("chosen") or {}
+    if (chosen.get("decoder") or {}).get("same_pictures") is False:
+        yield (
+            "the GPU's video decoder gives other pictures than software: set decoder: software, "
+            "update the driver, and report this"
+        )
     if model["error"]:
         if not broken:  # else nothing can read a model file
             yield model["error"]

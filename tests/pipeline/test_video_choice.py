@@ -1,0 +1,88 @@
+"""What the doctor says of decoding and encoding, and whether it would notice a chip that lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.checkup import video_choice
+from pipeline.checkup.page import _video_choice
+from pipeline.checkup.verdict import judge
+from pipeline.checkup.video_choice import look_at_video_choice
+from pipeline.sources.gpu import trouble_of_gpu
+from tests.pipeline.stand_in_chip import Chip, Chips
+
+
+@pytest.mark.skipif(trouble_of_gpu() is None, reason="there is an NVIDIA GPU here")
+def test_without_a_gpu_it_says_what_is_taken_and_why() -> None:
+    found = look_at_video_choice(test=True)
+    assert found["decoder"]["auto"] == "software" and "no NVIDIA GPU" in found["decoder"]["why"]
+    assert found["encoder"]["auto"] == "libx264" and "NVENC" in found["encoder"]["why"]
+    said = _video_choice(found | {"error": None})
+    assert "auto decodes in software: no NVIDIA GPU" in said and "encodes with libx264" in said
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small one, drawn once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(video_choice, "_STREET", "synthetic://street?size=160x90&fps=25&seconds=1.4")
+        return video_choice._drawn(tmp_path_factory.mktemp("street") / "a.mp4")
+
+
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch, street: Path) -> Any:
+    """Try a stand-in."""
+    monkeypatch.setattr(video_choice, "trouble_of_gpu", lambda: None)
+    monkeypatch.setattr(video_choice, "_drawn", lambda path: street)
+
+    def with_options(**options: Any) -> dict[str, Any]:
+        monkeypatch.setattr(
+            video_choice,
+            "GpuDecoding",
+            lambda decoder: Chips(options, decoder=decoder, slow=decoder == "auto"),
+        )
+        return look_at_video_choice(test=True)["decoder"]
+
+    return with_options
+
+
+def test_a_chip_that_gives_the_pictures_of_software_passes(tried: Any) -> None:
+    found = tried()
+    assert found["same_pictures"] and found["trouble"] is None
+    assert found["auto"] == "software" and " ms on a core" in found["why"]  # it is a slow one
+
+
+def test_a_chip_that_fails_is_told(tried: Any) -> None:
+    found = tried(fails_at=20)
+    assert found["same_pictures"] is None and "its decoder failed" in found["trouble"]
+
+
+def test_a_chip_whose_pictures_are_others_is_something_to_repair(
+    tried: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = Chip.decode
+
+    def lying(self: Chip, packet: Any = None) -> Any:
+        pictures = decode(self, packet)
+        for picture in pictures:
+            np.frombuffer(memoryview(picture.planes[0]), np.uint8)[:8] ^= 1
+        return pictures
+
+    monkeypatch.setattr(Chip, "decode", lying)
+    found = tried()
+    assert found["same_pictures"] is False
+    report: dict[str, Any] = {
+        "packages": {},
+        "video": {"error": None, "chosen": {"decoder": found}},
+        "model": {"name": "street", "error": "none"},
+        "engine": {"error": "none"},
+        "selftest": None,
+        "gpu": {"error": "none", "cards": 0},
+        "tensorrt": {"error": "none"},
+        "system": {"cores": 2, "cores_usable": 2, "instruction_sets": None},
+    }
+    assert any("other pictures than software" in each for each in judge(report)["repair"])
