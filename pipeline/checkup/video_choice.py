@@ -50,7 +50,7 @@ def _tried() -> dict[str, Any]:
         pairs = zip_longest(_planes(on_gpu), _planes(_played(clip, None)))  # none may be missing
         same = all(np.array_equal(ours, theirs) for ours, theirs in pairs)
         used = on_gpu.stats.decoded_by
-        auto = _played(clip, GpuDecoding("auto"))
+        auto = _played(clip, GpuDecoding("auto", shortest=0))
         for _ in _planes(auto):
             pass
     stayed = used is not None and used.where == "gpu"

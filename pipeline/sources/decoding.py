@@ -65,7 +65,7 @@ class Decoding:
         self.path = path
         self.anomalies: Counter[str] = Counter()
         self.damaged_pictures = 0
-        self._gpu, self._why_software = gpu, "as asked for"
+        self._gpu, self._in_software_by = gpu, DecodedBy("", "cpu", "as asked for")
         self._lead: Lead | None = None
         self._container = open_container(path)
         try:
@@ -78,10 +78,9 @@ class Decoding:
     @property
     def decoded_by(self) -> DecodedBy:
         """What decodes it now, and why."""
-        codec = self._stream.codec_context.codec.name
         if self._lead is not None:
-            return DecodedBy(codec, "gpu", self._lead.words)
-        return DecodedBy(codec, "cpu", self._why_software)
+            return self._in_software_by._replace(where="gpu", why=self._lead.words)
+        return self._in_software_by
 
     @property
     def picture_count(self) -> int | None:
@@ -133,7 +132,7 @@ class Decoding:
         if gpu is None:
             return None
         try:
-            return Lead(gpu.of_file(self.path, self._stream))
+            return Lead(gpu.of_file(self.path, self._stream, self.picture_count))
         except NotOnGpu as why:
             self._leave(why)
         return None
@@ -142,7 +141,7 @@ class Decoding:
         """Software decodes from here on; None: there is nothing left for it."""
         if why is None:
             return
-        self._lead, self._why_software = None, str(why)
+        self._lead, self._in_software_by = None, self._in_software_by._replace(why=str(why))
         if why.is_failure:
             self.anomalies["gpu_decoder_failed"] += 1
             log.warning("%s: %s; it goes on in software", self.path.name, why)
@@ -151,6 +150,7 @@ class Decoding:
         container, stream = self._container, self._stream
         container.flags &= ~_GENERATE_PTS
         decoder = stream.codec_context
+        self._in_software_by = self._in_software_by._replace(codec=decoder.codec.name)
         decoder.thread_type = "AUTO"
         decoder.thread_count = decoder_threads
         decoder.flags |= Flags.output_corrupt  # hand damaged pictures over, so they are counted

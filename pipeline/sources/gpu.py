@@ -29,8 +29,12 @@ from pipeline.sources.opening import open_bound
 # software, rare, or (AV1) decoded by a library that knows no GPU.
 CODECS = ("h264", "hevc", "vp9")
 
+# Pictures of a recording, from which on it is worth the half second or so that a context of CUDA
+# and a decoder in it take to be made; taken from what others report, not measured.
+SHORTEST = 150
+
 # Contexts of CUDA take memory and turns. The shared one cannot be had if an engine has set it up
-# in another way before; then each decoder has its own.
+# in another way before; then each decoder has its own, of some hundred MB on the GPU.
 _CONTEXTS: tuple[dict[str, str], ...] = ({"primary_ctx": "1"}, {})
 
 
@@ -52,12 +56,14 @@ class GpuDecoding:
 
     Args:
         decoder: What the user has asked for.
+        shortest: Recordings of fewer pictures are left to software, unless the GPU was asked for.
 
     Raises:
         ConfigError: The GPU was asked for, and there is none.
     """
 
-    def __init__(self, decoder: DecoderName = "auto") -> None:
+    def __init__(self, decoder: DecoderName = "auto", shortest: int = SHORTEST) -> None:
+        self._shortest = shortest
         self._measures = decoder == "auto"
         self._why_not = "as asked for" if decoder == "software" else self._trouble()
         self._verdicts: dict[tuple[str, int, int], Verdict] = {}
@@ -68,8 +74,14 @@ class GpuDecoding:
                 "(NVIDIA_DRIVER_CAPABILITIES=compute,video,utility), or write auto"
             )
 
-    def of_file(self, path: Path, stream: VideoStream) -> GpuDecoder:
-        """A decoder for the same stream of the same file, opened once more; or `NotOnGpu`."""
+    def of_file(self, path: Path, stream: VideoStream, pictures: int | None = None) -> GpuDecoder:
+        """A decoder for the same stream of the same file, opened once more; or `NotOnGpu`.
+
+        Args:
+            pictures: How many there are, about; None if that is not known.
+        """
+        if self._measures and not self._why_not and pictures and pictures < self._shortest:
+            raise NotOnGpu("it is too short for a GPU's decoder to be made")
 
         def in_software() -> VideoCodecContext:
             context = open_bound(path, stream.index, None)

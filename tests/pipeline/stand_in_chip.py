@@ -89,9 +89,10 @@ class Chips(GpuDecoding):
     sessions: int = 1000
     opened: list[Chip] = field(default_factory=list)
     slow: bool = False
+    shortest: int = 0
 
     def __post_init__(self) -> None:
-        super().__init__(self.decoder)
+        super().__init__(self.decoder, self.shortest)
 
     def _trouble(self) -> str | None:
         return None

@@ -15,12 +15,14 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.frame import Frame
+from pipeline.report import source_report
 from pipeline.sources import lead as lead_module
 from pipeline.sources import open_sources
 from pipeline.sources.delivery import Limits
 from pipeline.sources.gpu import GpuDecoding, trouble_of_gpu
 from pipeline.sources.gpu_decoder import Trial
 from pipeline.sources.recorded import RecordedSource
+from pipeline.summary import _decoder_lines
 from pipeline.yuv import own_yuv420p, planes
 from tests.clips import read_number
 from tests.pipeline.stand_in_chip import Chips
@@ -270,6 +272,16 @@ def test_a_chip_slower_than_a_core_is_left_without_a_loss(make_clip: MakeClip) -
     assert len(chips.opened) == 1, "what is known is not measured again"
 
 
+def test_a_short_recording_is_left_to_software_unless_the_gpu_was_asked_for(
+    make_clip: MakeClip,
+) -> None:
+    path = make_clip("a.mp4", frames=40)
+    _, source = play(path, Chips(decoder="auto", shortest=41))
+    assert source.stats.decoded_by and "too short" in source.stats.decoded_by.why
+    for chips in (Chips(decoder="auto", shortest=40), Chips(decoder="cuda", shortest=41)):
+        assert formats(play(path, chips)[0])[0] == "nv12"
+
+
 def test_a_chip_that_was_asked_for_stays_however_slow(make_clip: MakeClip) -> None:
     frames, _ = play(make_clip("a.mp4", frames=100), Chips(slow=True))
     assert formats(frames) == ["nv12"]
@@ -294,3 +306,24 @@ def test_time_of_a_stream_with_its_own_time_base_is_kept(make_clip: MakeClip) ->
     )
     ours, _ = play(path, Chips(options={"fails_at": 70}))
     assert [f.pts for f in ours] == [f.pts for f in play(path, None)[0]]
+
+
+# What is told ------------------------------------------------------------------------------------
+
+
+def test_the_report_and_the_summary_say_what_decoded(make_clip: MakeClip) -> None:
+    path = make_clip("a.mp4")
+    played = {"front": Chips(), "rear": Chips(options={"fails_at": 3}), "side": Chips()}
+    sources = {name: source_report(play(path, chips)[1].stats) for name, chips in played.items()}
+    assert sources["front"]["decoder"] == {"codec": "h264", "where": "gpu", "why": "as asked for"}
+    assert _decoder_lines(sources) == [
+        "front, side: decoded h264 on the GPU: as asked for",
+        "rear: decoded h264 in software: its decoder failed (Generic error)",
+    ]
+
+
+def test_what_was_drawn_was_not_decoded() -> None:
+    (street,) = open_sources(["synthetic://street?size=160x90&fps=25&seconds=1"])
+    street.close()
+    report = source_report(street.stats)
+    assert report["decoder"] is None and _decoder_lines({"street": report}) == []

@@ -43,7 +43,7 @@ def tried(monkeypatch: pytest.MonkeyPatch, street: Path) -> Any:
         monkeypatch.setattr(
             video_choice,
             "GpuDecoding",
-            lambda decoder: Chips(options, decoder=decoder, slow=decoder == "auto"),
+            lambda decoder, shortest=0: Chips(options, decoder=decoder, slow=decoder == "auto"),
         )
         return look_at_video_choice(test=True)["decoder"]
 
