@@ -76,7 +76,11 @@ class Trial:
         return self._judged() if len(self._packets) >= _WARM_UP + _MEASURED else None
 
     def _judged(self) -> Verdict:
-        context, seconds = self._in_software(), list[float]()
+        try:
+            context = self._in_software()
+        except av.FFmpegError as error:  # the file has gone; what is open stays so
+            return Verdict(True, f"not measured ({reason(error)})")
+        seconds = list[float]()
         for packet in self._packets:
             begin = time.thread_time()
             with suppress(av.FFmpegError):
@@ -139,7 +143,8 @@ class GpuDecoder:
         return pictures
 
     def _look_at(self, pictures: list[av.VideoFrame]) -> None:
-        self._silent = 0 if pictures else self._silent + 1
+        is_thinned = self.context.skip_frame != "DEFAULT"  # it was told to leave pictures out
+        self._silent = 0 if pictures or is_thinned else self._silent + 1
         if self._silent > _SILENT:
             raise NotOnGpu("its decoder gives no pictures", is_failure=True)
         # FFmpeg itself goes on in software where the chip refuses, also in mid-stream.

@@ -125,6 +125,14 @@ def test_damage_is_repaired_as_in_software_and_the_chip_stays(stream: bytes) -> 
     assert {form for *_, form in ours} == {"nv12"}
 
 
+def test_a_chip_that_is_told_to_give_keyframes_only_is_not_taken_for_mute(stream: bytes) -> None:
+    keyframes = {0: DecodeEffort.KEYFRAMES}
+    ours, ledger = decoded(stream, Chips(options={"mute_at": 1}), keyframes)
+    assert len(ours) <= 1 and not ledger.counts, "silence of some seconds is what was asked for"
+    _, ledger = decoded(stream, Chips(options={"mute_at": 1}))
+    assert ledger.counts["gpu_decoder_failed"] == 1
+
+
 def test_less_effort_leaves_pictures_out_on_the_chip_too(stream: bytes) -> None:
     effort: dict[int, Any] = {0: DecodeEffort.NO_LOOP_FILTER, 50: DecodeEffort.KEYFRAMES}
     ours, _ = decoded(stream, Chips(), effort)

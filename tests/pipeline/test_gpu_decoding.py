@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.codeccontext import VideoCodecContext
 
 from pipeline.errors import ConfigError
 from pipeline.frame import Frame
@@ -259,6 +260,16 @@ def trial_of(path: Path, seconds: float) -> bool:
 def test_the_gpu_pays_where_one_core_takes_longer(make_clip: MakeClip) -> None:
     path = make_clip("a.mp4", frames=40, size=(320, 240))
     assert trial_of(path, 1e-9) and not trial_of(path, 10.0)
+
+
+def test_without_a_second_look_at_the_file_the_gpu_stays(make_clip: MakeClip) -> None:
+    def gone() -> VideoCodecContext:
+        raise av.FileNotFoundError(2, "No such file or directory")
+
+    trial = Trial(gone)
+    with av.open(str(make_clip("a.mp4", frames=40))) as container:
+        verdicts = [trial.add(packet, 1.0) for packet in container.demux(video=0)]
+    assert verdicts[31] == (True, "not measured (No such file or directory)")
 
 
 def test_a_chip_slower_than_a_core_is_left_without_a_loss(make_clip: MakeClip) -> None:
