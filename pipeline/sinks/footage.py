@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import av
@@ -13,11 +14,13 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from pipeline.cores import usable_cores
-from pipeline.errors import SinkError
+from pipeline.errors import SinkError, reason
 from pipeline.frame import Detections, Result
 from pipeline.settings import VideoSettings
 from pipeline.sinks.encoder import Encoder, Encoding, picture_of
 from pipeline.sinks.protocol import SinkTarget
+
+log = logging.getLogger(__name__)
 
 Calendar = Callable[[float], float]
 """Turns an arrival (monotonic seconds) into a date (seconds since 1970)."""
@@ -59,6 +62,8 @@ class Footage:
 class FootageEncoder:
     """Encode results; when the size of the pictures changes, so does the encoder.
 
+    It also changes for good when one on a GPU fails; the few pictures inside that are lost.
+
     Args:
         target: Where the results come from.
         settings: How to encode.
@@ -80,6 +85,7 @@ class FootageEncoder:
         self._keyframe_seconds, self._at_once, self._dates = keyframe_seconds, at_once, dates
         self._encoder: Encoder | None = None
         self._encoding: Encoding | None = None  # the last one
+        self._refused: str | None = None  # why what is preferred is not to be used any more
         self._inside: deque[Moment] = deque()
         self._last_keyframe = 0.0
 
@@ -93,6 +99,11 @@ class FootageEncoder:
             SinkError: The encoder cannot do it.
         """
         try:
+            try:
+                return self._encode(result, begin)
+            except av.FFmpegError as error:
+                if not self._goes_on_after(error):
+                    raise
             return self._encode(result, begin)
         except av.FFmpegError as error:
             height, width = result.frame.size_hw
@@ -139,6 +150,16 @@ class FootageEncoder:
         packets = self._encoder.encode(picture, keyframe=begin or is_due)
         return before + list(self._footage(packets))
 
+    def _goes_on_after(self, error: av.FFmpegError) -> bool:
+        """Whether another encoder can take over; what was inside this one is lost."""
+        failed = self._encoder.encoding if self._encoder is not None else None
+        if failed is None or failed.otherwise is None:
+            return False
+        self._refused = f"{failed.encoder} failed ({reason(error)})"
+        log.warning("%s; encoding with %s", self._refused, failed.otherwise.encoder)
+        self.close()
+        return True
+
     def _begin(self, result: Result, picture: av.VideoFrame) -> Encoder:
         encoding = Encoding.choose(
             self._settings,
@@ -149,6 +170,9 @@ class FootageEncoder:
             at_once=self._at_once,
         )
         self._last_keyframe = result.frame.pts_seconds
+        if self._refused and encoding.otherwise:
+            why = self._refused
+            encoding = replace(encoding.otherwise, why=why, refused=why)
         return Encoder(picture, result.frame.time_base, encoding)
 
     def _footage(self, packets: list[av.Packet[VideoStream]]) -> Iterator[Footage]:

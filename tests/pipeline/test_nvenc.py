@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,19 @@ import pytest
 from av.codec.context import CodecOption, OptionType
 
 from pipeline.errors import ConfigError
-from pipeline.settings import VideoSettings
+from pipeline.settings import RecordingSettings, VideoSettings
 from pipeline.sinks import SinkTarget, encoder_choice
 from pipeline.sinks import encoder as encoder_module
 from pipeline.sinks.encoder import Encoding
 from pipeline.sinks.encoder_choice import choose_encoder
 from pipeline.sinks.footage import FootageEncoder
 from pipeline.sinks.nvenc import NVENC, choose_nvenc_preset, options, trouble_of_nvenc
+from pipeline.sinks.pattern import FilePattern
+from pipeline.sinks.segments import SegmentsSink
 from pipeline.sinks.video import VideoSink
 from pipeline.summary import _sink_line
 from tests.pipeline.written_video import NAMES, numbers, result
+from tests.recording.footage import LIVE, dates, look, shot
 
 TARGET = SinkTarget("a", NAMES, Fraction(25))
 X264_PRESETS = (
@@ -203,6 +207,39 @@ def test_the_third_of_three_is_encoded_in_software_while_two_run(
     assert "Generic error in an external library" in reports[2]["encoder_refused"]
     for n in range(3):
         assert numbers(tmp_path / f"{n}.mp4") == [*range(30)]
+
+
+def test_segments_go_on_in_software_when_nvenc_fails_in_between(
+    opens: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An encoder without delay in its stead, so that nothing is inside when it fails."""
+    start, encode = encoder_module.start, encoder_module.Encoder.encode
+
+    def started(encoding: Encoding, *rest: Any) -> Any:
+        is_nvenc = encoding.encoder == NVENC
+        return start(replace(encoding, encoder="mpeg4") if is_nvenc else encoding, *rest)
+
+    def failing(self: Any, picture: av.VideoFrame, *, keyframe: bool = False) -> Any:
+        if self.encoding.encoder == NVENC and picture.pts >= 60:
+            raise av.ExternalError(0, "Generic error in an external library")
+        return encode(self, picture, keyframe=keyframe)
+
+    monkeypatch.setattr(encoder_module, "start", started)
+    monkeypatch.setattr(encoder_module.Encoder, "encode", failing)
+    settings = RecordingSettings(segment_seconds=1.0)
+    pattern = FilePattern(f"{tmp_path}/%Y%m%d-%H%M%S.mp4")
+    with SegmentsSink(pattern, LIVE, VideoSettings(), settings, dates) as sink:
+        for n in range(110):
+            sink.write(shot(n))
+    files = sorted(tmp_path.glob("*.mp4"))
+    assert [n for path in files for n in look(path)[0]] == [*range(110)]
+    report = sink.report()
+    assert (report["frames"], report["encoder"]) == (110, "libx264")
+    assert report["encoder_refused"].startswith("h264_nvenc failed (Generic error")
+    assert caplog.text.count("encoding with libx264") == 1
 
 
 @without_nvenc
