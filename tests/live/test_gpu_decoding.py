@@ -14,6 +14,7 @@ from pipeline.metrics import DecodedBy
 from pipeline.sources.live.decoder import DecodeEffort, Decoder, Effort
 from pipeline.sources.live.hearing import Hearing
 from pipeline.sources.live.repair import Repair
+from pipeline.sources.live.thrift import Thrift
 from tests.clips import as_frame, numbered_picture, read_number
 from tests.pipeline.stand_in_chip import Chips
 
@@ -31,6 +32,9 @@ class Ledger:
         self.counts[cause] += 1
 
     count = drop
+
+    def spared(self) -> None:
+        pass
 
     def sign_of_life(self) -> None:
         pass
@@ -62,7 +66,7 @@ def decoded(
     repair = Repair("skip", ledger)
     with av.open(io.BytesIO(stream)) as container:
         video = container.streams.video[0]
-        decoder = Decoder(video, 1, level, Hearing(losses=False), chips, "yard")
+        decoder = Decoder(video, 1, level, Hearing(losses=False), Thrift(None), chips, "yard")
         for number, packet in enumerate(container.demux(video)):
             level.level = (effort or {}).get(number, level.level)
             good += decoder.decode(packet, repair, ledger)
