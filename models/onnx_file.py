@@ -7,6 +7,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from models.boxes import SizeHW
 
 METADATA_KEY = "boxstream"
 OPSET = 18
+_VARINT, _LENGTH = 0, 2  # how protobuf writes a field of a model
 LARGEST_BATCH = 1024  # only to give the free dimension some bound
 
 
@@ -71,6 +73,43 @@ def write(proto: onnx.ModelProto, about: Mapping[str, Any], path: Path) -> None:
     unfinished = path.with_name(path.name + ".part")
     onnx.save(proto, unfinished)
     os.replace(unfinished, path)
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 of the file without its metadata, which may be written anew; 64 hexadecimal digits.
+
+    By it the line knows what was made from the file; its own way there is `pipeline.content`.
+
+    Raises:
+        ValueError: the file is cut short.
+    """
+    content, digest, begin = path.read_bytes(), sha256(), 0
+    while begin < len(content):
+        key, end = _varint(content, begin)
+        if key & 7 == _LENGTH:
+            length, end = _varint(content, end)
+            end += length
+        elif key & 7 == _VARINT:
+            end = _varint(content, end)[1]
+        else:
+            raise ValueError(f"{path} is no ONNX file")
+        if end > len(content):
+            raise ValueError(f"{path} is cut short")
+        if key >> 3 != onnx.ModelProto.METADATA_PROPS_FIELD_NUMBER:
+            digest.update(content[begin:end])
+        begin = end
+    return digest.hexdigest()
+
+
+def _varint(content: bytes, at: int) -> tuple[int, int]:
+    """A number of protobuf's, and where it ends."""
+    value = shift = 0
+    while at < len(content):
+        value |= (content[at] & 0x7F) << shift
+        shift, at = shift + 7, at + 1
+        if content[at - 1] < 0x80:
+            return value, at
+    raise ValueError("it is cut short")
 
 
 def halve_weights(proto: onnx.ModelProto) -> None:

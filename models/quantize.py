@@ -189,7 +189,7 @@ def write_result(
     out: Path,
 ) -> None:
     """The file with its metadata, which appears whole or not at all."""
-    write(proto, entry(original.about, arithmetic, verdict, about), out)
+    write(proto, entry(original.path, original.about, arithmetic, verdict, about), out)
 
 
 def noise_table(noise: dict[str, Noise], floats: frozenset[str]) -> Table:

@@ -15,12 +15,13 @@ import json
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, Literal, cast
 
+from pipeline.content import metadata
 from pipeline.errors import EngineError, ModelMismatch, ModelNotFound
 from pipeline.frame import RGB
 from pipeline.program_file import NoArchive, entry_of_program, is_archive
-from pipeline.protobuf import LENGTH, Malformed, fields
+from pipeline.protobuf import Malformed
 
 Fit = Literal["letterbox", "stretch"]
 OutputForm = Literal["candidates", "detections", "classes"]
@@ -38,7 +39,6 @@ TASKS: tuple[Task, ...] = ("detection", "instance", "semantic")
 MOST_PIXEL_CLASSES = 255  # 255 itself is kept free: nothing known
 MOST_REGIONS = 100_000
 
-_METADATA_FIELD = 14  # ModelProto.metadata_props in onnx.proto
 _MOST_METADATA_BYTES = 1 << 20
 
 
@@ -73,6 +73,8 @@ class ModelFile:
         arithmetic: In which the graph has its layers compute; ``"int8"`` and ``"f16"`` are what
             `models.quantize` writes, and leave scores and boxes in f32.
         is_program: A program of torch, which one engine runs, and no ONNX file.
+        made_from: `pipeline.content.content_sha256` of the file that `models.quantize` made it
+            from; None where it does not say.
     """
 
     path: Path
@@ -94,6 +96,7 @@ class ModelFile:
     regions: int = 0
     arithmetic: Arithmetic = "f32"
     is_program: bool = False
+    made_from: str | None = None
 
     @property
     def input_sizes_hw(self) -> tuple[tuple[int, int], ...]:
@@ -155,7 +158,7 @@ def read_model_file(path: str | Path) -> ModelFile:
             text = (
                 entry_of_program(file, METADATA_KEY, _MOST_METADATA_BYTES)
                 if is_program
-                else _find_metadata(file, path.stat().st_size)
+                else metadata(file, path.stat().st_size, METADATA_KEY, _MOST_METADATA_BYTES)
             )
     except FileNotFoundError:
         raise ModelNotFound(
@@ -213,6 +216,7 @@ def _parse(path: Path, text: bytes, is_program: bool) -> ModelFile:
             palette=_palette(entry.get("palette")),
             arithmetic=cast(Arithmetic, _arithmetic(entry)),
             is_program=is_program,
+            made_from=_made_from(entry),
         )
     except KeyError as error:
         raise ModelMismatch(
@@ -263,6 +267,10 @@ def _palette(colours: Any) -> tuple[RGB, ...] | None:
     return palette
 
 
+def _made_from(entry: dict[str, Any]) -> str | None:
+    return str(entry["made_from"]["sha256"]) if "made_from" in entry else None
+
+
 def _arithmetic(entry: dict[str, Any]) -> str:
     return _one_of({"arithmetic": "f32"} | entry, "arithmetic", ("f32", "int8", "f16"))
 
@@ -271,27 +279,3 @@ def _one_of(entry: dict[str, Any], key: str, known: tuple[str, ...]) -> str:
     if entry[key] not in known:
         raise ValueError(f"{key} is {entry[key]!r}, known are {', '.join(known)}")
     return cast(str, entry[key])
-
-
-def _find_metadata(file: BinaryIO, size: int) -> bytes | None:
-    """Value of our metadata entry in an ONNX file; None if it has no such entry."""
-    if size == 0:
-        raise Malformed("it is empty")
-    found = None
-    for field in fields(file, size):
-        if field.number == _METADATA_FIELD and field.wire_type == LENGTH:
-            if field.length > _MOST_METADATA_BYTES:
-                continue
-            key, value = _key_and_value(file, file.tell() + field.length)
-            if key == METADATA_KEY.encode():
-                found = value  # walk on: a file that is cut short must not pass
-    return found
-
-
-def _key_and_value(file: BinaryIO, end: int) -> tuple[bytes, bytes]:
-    """A StringStringEntryProto: key is its field 1, value its field 2."""
-    parts = {1: b"", 2: b""}
-    for field in fields(file, end):
-        if field.wire_type == LENGTH:
-            parts[field.number] = file.read(field.length)
-    return parts[1], parts[2]

@@ -8,5 +8,6 @@
 | `qdq` | the int8 graph |
 | `half` | the float16 graph |
 | `agreement` | whether two files find the same |
+| `origin` | which file a rounded one was made from |
 | `gate` | whether the result is good enough, and what to give back to float |
 """

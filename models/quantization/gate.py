@@ -19,6 +19,7 @@ from models.detectors import load_detector
 from models.precision_check import PRECISIONS, description, measure
 from models.quantization.agreement import Agreement, objects_agree, pixels_agree
 from models.quantization.noise import Noise
+from models.quantization.origin import origin
 from models.segmenters import load_segmenter
 
 MOST_LOSS = 0.005
@@ -135,10 +136,15 @@ def until_it_passes(
 
 
 def entry(
-    about: Mapping[str, Any], arithmetic: str, verdict: Verdict | None, more: Mapping[str, Any]
+    original: Path,
+    about: Mapping[str, Any],
+    arithmetic: str,
+    verdict: Verdict | None,
+    more: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The metadata of a file that was made from one with the metadata `about`."""
+    """The metadata of a file that was made from `original`, which has the metadata `about`."""
     made = {key: value for key, value in about.items() if key != "precision_check"}
+    made["made_from"] = origin(original)
     told = dict(more)
     if verdict is not None:
         told["agreement"] = round(verdict.agreement.share, 4)

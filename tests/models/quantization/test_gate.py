@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.onnx_file import content_sha256
 from models.quantization.agreement import Agreement
 from models.quantization.gate import Verdict, entry, until_it_passes
 from models.quantization.noise import Noise
+from tests.models.quantization.toys import write_toy
 
 
 def verdict(loss: float, share: float = 0.9) -> Verdict:
@@ -63,11 +65,13 @@ def test_what_is_to_stay_float_stays_so_and_is_not_counted():
     assert kept == [{"a"}, {"a", "b", "c"}]
 
 
-def test_the_metadata_tells_what_was_measured():
+def test_the_metadata_tells_what_was_measured_and_of_which_file_it_was_made(tmp_path):
+    original = write_toy(tmp_path / "m.onnx")
     about = {"task": "detection", "precision_check": {"f32": 0.1}}
-    told = entry(about, "int8", verdict(0.001), {"float_layers": ["a"]})
+    told = entry(original, about, "int8", verdict(0.001), {"float_layers": ["a"]})
     assert told["arithmetic"] == "int8"
     assert told["precision_check"] == pytest.approx({"f32": 0.699, "bf16": 0.69, "original": 0.7})
     assert told["rounding"] == {"float_layers": ["a"], "agreement": 0.9}
-    unmeasured = entry(about, "f16", None, {})
+    assert told["made_from"] == {"file": "m.onnx", "sha256": content_sha256(original)}
+    unmeasured = entry(original, about, "f16", None, {})
     assert "precision_check" not in unmeasured  # that of the original is not this file's
