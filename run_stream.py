@@ -109,7 +109,7 @@ def stream(
             roster.join(source)
         governor.steer(pace.limit_fps, roster.set_effort)
         if control:
-            control.attach(RunningLine(graph, roster, shown, crew.engine, watch, governor, tally))
+            control.attach(RunningLine(graph, roster, shown, crew, watch, governor, tally))
             end.callback(control.detach)
         roster.open(stays=live and control is not None)
         while not graph.wait(0.2):
@@ -178,7 +178,7 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
         stack.callback(close_sources, sources)
         if any_live(sources):
             keep_memory_together()
-        control = LineControl(settings, model)
+        control = LineControl(settings, models, names)
         page = stack.enter_context(page_of(settings, control, console))
         outputs = Outputs(settings, model, sources, page, pixels_of(models))
         live = any_live(sources)

@@ -134,7 +134,12 @@ def examine(asked: argparse.Namespace) -> dict[str, Any]:
                 recorded = forecast(cost, cores=cores, fps=asked.fps, recorded=True)
                 told = {"watched": _told(watched), "drawn and recorded": _told(recorded)}
                 rows.append({"clip": name, "ms": ms, **told})
-        about = {"model": model.path.stem, "engine": engine.name, "precision": engine.precision}
+        about = {
+            "model": engine.model.path.stem,
+            "engine": engine.name,
+            "precision": engine.precision,
+            "reason": engine.reason,
+        }
     return {"schema": SCHEMA, "cores": cores, "fps": asked.fps, **about, "clips": rows}
 
 
@@ -180,6 +185,7 @@ def page(report: dict[str, Any]) -> str:
         [
             f"{report['model']} on {report['engine']} ({report['precision']}), "
             f"{report['cores']} cores, cameras of {report['fps']:g} frames/s",
+            report["reason"],
             line("processor ms a frame", [row["clip"] for row in rows]),
             *(
                 line(f"  {station}", [f"{row['ms'][station]:.2f}" for row in rows])

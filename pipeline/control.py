@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipeline.crew import Crew
 from pipeline.detect import OwnThresholds, Shown
-from pipeline.engines import Engine, EngineWatch
+from pipeline.engines import EngineWatch
 from pipeline.errors import ConfigError
 from pipeline.governor import Governor
 from pipeline.graph import Graph
@@ -32,7 +33,7 @@ class RunningLine:
     graph: Graph
     roster: Roster
     shown: Shown
-    engine: Engine
+    crew: Crew
     watch: EngineWatch
     governor: Governor
     tally: Tally
@@ -43,11 +44,14 @@ class LineControl:
 
     Args:
         settings: How added sources are read.
-        model: What the line runs.
+        models: What the line runs, that which finds objects first.
+        names: What the user calls them.
     """
 
-    def __init__(self, settings: Settings, model: ModelFile) -> None:
-        self._settings, self._model = settings, model
+    def __init__(
+        self, settings: Settings, models: Sequence[ModelFile], names: Sequence[str]
+    ) -> None:
+        self._settings, self._models, self._names = settings, models, names
         self._line: RunningLine | None = None  # the last one, when it has ended
         self._is_running = False
         self._adding = threading.Lock()
@@ -152,11 +156,14 @@ class LineControl:
         line = self._line
         if line is None:
             return {}
-        return engine_report(line.engine, self._model, ", ".join(self._settings.model)) | {
-            "calls": line.engine.calls,
-            "busy_seconds": line.engine.busy_seconds,
+        engine = line.crew.engine
+        each = list(map(engine_report, line.crew.engines, self._models, self._names))
+        return each[0] | {
+            "model": ", ".join(entry["model"] for entry in each),
+            "calls": engine.calls,
+            "busy_seconds": engine.busy_seconds,
             "silent_seconds": round(line.watch.silent_seconds, 1),
-            "class_names": list(self._model.object_names),
+            "class_names": list(self._models[0].object_names),
             "threshold": line.shown.threshold,
             "class_thresholds": dict(line.shown.class_thresholds),
         }

@@ -89,16 +89,29 @@ def stage_reports(stages: Iterable[StageStats]) -> dict[str, Any]:
 
 
 def engine_report(engine: Engine, model: ModelFile, model_name: str) -> dict[str, Any]:
-    """The report's entry on the engine."""
+    """The report's entry on the engine; `model_name` is what the user calls `model`."""
     return {
         "name": engine.name,
         "precision": engine.precision,
         "reason": engine.reason,
-        "model": model_name,
+        "model": name_run(engine, model, model_name),
         "input_size_hw": list(model.input_size_hw),
         "batch": engine.batch,
         "load_seconds": round(engine.load_seconds, 3),
     }
+
+
+def name_run(engine: Engine, model: ModelFile, asked: str) -> str:
+    """What the file that the engine runs is called, as the user has called the model: name or path.
+
+    Args:
+        engine: Runs it, or its form in int8.
+        model: What it was given.
+        asked: What the user calls that.
+    """
+    if engine.model.path == model.path:
+        return asked
+    return str(engine.model.path) if Path(asked).suffix else engine.model.path.stem
 
 
 def engine_reports(

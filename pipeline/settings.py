@@ -37,7 +37,7 @@ Milliseconds = Annotated[float, Within(1, 3_600_000)]
 EngineName = Literal["auto", "openvino", "onnxruntime", "tensorrt", "program"]
 DecoderName = Literal["auto", "software", "cuda"]
 EncoderName = Literal["auto", "libx264", "h264_nvenc", "mpeg4"]
-AskedPrecision = Literal["auto", "f32", "bf16", "f16"]
+AskedPrecision = Literal["auto", "f32", "bf16", "f16", "int8"]
 Suppression = Literal["class_aware", "class_agnostic", "soft", "merge"]
 Preset = Literal[
     "auto",
@@ -58,7 +58,7 @@ class EngineSettings:
     """How the model file is run."""
 
     name: EngineName = "auto"  # what runs it
-    precision: AskedPrecision = "auto"  # auto: the fastest known to be accurate
+    precision: AskedPrecision = "auto"  # auto: the fastest known to be accurate; int8: NAME_int8
     batch: CallsOrAuto = 0  # images per call; auto: measured by `pipeline.tune`, else a rule
     threads: CoresOrAuto = 0  # CPU threads of the engine; auto: likewise, by rule all cores
     streams: CallsOrAuto = 0  # calls among which OpenVINO divides them; auto: likewise

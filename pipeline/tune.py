@@ -57,14 +57,15 @@ def tune(
     """
     load = engine_loader(model, settings)
     with load(RULE, "recording") as engine:
-        name, precision = engine.name, engine.precision
+        runs, name, precision = engine.model, engine.name, engine.precision
+        reason = engine.reason
     if name == "tensorrt":
         raise EngineUnavailable(
             "TensorRT runs on the GPU and has no cores to divide; "
             "name --engine openvino or onnxruntime"
         )
     cores = usable_cores()
-    _say(console, f"{model.path.stem} on {name} in {precision}, {cores} cores")
+    _say(console, f"{runs.path.stem} on {name} in {precision}, {cores} cores: {reason}")
     rows = [row for heat in measure(model, load, name, cores) for row in heat]
     console.print(table(rows, cores))
     best = {row.purpose: row.division for row in rows if row.chosen}
@@ -77,7 +78,7 @@ def tune(
             "the machine rests, or with --busy if it never does",
         )
     else:
-        _say(console, _kept(model, settings, name, precision, measured))
+        _say(console, _kept(runs, settings, name, precision, measured))
     return measured
 
 
@@ -116,7 +117,8 @@ def _kept(
     write(folder, model, name, precision, measured)
     if folder.trouble:
         return f"{found}; nothing is kept, because {folder.trouble}"
-    return f"{found}; kept in {folder.path} for this model, processor and version of {name}"
+    of_what = f"{model.path.stem}, this processor and version of {name}"
+    return f"{found}; kept in {folder.path} for {of_what}"
 
 
 def _say(console: Console, sentence: str) -> None:
@@ -134,7 +136,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--model", metavar="NAME_OR_FILE", default="street", help="what is run")
     add("--engine", choices=["auto", "openvino", "onnxruntime"], default="auto")
-    add("--precision", choices=["auto", "f32", "bf16"], default="auto")
+    add("--precision", choices=["auto", "f32", "bf16", "int8"], default="auto")
     add("--cache", metavar="FOLDER", default="auto", help="as in engine.cache of the settings")
     add("--busy", action="store_true", help="keep it even if others use the machine meanwhile")
     return parser.parse_args(argv)

@@ -55,8 +55,17 @@ EXACT = Bounds(iou=0.9, score=0.02, boxes=0.99, pixels=0.999)
 ROUGH = Bounds(iou=0.8, score=0.1, boxes=0.95, pixels=0.98)
 
 
+# A number that lies between two steps of 8 bits falls to either side by its last digit, and goes on
+# from there a whole step apart; and what is compared is another file. OpenVINO's int8 leaves 0.943
+# alike (0.915 to 0.97 on six streets), exchanged colours then 0.66, a picture that is 4 pixels off
+# 0.22, scores that are a tenth too low 0.66.
+INT8 = Bounds(iou=0.8, score=0.1, boxes=0.87, pixels=0.93)
+
+
 def bounds_of(precision: str) -> Bounds:
     """What is asked of an engine that computes in it."""
+    if precision.startswith("int8"):
+        return INT8
     return EXACT if precision == "f32" else ROUGH
 
 

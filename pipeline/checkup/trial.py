@@ -17,6 +17,7 @@ from pipeline.checkup.parity import ROUGH, bounds_of, compare_boxes, compare_pix
 from pipeline.detect import LOW, detect
 from pipeline.engines import Engine, Outputs, load_engine
 from pipeline.engines.contract import Answered
+from pipeline.engines.int8_form import beside_of
 from pipeline.frame import Batch, Detections
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.preprocess import preprocess
@@ -48,6 +49,8 @@ def about_model(model: str) -> Finding:
         "input_size_hw": list(file.input_size_hw),
         "smaller_hw": [list(size) for size in file.smaller_hw],
         "precision_check": file.precision_check,
+        "arithmetic": file.arithmetic,
+        "has_int8_form": beside_of(file.path).exists(),
     }
 
 
@@ -68,6 +71,7 @@ def try_engine(
     with load_engine(file, EngineSettings(**choice), latency=True) as loaded:
         finding = {
             "name": loaded.name,
+            "model": loaded.model.path.stem,
             "precision": loaded.precision,
             "reason": anonymous(loaded.reason),  # it may tell why another engine was refused
             "batch": loaded.batch,

@@ -10,7 +10,6 @@ Report = Mapping[str, Any]
 BAD = ("failed", "broken", "unproven")  # states of a row of the self-test
 # As `pipeline.engines.tuning` says it, which is not imported: what it needs may be broken.
 _MEASURED = "measured on this machine"
-_IN_INT8 = ("street", "road_segmentation")  # names of bundled models that have this form, too
 _BAD_WORDS = {
     "failed": "does not say what ONNX Runtime says: do not use it; name another with --engine, and "
     "report this",
@@ -34,7 +33,7 @@ def _expectation(report: Report) -> str:
     engine = report["engine"]
     if engine["error"]:
         return f"boxstream cannot run {report['model']['name']} here"
-    what = f"boxstream runs {report['model']['name']} on {engine['name']} in {engine['precision']}"
+    what = f"boxstream runs {engine['model']} on {engine['name']} in {engine['precision']}"
     if engine.get("ms_per_call"):
         per_second = 1000 / engine["ms_per_call"]
         what += f", about {per_second:.0f} frames/s for the network alone (a glance, no benchmark)"
@@ -77,13 +76,8 @@ def _faster(report: Report) -> Iterator[str]:
         broken = any(r["engine"] == "openvino" and r["state"] == "broken" for r in _rows(report))
         how = "--force-reinstall" if broken else "--upgrade"
         yield f"OpenVINO, about twice as fast on most processors: pip install {how} openvino"
-    if not engine["error"] and engine["name"] == "openvino" and engine["precision"] == "f32":
-        if (system["instruction_sets"] or {}).get("bf16"):
-            yield "a model file that knows its accuracy in bf16, exported with its check"
-        else:
-            yield "a processor with bf16 (AVX-512 BF16 or AMX), about 1.6 times as fast"
-        if (name := report["model"]["name"]) in _IN_INT8:
-            yield f"8-bit integers, about twice as fast: --model {name}_int8"
+    if not engine["error"] and engine["name"] == "openvino":
+        yield from _faster_in_openvino(report)
     if not engine["error"] and engine["name"] != "tensorrt" and _MEASURED not in engine["reason"]:
         yield "perhaps another division of the cores, which `python -m pipeline.tune` measures"
     usable, cores = system["cores_usable"], system["cores"]
@@ -92,6 +86,26 @@ def _faster(report: Report) -> Iterator[str]:
     if report["model"].get("smaller_hw"):
         height, width = report["model"]["smaller_hw"][0]
         yield f"cameras: --latency-budget MS lets the input shrink to {width}x{height} under load"
+
+
+def _faster_in_openvino(report: Report) -> Iterator[str]:
+    """Fewer bits; why a form in int8 that is there is left, the reason of the engine says."""
+    model, precision = report["model"], report["engine"]["precision"]
+    has = report["system"]["instruction_sets"] or {}
+    if precision == "f32":
+        if has.get("bf16"):
+            yield "a model file that knows its accuracy in bf16, exported with its check"
+        else:
+            yield "a processor with bf16 (AVX-512 BF16 or AMX), about 1.6 times as fast"
+    if model["arithmetic"] != "f32" or precision.startswith("int8"):
+        return
+    if model["has_int8_form"] and has and not has["vnni"]:
+        yield "a processor for 8-bit integers (VNNI or AMX), about twice as fast as in f32"
+    # The products of 8-bit integers that ARM has are called vnni there, and have not been measured.
+    if not model["has_int8_form"] and has.get("vnni") and has.get("avx2"):
+        yield (
+            f"8-bit integers, about twice as fast as f32: python -m models.quantize {model['name']}"
+        )
 
 
 def _faster_with_gpu(report: Report) -> Iterator[str]:

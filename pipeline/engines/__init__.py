@@ -67,7 +67,8 @@ def load_engine(
     """Load the model into the engine asked for; ``auto`` takes the fastest that works here.
 
     Args:
-        model: What to run.
+        model: What to run; OpenVINO may take the form in int8 that lies beside it, see
+            `pipeline.engines.int8_form`.
         settings: Engine, precision, batch, threads and streams.
         latency: Answer each frame soon (a camera) rather than many frames a second.
         live: Several cameras, whose frames are not to wait for each other's.
@@ -90,7 +91,8 @@ def load_engine(
     if settings.name == "onnxruntime":
         return _onnxruntime(model, settings, purpose, all_sizes, "ONNX Runtime as asked")
     because = "OpenVINO, the faster engine on a CPU"
-    if (gpu := _gpu()) and settings.precision != "bf16":
+    of_a_cpu = settings.precision in ("bf16", "int8")
+    if (gpu := _gpu()) and not of_a_cpu:
         try:
             return _tensorrt(model, settings, latency, all_sizes, f"TensorRT on the {gpu}")
         except EngineError as refused:
@@ -98,7 +100,7 @@ def load_engine(
     try:
         return _openvino(model, settings, purpose, all_sizes, because)
     except EngineError as refused:
-        if settings.precision == "bf16":
+        if of_a_cpu:  # the other engine does not have it
             raise
         try:
             return _onnxruntime(

@@ -80,8 +80,10 @@ class Engine(Protocol):
 
     Attributes:
         name: ``"openvino"``, ``"onnxruntime"``, ``"tensorrt"`` or ``"program"``.
+        model: The file that it runs: the one that it was given, or that one's form in int8.
         precision: In which it computes, ``"f32"``, ``"bf16"`` or ``"f16"``; ``"tf32"`` is a
-            GPU's f32 with rounded products.
+            GPU's f32 with rounded products, ``"int8+bf16"`` says in what the rest of the graph is
+            where most layers are in int8.
         reason: A sentence that says why this engine and this precision.
         sizes_hw: Sizes of the images that it takes, the model file's usual one first.
         batch: Images per call that suit it; a call may bring fewer, never more.
@@ -92,6 +94,7 @@ class Engine(Protocol):
     """
 
     name: str
+    model: ModelFile
     precision: str
     reason: str
     sizes_hw: tuple[Size, ...]

@@ -22,7 +22,7 @@ from pipeline.engines.contract import (
     check_outputs,
     no_images,
 )
-from pipeline.engines.precision import choose_precision, in_the_graph
+from pipeline.engines.precision import choose_precision, in_the_graph, named
 from pipeline.engines.tuning import Purpose, choose
 from pipeline.errors import ConfigError, EngineError, ModelMismatch
 from pipeline.model_file import ModelFile
@@ -58,7 +58,6 @@ class OnnxRuntimeEngine:
     """
 
     name = "onnxruntime"
-    precision = "f32"
     in_flight = 1
     busy_seconds = 0.0
     calls = 0
@@ -72,13 +71,18 @@ class OnnxRuntimeEngine:
         all_sizes: bool,
         because: str,
     ) -> None:
+        if settings.precision == "int8":
+            raise ConfigError(
+                "ONNX Runtime is slower in int8 than in f32; use precision auto or f32, or "
+                "--engine openvino"
+            )
         if settings.precision not in ("f32", "auto"):
             raise ConfigError(
                 "ONNX Runtime computes in f32 only on a CPU; use precision f32 or auto, "
                 "or --engine openvino for bf16"
             )
         started = time.perf_counter()
-        self._model = model
+        self.model, self.precision = model, named(model, "f32")
         chosen = choose(model, settings, self.name, self.precision, purpose)
         settings = chosen.settings
         self.batch = settings.batch or 1
@@ -97,19 +101,19 @@ class OnnxRuntimeEngine:
 
     def submit(self, images: Images, regions: Regions | None = None) -> Answered:
         """Compute now; the answer is ready on return."""
-        check_images(images, self._model, self.sizes_hw, self.batch, regions)
+        check_images(images, self.model, self.sizes_hw, self.batch, regions)
         session = self._sessions[images.shape[1], images.shape[2]]
         given = (images,) if regions is None else (images, regions)
         names = [port.name for port in session.get_inputs()]
         feed = dict(zip(names, map(np.ascontiguousarray, given), strict=True))
         started = time.perf_counter()
         try:
-            found = session.run(list(self._model.outputs), feed)
+            found = session.run(list(self.model.outputs), feed)
         except FAILURES as error:
             raise EngineError(f"ONNX Runtime failed in mid-run ({error})") from error
         self.busy_seconds += time.perf_counter() - started
         self.calls += 1
-        return Answered(dict(zip(self._model.outputs, found, strict=True)))
+        return Answered(dict(zip(self.model.outputs, found, strict=True)))
 
     def infer(self, images: Images, regions: Regions | None = None) -> Outputs:
         """Return the answer."""

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.channel import idle
-from pipeline.cores import usable_cores
+from pipeline.cores import processor_flags, usable_cores
 from pipeline.engines.cache_folder import cache_folder
 from pipeline.engines.contract import (
     Images,
@@ -33,8 +33,9 @@ from pipeline.engines.contract import (
     check_outputs,
     no_images,
 )
+from pipeline.engines.int8_form import choose_form
 from pipeline.engines.ov_compiler import DEVICE, OpenVinoCompiler
-from pipeline.engines.precision import Precision, choose_precision
+from pipeline.engines.precision import Precision, choose_precision, named
 from pipeline.engines.tuning import Purpose, choose
 from pipeline.errors import EngineError, ModelMismatch
 from pipeline.model_file import ModelFile
@@ -86,11 +87,12 @@ class OpenVinoEngine:
         because: str,
     ) -> None:
         started = time.perf_counter()
-        self._model = model
         core = openvino.Core()
         has_bf16 = "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+        form = choose_form(model, settings.precision, processor_flags(), has_bf16)
+        self.model = model = form.model
         precision, why = choose_precision(model, settings.precision, has_bf16)
-        chosen = choose(model, settings, self.name, precision, purpose)
+        chosen = choose(model, settings, self.name, named(model, precision), purpose)
         settings, latency = chosen.settings, purpose == "camera"
         self.batch = settings.batch or 1
         # A fixed batch is 5 to 15 % faster than a free one; worth the padding of a recording's
@@ -103,10 +105,11 @@ class OpenVinoEngine:
         )
         self._compiled = {size: self._compile(compiler, size) for size in self.sizes_hw}
         usual = self._compiled[model.input_size_hw]
-        self.precision = usual.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        rest = usual.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        self.precision = named(model, rest)
         self.in_flight = int(usual.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         told = chosen.remark(self.batch, self.in_flight)
-        self.reason = f"{because}; {why}{told}{compiler.remark}"
+        self.reason = f"{because}; {form.told}{why}{told}{compiler.remark}"
         self._free = {size: deque[openvino.InferRequest]() for size in self.sizes_hw}
         self._under_way: set[_Request] = set()
         self._last_end = 0.0
@@ -121,7 +124,7 @@ class OpenVinoEngine:
 
     def submit(self, images: Images, regions: Regions | None = None) -> _Request:
         """Start on the images; returns at once."""
-        check_images(images, self._model, self.sizes_hw, self.batch, regions)
+        check_images(images, self.model, self.sizes_hw, self.batch, regions)
         size_hw = images.shape[1], images.shape[2]
         try:
             request = self._free[size_hw].pop()
@@ -162,7 +165,7 @@ class OpenVinoEngine:
         self._free[pending.size_hw].append(pending.request)
 
     def _compile(self, compiler: OpenVinoCompiler, size_hw: Size) -> Any:
-        model, shapes = self._model, None
+        model, shapes = self.model, None
         if self._pads or model.smaller_hw:
             n = self.batch if self._pads else -1
             shapes = [[n, *size_hw, 3], [n, model.regions, 4]]
@@ -216,7 +219,7 @@ class _Request:
                 raise EngineError(f"OpenVINO failed in mid-run ({_first_line(error)})") from error
             self._outputs = {
                 name: self.request.get_tensor(name).data[: self._n].copy()
-                for name in self._engine._model.outputs
+                for name in self._engine.model.outputs
             }
             self._engine.answered(self, self._started, self.request.latency / 1e3)
         return self._outputs

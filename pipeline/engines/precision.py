@@ -21,11 +21,16 @@ def choose_precision(
 
     Raises:
         EngineUnavailable: bf16 is asked for on a CPU that does not have it.
-        ConfigError: f16 is asked for.
+        ConfigError: f16 is asked for, or int8 of a file that has none.
     """
     if asked == "f16":
         raise ConfigError(
             "precision f16 is for --engine program on an NVIDIA GPU; use f32, bf16 or auto"
+        )
+    if asked == "int8" and model.arithmetic != "int8":
+        raise ConfigError(
+            f"{str(model.path)!r} does not compute in int8; use --engine openvino, which takes the "
+            "form in int8 that lies beside a model file, or precision auto"
         )
     if asked == "bf16" and not cpu_has_bf16:
         raise EngineUnavailable(
@@ -43,20 +48,40 @@ def in_the_graph(model: ModelFile) -> str:
     check = model.precision_check or {}
     cost = ""
     if {"f32", "original"} <= check.keys():
-        measure = "mIoU" if model.is_semantic else "AP"
-        cost = f" ({measure} {check['f32']:.3f} against {check['original']:.3f} of its original)"
+        compared = f"{measure_of(model)} {check['f32']:.3f} against {check['original']:.3f}"
+        cost = f" ({compared} of its original)"
     return f"{model.arithmetic} layers as the model file has them{cost}, all else "
 
 
-def _chosen(
-    model: ModelFile, asked: Literal["auto", "f32", "bf16"], cpu_has_bf16: bool
-) -> tuple[Precision, str]:
-    if asked != "auto":
+def named(model: ModelFile, rest: str) -> str:
+    """What an engine's precision is called, ``rest`` being that of what is not in int8.
+
+    >>> from types import SimpleNamespace as File
+    >>> named(File(arithmetic="f32"), "bf16"), named(File(arithmetic="int8"), "bf16")
+    ('bf16', 'int8+bf16')
+    """
+    return f"int8+{rest}" if model.arithmetic == "int8" else rest
+
+
+def measure_of(model: ModelFile) -> str:
+    """Of what the figures of its check are."""
+    return "mIoU" if model.is_semantic else "AP"
+
+
+def loses_too_much(before: float, after: float) -> bool:
+    """Whether more of a score in 0 to 1 is lost than speed is worth."""
+    # Rounded: 0.700 - 0.695 is a little over 0.005 in binary.
+    return round(before - after, 9) > MOST_LOSS
+
+
+def _chosen(model: ModelFile, asked: AskedPrecision, cpu_has_bf16: bool) -> tuple[Precision, str]:
+    if asked in ("f32", "bf16"):
         return asked, f"{asked} as asked"
     if not cpu_has_bf16:
         return "f32", "f32 because this CPU has no bf16 instructions"
-    is_accurate, told = _checked(model)
-    return ("bf16" if is_accurate else "f32"), told
+    is_accurate, reason = _checked(model)
+    precision: Precision = "bf16" if is_accurate else "f32"
+    return precision, f"{precision} because {reason}"
 
 
 def choose_gpu_precision(model: ModelFile, asked: AskedPrecision) -> tuple[Precision, str]:
@@ -64,23 +89,28 @@ def choose_gpu_precision(model: ModelFile, asked: AskedPrecision) -> tuple[Preci
 
     f16 rounds to a bit in 2,048 where bf16 rounds to one in 256. What it lacks is room for numbers
     above 65,504; the doctor compares it with f32.
+
+    Raises:
+        ConfigError: int8 is asked for.
     """
+    if asked == "int8":
+        raise ConfigError("a program of torch has no form in int8; use precision auto, f32 or f16")
     if asked != "auto":
         return asked, f"{asked} as asked"
-    is_accurate, told = _checked(model)
+    is_accurate, reason = _checked(model)
     if not is_accurate:
-        return "f32", told
-    return "f16", told.replace("bf16 because", "f16, finer than bf16, because", 1)
+        return "f32", f"f32 because {reason}"
+    return "f16", f"f16, finer than bf16, because {reason}"
 
 
 def _checked(model: ModelFile) -> tuple[bool, str]:
-    """Whether the model is as good in bf16 by its own check, and what to say of it."""
+    """Whether the model is as good in bf16 by its own check, and what that says."""
     check = model.precision_check or {}
     if "f32" not in check or "bf16" not in check:
-        return False, "f32 because the model file says nothing about its accuracy with bf16"
-    measure = "mIoU" if model.is_semantic else "AP"
-    compared = f"{measure} {check['bf16']:.3f} against {check['f32']:.3f}"
-    # Rounded: 0.700 - 0.695 is a little over 0.005 in binary.
-    if round(check["f32"] - check["bf16"], 9) > MOST_LOSS:
-        return False, f"f32 because bf16 loses too much by the model file's own check ({compared})"
-    return True, f"bf16 because the model file's own check shows {compared} with f32"
+        return False, "the model file says nothing about its accuracy with bf16"
+    compared = f"{measure_of(model)} {check['bf16']:.3f} against {check['f32']:.3f}"
+    # What int8 has lost already counts, too.
+    before = max(check["f32"], check.get("original", 0.0))
+    if loses_too_much(before, check["bf16"]):
+        return False, f"bf16 loses too much by the model file's own check ({compared})"
+    return True, f"the model file's own check shows {compared} with f32"

@@ -91,7 +91,8 @@ class ProgramEngine:
                 f"{model.path.with_suffix('.pt2').name}`, or use --engine auto"
             )
         self._torch = torch = import_torch()
-        self._model, self._settings = model, settings
+        self._model = self.model = model
+        self._settings = settings
         on_gpu = bool(torch.cuda.is_available())
         self._device = "cuda" if on_gpu else "cpu"
         self.precision, why = self._choose_precision()

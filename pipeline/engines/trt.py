@@ -79,7 +79,7 @@ class TensorRtEngine:
         folder: Path | None = None,
     ) -> None:
         started = time.perf_counter()
-        self._model = model
+        self._model = self.model = model
         self.batch = settings.batch or (1 if latency else BATCH)
         self.sizes_hw = model.input_sizes_hw if all_sizes else (model.input_size_hw,)
         with ExitStack() as end:
@@ -146,7 +146,7 @@ def precisions(settings: EngineSettings, compute_capability: tuple[int, int]) ->
     Types stand in the graph, and TensorRT keeps to them: a file with half precision in it is run
     so whatever is asked for. What is left to choose is how products of float32 are rounded.
     """
-    if settings.precision in ("bf16", "f16"):
+    if settings.precision in ("bf16", "f16", "int8"):
         raise ConfigError(
             "TensorRT computes in the types that the model file's graph has, so that precision "
             f"{settings.precision} cannot be asked of it; use precision f32 or auto, or --engine "

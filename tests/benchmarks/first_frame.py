@@ -104,6 +104,7 @@ def _time_openvino(clocks: Clocks) -> None:
     clocks.timed(ov_compiler, "key_of", READING)
     clocks.timed(ov_compiler.CacheFolder, "read", READING)
     clocks.timed(ov, "at_size", READING)
+    clocks.timed(ov, "choose_form", READING)
     clocks.timed(ov.openvino.Core, "read_model", READING)
     clocks.timed(ov.openvino.Core, "compile_model", COMPILING)
     clocks.timed(ov.openvino.Core, "import_model", COMPILING)

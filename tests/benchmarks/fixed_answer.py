@@ -23,7 +23,7 @@ class FixedAnswer:
     batch, in_flight, load_seconds, busy_seconds, calls = 1, 2, 0.0, 0.0, 0
 
     def __init__(self, model: ModelFile) -> None:
-        self.sizes_hw = (model.input_size_hw,)
+        self.model, self.sizes_hw = model, (model.input_size_hw,)
         height, width = model.input_size_hw
         left = np.linspace(0, 0.8 * width, OBJECTS)
         top = np.linspace(0, 0.7 * height, OBJECTS)

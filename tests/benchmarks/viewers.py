@@ -130,10 +130,12 @@ def watch_with_boxstream(urls: Sequence[str], seconds: float, tell: Telling) -> 
     from pipeline.report import source_report
     from pipeline.sources import open_sources
     from pipeline.tally import Tally
+    from tests.benchmarks.files import best_precision
     from tests.benchmarks.ours import settings_for
     from tests.live.kit.slow_line import SlowEngine
 
-    settings = settings_for({"sources": list(urls), "engine.batch": 1})
+    same = {"engine.precision": best_precision()}  # as the loops have, whatever auto would take
+    settings = settings_for({"sources": list(urls), "engine.batch": 1, **same})
     model = read_model_file(STREET)
     sources = open_sources(settings.sources, live=settings.live)
     tally = Tally([source.stats for source in sources], model.class_names, lambda _sentence: None)
@@ -153,13 +155,10 @@ def watch_with_boxstream(urls: Sequence[str], seconds: float, tell: Telling) -> 
 
 def detector(seconds: float) -> Any:
     """What the loops call: a BGR picture in, boxes out, after a fixed time."""
-    import openvino
-
     from tests.benchmarks.detectors import OurFile
+    from tests.benchmarks.files import best_precision
 
-    abilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    precision = "bf16" if "BF16" in abilities else "f32"  # as boxstream chooses
-    detect, never = OurFile(STREET, precision), threading.Event()
+    detect, never = OurFile(STREET, best_precision()), threading.Event()
 
     def call(picture: Any) -> Any:
         due = time.monotonic() + seconds

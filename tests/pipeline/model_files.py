@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from pipeline.content import content_sha256
 from pipeline.engines import Engine, load_engine
 from pipeline.model_file import ModelFile
 from pipeline.settings import EngineSettings
@@ -39,6 +40,26 @@ def write_model(path: Path, entry: dict[str, Any] | None = None, key: str = "box
     """Write the graph with a metadata entry; `entry` overrides values of `ENTRY`."""
     model = helper.make_model(graph(), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, {"other": "x", key: json.dumps(ENTRY | (entry or {}))})
+    onnx.save(model, path)
+    return path
+
+
+def write_int8_form(original: Path, entry: dict[str, Any] | None = None) -> Path:
+    """A file beside the original that says it is its form in int8, and answers something else.
+
+    `entry` overrides values of its metadata. Nothing in it is int8: which file is run is a matter
+    of what it says, and of its answers.
+    """
+    told = {
+        "arithmetic": "int8",
+        "made_from": {"file": original.name, "sha256": content_sha256(original)},
+        "precision_check": {"f32": 0.42, "bf16": 0.42, "original": 0.42},
+    }
+    path = write_model(original.with_name(f"{original.stem}_int8.onnx"), told | (entry or {}))
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.name == "second":
+            tensor.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(tensor), "second"))
     onnx.save(model, path)
     return path
 

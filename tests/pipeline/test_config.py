@@ -193,7 +193,7 @@ def test_a_number_out_of_range_is_refused(word, expected):
             "expected one of auto, openvino, onnxruntime, tensorrt, program; found text",
         ),
         ("engine.name=openvnio", "did you mean 'openvino'?"),
-        ("engine.precision=16", "expected one of auto, f32, bf16, f16; found 16"),
+        ("engine.precision=16", "expected one of auto, f32, bf16, f16, int8; found 16"),
         ("video.preset=null", "found nothing (null)"),
     ],
 )

@@ -70,6 +70,21 @@ def test_of_a_rounded_file_the_reason_tells_what_its_layers_cost(model: ModelFil
     )
 
 
+@pytest.mark.parametrize(("original", "rest"), [(0.425, "bf16"), (0.426, "f32")])
+def test_of_a_rounded_file_bf16_for_the_rest_may_not_lose_more_than_half_a_point_of_the_original(
+    model: ModelFile, original: float, rest: str
+) -> None:
+    check = {"f32": 0.423, "bf16": 0.420, "original": original}
+    rounded = replace(model, arithmetic="int8", precision_check=check)
+    assert choose_precision(rounded, "auto", True)[0] == rest
+    assert choose_precision(rounded, "int8", True)[0] == rest
+
+
+def test_int8_of_a_file_that_has_none_is_refused(model: ModelFile) -> None:
+    with pytest.raises(ConfigError, match="does not compute in int8"):
+        choose_precision(model, "int8", True)
+
+
 def test_bf16_on_a_cpu_without_it_is_refused(model: ModelFile) -> None:
     with pytest.raises(EngineUnavailable, match="use precision f32 or auto"):
         choose_precision(model, "bf16", False)

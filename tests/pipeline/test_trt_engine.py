@@ -370,9 +370,12 @@ def test_a_graph_without_the_promised_outputs_is_a_model_mismatch(
 # Precision
 
 
-def test_bf16_is_not_tensorrts_to_choose(straw: StrawGpu, model: ModelFile) -> None:
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_half_precision_is_not_tensorrts_to_choose(
+    straw: StrawGpu, model: ModelFile, precision: str
+) -> None:
     with pytest.raises(ConfigError, match="the types that the model file's graph has"):
-        straw.engine(model, precision="bf16")
+        straw.engine(model, precision=precision)
 
 
 def test_f32_is_exact_and_auto_is_exact_where_tf32_fails_its_check(

@@ -24,7 +24,7 @@ from pipeline.errors import EngineError, EngineUnavailable
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.settings import EngineSettings
 from tests.pipeline.gpu import GPU, StrawGpu, install
-from tests.pipeline.model_files import images, write_model
+from tests.pipeline.model_files import images, write_int8_form, write_model
 
 KEY = PlanKey("ab", "11.4", "NVIDIA of straw", "9.0", "tf32", (32, 48), (1, 2), False)
 
@@ -425,6 +425,19 @@ def test_auto_in_bf16_is_for_the_cpu(straw: StrawGpu, model: ModelFile) -> None:
     ):
         assert engine.name == "openvino"
     assert straw.trt.built == []
+
+
+def test_a_form_in_int8_is_for_the_cpu(
+    straw: StrawGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.engines.ov.processor_flags", lambda: "avx512_vnni")
+    model = read_model_file(write_model(tmp_path / "m.onnx"))
+    write_int8_form(model.path)
+    with load_engine(model, EngineSettings(precision="int8", cache=None)) as engine:
+        assert (engine.name, engine.model.path.name) == ("openvino", "m_int8.onnx")
+    assert straw.trt.built == []
+    with straw.engine(model) as engine:
+        assert (engine.name, engine.model) == ("tensorrt", model)
 
 
 def test_tensorrt_asked_for_without_a_driver_is_an_error(model: ModelFile) -> None:

@@ -139,9 +139,15 @@ def test_the_doctor_knows_whether_it_was_measured(day: str | None, hints: int) -
     report = {
         "gpu": {"error": "there is no NVIDIA driver here", "cards": []},
         "tensorrt": {"error": "not here"},
-        "engine": {"error": None, "name": "openvino", "precision": "bf16", "reason": reason},
-        "system": {"cores": 2, "cores_usable": 2},
-        "model": {"error": None, "name": "street"},
+        "engine": {
+            "error": None,
+            "name": "openvino",
+            "model": "street",
+            "precision": "bf16",
+            "reason": reason,
+        },
+        "system": {"cores": 2, "cores_usable": 2, "instruction_sets": None},
+        "model": {"error": None, "name": "street", "arithmetic": "f32", "has_int8_form": False},
         "packages": {},
         "video": {"error": None},
         "selftest": None,

@@ -16,7 +16,9 @@ from models.onnx_file import content_sha256, halve_weights
 from models.precision_check import description, write_entry
 from models.quantization.origin import is_made_from
 from pipeline import content
+from pipeline.engines import load_engine
 from pipeline.model_file import read_model_file
+from pipeline.settings import EngineSettings
 from tests.models.quantization.toys import SIZE_HW, noise_frames, toy, write_toy
 
 ZOO = Path(__file__).parents[3] / "models" / "zoo"
@@ -105,6 +107,15 @@ def test_both_sides_know_a_file_by_the_same_digest_whatever_its_metadata(tmp_pat
     (tmp_path / "cut.onnx").write_bytes(path.read_bytes()[:-7])
     with pytest.raises(ValueError, match="cut short"):
         content_sha256(tmp_path / "cut.onnx")
+
+
+def test_the_line_takes_what_was_made_where_it_pays(tmp_path, calibration, monkeypatch):
+    original = write_toy(tmp_path / "m.onnx")
+    out = rounded(original, calibration)
+    write_entry(out, {"precision_check": {"f32": 0.42, "bf16": 0.42, "original": 0.42}})
+    monkeypatch.setattr("pipeline.engines.ov.processor_flags", lambda: "avx512_vnni")
+    with load_engine(read_model_file(original), EngineSettings(cache=None)) as engine:
+        assert engine.model.path == out and engine.precision.startswith("int8+")
 
 
 # The command
