@@ -14,8 +14,10 @@ import torch
 
 from models.detection.architectures import faster_rcnn
 from models.detection.faster_rcnn import FasterRCNN
+from models.quantization.origin import is_made_from
 from models.reading import load_from_model_file
 from pipeline.engines import Engine, load_engine
+from pipeline.engines.int8_form import choose_form
 from pipeline.frame import Boxes, Detections, Truth
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.nms import class_aware
@@ -168,6 +170,14 @@ def test_the_int8_file_finds_as_much_in_the_drawn_streets() -> None:
     with load_engine(model, EngineSettings(name="openvino", precision="f32")) as engine:
         found = [from_arrays(*answer(engine, image)) for image in drawn()[0]]
     assert abs(ap50(found) - ap50(reference())) < 0.03
+
+
+@pytest.mark.parametrize("name", ["street", "road_segmentation"])
+def test_the_int8_form_that_ships_belongs_to_the_file_beside_it(name: str) -> None:
+    original, rounded = (STREET.with_name(f"{name}{end}.onnx") for end in ("", "_int8"))
+    assert is_made_from(original, rounded)
+    form = choose_form(read_model_file(original), "auto", "avx512_vnni", cpu_has_bf16=True)
+    assert form.model.path == rounded, form.told
 
 
 def test_weights_of_another_architecture_are_refused() -> None:
