@@ -8,7 +8,7 @@ more in the loss (sec. 3, eq. 2; off unless asked for).
 Where we deviate: convolutions keep the size, so a class comes out for every pixel that goes in
 (theirs lose two pixels each, and crop); halving rounds up and doubling cuts the surplus, so any
 size will do; batch norm after every convolution can be left out, as the paper had none; a
-classifier's trunk may be the way down.
+classifier's trunk may be the way down, whose maps are then brought to one scale with what comes up.
 """
 
 from __future__ import annotations
@@ -132,20 +132,28 @@ class Up(nn.Module):
     """Twice as fine, half as deep; the map of the way down beside it; two 3x3s."""
 
     def __init__(
-        self, inputs: int, skip: int, outputs: int, doubling: Doubling, batch_norm: bool
+        self,
+        inputs: int,
+        skip: int,
+        outputs: int,
+        doubling: Doubling,
+        batch_norm: bool,
+        evens: bool,
     ) -> None:
+        """evens: bring both maps to one scale before they are mixed."""
         super().__init__()
         self.upsample = (
             nn.ConvTranspose2d(inputs, outputs, 2, stride=2)
             if doubling == "transposed"
             else Doubled(inputs, outputs)
         )
+        self.even = nn.BatchNorm2d(outputs + skip) if evens else nn.Identity()
         self.mix = double_conv(outputs + skip, outputs, batch_norm)
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         """(N, I, h/2, w/2) and (N, S, h, w) -> (N, O, h, w)."""
         doubled = fitted(self.upsample(coarse), (fine.shape[2], fine.shape[3]))
-        return self.mix(torch.cat([fine, doubled], 1))
+        return self.mix(self.even(torch.cat([fine, doubled], 1)))
 
 
 class Doubled(nn.Module):
@@ -193,7 +201,7 @@ def unet(
     """
     down = Contracting(width, depth, batch_norm)
     widths = list(down.channels.values())[:-1]
-    network = _joined(down, down.channels, widths, num_classes, doubling, batch_norm)
+    network = _joined(down, down.channels, widths, num_classes, doubling, batch_norm, evens=False)
     network.border = border
     return network
 
@@ -213,7 +221,9 @@ def unet_with_trunk(
     """
     strides = [2 ** (i + 1) for i in range(len(widths) + 1)]
     down = trunk(backbone, strides)
-    return _joined(down, down.channels, widths, num_classes, doubling, batch_norm=True)
+    # MobileNetV2's maps deviate by 3 to 5, what comes up from below by 0.3: unless they are evened,
+    # the coarse map's meaning has a hundredth of the say at each step.
+    return _joined(down, down.channels, widths, num_classes, doubling, batch_norm=True, evens=True)
 
 
 def _joined(
@@ -223,12 +233,14 @@ def _joined(
     num_classes: int,
     doubling: Doubling,
     batch_norm: bool,
+    *,
+    evens: bool,
 ) -> UNet:
     """widths: of the steps up, finest first, one fewer than channels."""
     skips = list(channels.values())
     coarser = [*widths[1:], skips[-1]]
     steps = [
-        Up(inputs, skip, outputs, doubling, batch_norm)
+        Up(inputs, skip, outputs, doubling, batch_norm, evens)
         for inputs, skip, outputs in zip(coarser, skips[:-1], widths, strict=True)
     ]
     return UNet(down, steps[::-1], classifier(widths[0], num_classes), num_classes)
