@@ -287,7 +287,7 @@ def test_the_bundled_detector_as_a_program_finds_what_its_onnx_file_finds(tmp_pa
         for i, found in enumerate(mine):
             wanted = theirs.infer(images[i : i + 1])
             sides = [
-                found_in([torch.from_numpy(one[n]) for n in theirs._model.outputs], "candidates")
+                found_in([torch.from_numpy(one[n]) for n in theirs.model.outputs], "candidates")
                 for one in (wanted, found)
             ]
             assert len(sides[0][0][0]) > 10
