@@ -1,7 +1,7 @@
 """The rungs of the ladder: which networks, how wide, how long they learn.
 
 All stand on MobileNetV2, the one trunk that a CPU trains in an evening. The sizes are chosen for
-two cores: what a paper does on a GPU for days, each rung does in 4 to 20 minutes of one core, in
+two cores: what a paper does on a GPU for days, each rung does in 8 to 35 minutes of one core, in
 bf16.
 """
 

@@ -95,7 +95,7 @@ class OpenVinoEngine:
         chosen = choose(model, settings, self.name, named(model, precision), purpose)
         settings, latency = chosen.settings, purpose == "camera"
         self.batch = settings.batch or 1
-        # A fixed batch is 5 to 15 % faster than a free one; worth the padding of a recording's
+        # A fixed batch is 15 to 30 % faster than a free one; worth the padding of a recording's
         # last batch, but not of a camera's many partial ones.
         self._pads = self.batch == 1 or not latency
         options = _options(precision, settings, latency)
