@@ -193,11 +193,17 @@ def _draw_detection(figure: Any, results: Results) -> None:
 
 
 def _draw_segmentation(figure: Any, results: Results) -> None:
-    axes = figure.add_subplot(xlabel="milliseconds a frame, one thread", ylabel="mIoU, %")
-    axes.set_xscale("log")
     engine = list(next(iter(results.values()))["milliseconds"])[-1]
-    for one in results.values():
-        at = one["milliseconds"][engine], 100 * one["mIoU"]
+    axes = figure.add_subplot(
+        title=engine, xlabel="milliseconds a frame, one thread", ylabel="mIoU, %"
+    )
+    points = sorted(
+        (one["milliseconds"][engine], 100 * one["mIoU"], one["title"]) for one in results.values()
+    )
+    for place, (milliseconds, share, title) in enumerate(points):
+        at = milliseconds, share
         axes.plot(*at, "o")
-        axes.annotate(one["title"], at, xytext=(5, 3), textcoords="offset points")
-    axes.set_title(engine)
+        # To the left and to the right in turn, so that neighbours' names do not meet.
+        side, shift = ("right", -6) if place % 2 else ("left", 6)
+        axes.annotate(title, at, (shift, 0), textcoords="offset points", ha=side, va="center")
+    axes.set_xlim(0, 1.2 * points[-1][0])
