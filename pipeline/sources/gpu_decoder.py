@@ -83,7 +83,7 @@ class Trial:
         seconds = list[float]()
         for packet in self._packets:
             begin = time.thread_time()
-            with suppress(av.FFmpegError):
+            with suppress(av.FFmpegError):  # a damaged packet takes its time, too
                 context.decode(packet)
             seconds.append(time.thread_time() - begin)
         there, here = (median(each[_WARM_UP:]) for each in (self._seconds, seconds))

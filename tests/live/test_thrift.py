@@ -60,7 +60,8 @@ def stream(*groups: int, codec: str = "libx264", b_frames: int = 0) -> bytes:
         video.thread_count, video.gop_size = 1, 10_000
         if codec == "libx264":
             video.options = {
-                "preset": "ultrafast",
+                "preset": "superfast",  # with a loop filter, which must not be left out
+                "crf": "38",
                 "bf": str(b_frames),
                 "sc_threshold": "0",
                 "forced-idr": "1",
@@ -78,7 +79,7 @@ def stream(*groups: int, codec: str = "libx264", b_frames: int = 0) -> bytes:
 
 
 class Outcome:
-    """What a decoder made of a stream, with pictures as (number, pixels)."""
+    """What a decoder made of a stream, with pictures as (number, planes)."""
 
     def __init__(self, data: bytes, max_fps: float | None, thinned_to: float | None = None) -> None:
         self.ledger = Ledger()
@@ -96,7 +97,7 @@ class Outcome:
                     begin = seconds if begin is None else begin
                     if thinning.reason_to_drop(seconds - begin) is None:
                         number = round((seconds - begin) * RATE)
-                        self.pictures.append((number, picture.to_ndarray(format="gray")))
+                        self.pictures.append((number, picture.to_ndarray()))
 
     @property
     def numbers(self) -> list[int]:

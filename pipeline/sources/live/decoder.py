@@ -46,10 +46,6 @@ _SKIPS: dict[DecodeEffort, SkipFrame] = {
     DecodeEffort.REFERENCES: "NONREF",
     DecodeEffort.KEYFRAMES: "NONKEY",
 }
-_EFFORTS = {
-    Need.ALL: DecodeEffort.FULL,
-    Need.KEYFRAME: DecodeEffort.KEYFRAMES,
-}
 
 
 class Effort:
@@ -62,7 +58,6 @@ class Effort:
 class SignsOfLife(Protocol):
     """Learns that the stream goes on although no picture comes, and by what it is decoded."""
 
-    def sign_of_life(self) -> None: ...
     def spared(self) -> None: ...
     def count(self, anomaly: str) -> None: ...
     def decoded_by(self, decoder: DecodedBy) -> None: ...
@@ -119,9 +114,10 @@ class Decoder:
         if need is Need.NOTHING:
             self._pass_over(packet, ledger)
             return []
-        level = min(self._effort.level, _EFFORTS[need])
+        level = self._effort.level
+        skips: SkipFrame = "NONKEY" if need is Need.KEYFRAME else _SKIPS[level]
         decoded, failed = self._left_behind(packet), False
-        self._follow(level, packet)
+        self._follow(level, skips, packet)
         try:
             decoded += self._decoded(packet)
         except av.EOFError:  # flushed already
@@ -136,7 +132,7 @@ class Decoder:
             repair.lost_something(packet.pts)
         if decoded or failed:
             self._tell(ledger)
-        if not decoded and level <= DecodeEffort.REFERENCES:
+        if not decoded and skips != "DEFAULT":
             ledger.spared()
         return [picture for picture in decoded if repair.is_good(picture)]
 
@@ -163,7 +159,7 @@ class Decoder:
             return []
         rest = list[av.VideoFrame]()
         if not self._why.is_failure:
-            with suppress(av.FFmpegError):
+            with suppress(av.FFmpegError):  # what it still held is lost with it
                 rest = self._context.decode(None)
         self._on_gpu, self._context = None, self._prepared(self._stream.codec_context)
         return rest
@@ -199,7 +195,7 @@ class Decoder:
             return False
         return self._numbers.is_one_missing_before(bytes(memoryview(packet)[:_HEAD_BYTES]))
 
-    def _follow(self, level: DecodeEffort, packet: Packet[VideoStream]) -> None:
+    def _follow(self, level: DecodeEffort, skips: SkipFrame, packet: Packet[VideoStream]) -> None:
         filters = level is DecodeEffort.FULL
         if filters is not self._filters and packet.is_keyframe and self._can_change():
             fresh = av.CodecContext.create(self._context.codec, "r")
@@ -208,8 +204,8 @@ class Decoder:
             if not filters:
                 fresh.options = {"skip_loop_filter": "all"}
             self._context, self._filters = self._prepared(fresh), filters
-        if self._context.skip_frame != _SKIPS[level]:
-            self._context.skip_frame = _SKIPS[level]
+        if self._context.skip_frame != skips:
+            self._context.skip_frame = skips
 
     def _can_change(self) -> bool:
         return self._on_gpu is None and self._context.codec.name in _WITH_LOOP_FILTER
