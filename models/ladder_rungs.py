@@ -141,7 +141,8 @@ SEGMENTATION: dict[str, Rung] = {
     "fcn16s": _segmenter("FCN-16s", "fcn", {"finest": 16}),
     "fcn8s": _segmenter("FCN-8s", "fcn", {"finest": 8}),
     "hypercolumns": _normed_segmenter("Hypercolumns", "hypercolumns", {"hidden": 64}),
-    # After 200 steps a loss of 0.68; with transposed convolutions 0.79.
+    # After 200 steps a loss of 0.68; with transposed convolutions 0.79 (both
+    # before its maps were evened).
     "unet": _normed_segmenter("U-Net", "unet", {"widths": (16, 32, 64, 128), "doubling": "resize"}),
     "deeplab_v1": _dense_segmenter("DeepLab v1", "deeplab_v1", {"width": 128}),
     "deeplab_v2": _dense_segmenter("DeepLab v2", "deeplab_v2", {"width": 64}),

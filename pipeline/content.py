@@ -6,34 +6,36 @@ file before still belongs to it. So a file is known by the rest of its content.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.errors import EngineError, ModelMismatch
+from pipeline.errors import EngineError, ModelMismatch, ModelNotFound
 from pipeline.protobuf import LENGTH, Malformed, fields
 
 _METADATA_FIELD = 14  # ModelProto.metadata_props in onnx.proto
 
 
-def content_sha256(path: Path) -> str:
-    """SHA-256 of an ONNX file without its metadata, as 64 hexadecimal digits.
-
-    `models.onnx_file` has a twin, which writes it into what was made from the file.
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Inside the block, what goes wrong with reading a model file is told with a remedy.
 
     Raises:
-        ModelMismatch: It is no ONNX file, or is cut short.
+        ModelNotFound: There is no such file.
+        ModelMismatch: It is a folder, no ONNX file, or cut short.
         EngineError: It may not be read.
     """
-    digest, begin = sha256(), 0
     try:
-        with path.open("rb") as file:
-            for field in fields(file, path.stat().st_size):
-                end = file.tell() + field.length
-                if field.number != _METADATA_FIELD:
-                    file.seek(begin)
-                    digest.update(file.read(end - begin))
-                begin = end
+        yield
+    except FileNotFoundError:
+        raise ModelNotFound(
+            f"there is no model file {str(path)!r}; give the name of a bundled model "
+            "or the path of an ONNX file made by `python -m models.export`"
+        ) from None
+    except IsADirectoryError:
+        raise ModelMismatch(f"{str(path)!r} is a folder; name the model file inside it") from None
     except OSError as error:
         raise EngineError(
             f"cannot read the model file {str(path)!r}: {error.strerror or error}"
@@ -42,6 +44,22 @@ def content_sha256(path: Path) -> str:
         raise ModelMismatch(
             f"{str(path)!r} is not a complete ONNX file ({error}); copy or export it again"
         ) from None
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 of an ONNX file without its metadata, as 64 hexadecimal digits.
+
+    `models.onnx_file` has a twin, which writes it into what was made from the file. Raises as
+    `explained` does.
+    """
+    digest, begin = sha256(), 0
+    with explained(path), path.open("rb") as file:
+        for field in fields(file, path.stat().st_size):
+            end = file.tell() + field.length
+            if field.number != _METADATA_FIELD:
+                file.seek(begin)
+                digest.update(file.read(end - begin))
+            begin = end
     return digest.hexdigest()
 
 

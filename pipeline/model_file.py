@@ -17,11 +17,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from pipeline.content import metadata
-from pipeline.errors import EngineError, ModelMismatch, ModelNotFound
+from pipeline.content import explained, metadata
+from pipeline.errors import ModelMismatch
 from pipeline.frame import RGB
 from pipeline.program_file import NoArchive, entry_of_program, is_archive
-from pipeline.protobuf import Malformed
 
 Fit = Literal["letterbox", "stretch"]
 OutputForm = Literal["candidates", "detections", "classes"]
@@ -153,28 +152,13 @@ def read_model_file(path: str | Path) -> ModelFile:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with explained(path), path.open("rb") as file:
             is_program = is_archive(file)
             text = (
                 entry_of_program(file, METADATA_KEY, _MOST_METADATA_BYTES)
                 if is_program
                 else metadata(file, path.stat().st_size, METADATA_KEY, _MOST_METADATA_BYTES)
             )
-    except FileNotFoundError:
-        raise ModelNotFound(
-            f"there is no model file {str(path)!r}; give the name of a bundled model "
-            "or the path of an ONNX file made by `python -m models.export`"
-        ) from None
-    except IsADirectoryError:
-        raise ModelMismatch(f"{str(path)!r} is a folder; name the model file inside it") from None
-    except OSError as error:
-        raise EngineError(
-            f"cannot read the model file {str(path)!r}: {error.strerror or error}"
-        ) from error
-    except Malformed as error:
-        raise ModelMismatch(
-            f"{str(path)!r} is not a complete ONNX file ({error}); copy or export it again"
-        ) from None
     except NoArchive as error:
         raise ModelMismatch(
             f"{str(path)!r} is not a complete torch program ({error}); copy or export it again"

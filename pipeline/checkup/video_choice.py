@@ -52,7 +52,7 @@ def _tried() -> dict[str, Any]:
         used = on_gpu.stats.decoded_by
         auto = _played(clip, GpuDecoding("auto", shortest=0))
         for _ in _planes(auto):
-            pass
+            pass  # played, so that it has made its choice
     stayed = used is not None and used.where == "gpu"
     chosen = auto.stats.decoded_by
     return {

@@ -214,7 +214,9 @@ def test_unknown_options_name_the_nearest_and_show_nothing():
     ],
 )
 def test_a_name_in_an_address_is_one_that_the_api_would_take(name, is_good):
-    requests = pytest.importorskip("pipeline.serve.requests", exc_type=ImportError)
+    requests = pytest.importorskip(
+        "pipeline.serve.requests", exc_type=ImportError, reason="the extra 'serve' is not installed"
+    )
     url = f"rtsp://cam/x#name={quote(name, safe='')}"
     if is_good:
         (source,) = open_sources([url])

@@ -36,9 +36,6 @@ class Ledger:
     def spared(self) -> None:
         pass
 
-    def sign_of_life(self) -> None:
-        pass
-
     def decoded_by(self, decoder: DecodedBy) -> None:
         self.decoders.append(decoder)
 

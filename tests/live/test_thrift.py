@@ -32,9 +32,6 @@ class Ledger:
     def __init__(self) -> None:
         self.spared_pictures, self.counts = 0, Counter[str]()
 
-    def sign_of_life(self) -> None:
-        pass
-
     def decoded_by(self, decoder: DecodedBy) -> None:
         pass
 

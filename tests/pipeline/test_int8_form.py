@@ -30,6 +30,7 @@ from pipeline.model_file import ModelFile, read_model_file
 from pipeline.settings import EngineSettings, Settings
 from tests.clips import write_clip
 from tests.pipeline.asked_here import asked_here, page, rows_of
+from tests.pipeline.doctors_report import report_of
 from tests.pipeline.model_files import images, write_int8_form, write_model
 from tests.pipeline.task_files import write_semantic
 
@@ -354,22 +355,7 @@ def test_int8_is_judged_by_other_bounds_with_whatever_the_rest_is_in() -> None:
 def test_the_doctor_knows_what_int8_would_take(
     sets: dict[str, bool] | None, form: bool, precision: str, hint: str | None
 ) -> None:
-    report = {
-        "gpu": {"error": "there is no NVIDIA driver here", "cards": []},
-        "tensorrt": {"error": "not here"},
-        "engine": {
-            "error": None,
-            "name": "openvino",
-            "model": "street",
-            "precision": precision,
-            "reason": "as asked",
-        },
-        "system": {"cores": 2, "cores_usable": 2, "instruction_sets": sets},
-        "model": {"error": None, "name": "street", "arithmetic": "f32", "has_int8_form": form},
-        "packages": {},
-        "video": {"error": None},
-        "selftest": None,
-    }
+    report = report_of(precision=precision, sets=sets, has_int8_form=form)
     hints = [line for line in judge(report)["faster"] if "8-bit" in line]
     assert len(hints) == (hint is not None)
     assert hint is None or hint in hints[0]

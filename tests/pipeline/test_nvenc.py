@@ -6,14 +6,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import av
 import pytest
 from av.codec.context import CodecOption, OptionType
 
 from pipeline.errors import ConfigError
-from pipeline.settings import RecordingSettings, VideoSettings
+from pipeline.settings import Preset, RecordingSettings, VideoSettings
 from pipeline.sinks import SinkTarget, encoder_choice
 from pipeline.sinks import encoder as encoder_module
 from pipeline.sinks.encoder import Encoding
@@ -28,17 +28,6 @@ from tests.pipeline.written_video import NAMES, numbers, result
 from tests.recording.footage import LIVE, dates, look, shot
 
 TARGET = SinkTarget("a", NAMES, Fraction(25))
-X264_PRESETS = (
-    "ultrafast",
-    "superfast",
-    "veryfast",
-    "faster",
-    "fast",
-    "medium",
-    "slow",
-    "slower",
-    "veryslow",
-)
 
 without_nvenc = pytest.mark.skipif(trouble_of_nvenc() is None, reason="NVENC opens here")
 built_in = pytest.mark.skipif(NVENC not in av.codecs_available, reason="FFmpeg has no NVENC")
@@ -91,7 +80,7 @@ def opens(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("crf", [0, 1, 23, 51])
 def test_ffmpeg_knows_every_option_and_value_that_nvenc_is_given(crf: int, at_once: bool) -> None:
-    for preset in ("auto", *X264_PRESETS):
+    for preset in get_args(Preset):
         chosen = choose_nvenc_preset(preset, (1080, 1920), 60.0)
         assert faults(NVENC, options(chosen, crf, at_once=at_once)) == []
 

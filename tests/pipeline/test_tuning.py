@@ -18,6 +18,7 @@ from pipeline.engines.cache_folder import CacheFolder
 from pipeline.engines.tuning import RULE, Chosen, Division, Measured, choose, read, write
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.settings import EngineSettings
+from tests.pipeline.doctors_report import report_of
 from tests.pipeline.model_files import ENGINES, images, write_model
 
 MEASURED = Measured(
@@ -136,22 +137,7 @@ def test_an_engine_uses_what_was_measured_for_its_purpose_and_says_so(
 @pytest.mark.parametrize(("day", "hints"), [(None, 1), ("2026-11-29", 0)])
 def test_the_doctor_knows_whether_it_was_measured(day: str | None, hints: int) -> None:
     reason = "OpenVINO as asked; bf16 as asked" + Chosen(EngineSettings(), day).remark(1, 2)
-    report = {
-        "gpu": {"error": "there is no NVIDIA driver here", "cards": []},
-        "tensorrt": {"error": "not here"},
-        "engine": {
-            "error": None,
-            "name": "openvino",
-            "model": "street",
-            "precision": "bf16",
-            "reason": reason,
-        },
-        "system": {"cores": 2, "cores_usable": 2, "instruction_sets": None},
-        "model": {"error": None, "name": "street", "arithmetic": "f32", "has_int8_form": False},
-        "packages": {},
-        "video": {"error": None},
-        "selftest": None,
-    }
+    report = report_of(reason=reason)
     assert sum("pipeline.tune" in hint for hint in judge(report)["faster"]) == hints
 
 
