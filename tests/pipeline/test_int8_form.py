@@ -25,7 +25,12 @@ from pipeline.crew import Crew
 from pipeline.engines import int8_form, load_engine
 from pipeline.engines.int8_form import choose_form
 from pipeline.engines.tuning import Division
-from pipeline.errors import ConfigError, EngineError, EngineUnavailable, ModelMismatch
+from pipeline.errors import (
+    ConfigError,
+    EngineUnavailable,
+    ModelMismatch,
+    ModelNotFound,
+)
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.settings import EngineSettings, Settings
 from tests.clips import write_clip
@@ -170,7 +175,7 @@ def test_the_content_is_all_but_the_metadata(model: ModelFile) -> None:
     (model.path.parent / "cut.onnx").write_bytes(model.path.read_bytes()[:-9])
     with pytest.raises(ModelMismatch, match="not a complete ONNX file"):
         content_sha256(model.path.parent / "cut.onnx")
-    with pytest.raises(EngineError, match="cannot read"):
+    with pytest.raises(ModelNotFound, match="there is no model file"):
         content_sha256(model.path.parent / "gone.onnx")
 
 
