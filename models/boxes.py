@@ -43,17 +43,18 @@ def clip(boxes: Tensor, size_hw: SizeHW | Tensor) -> Tensor:
 
 def both_sides_at_least(boxes: Tensor, pixels: float) -> Tensor:
     """(..., 4) -> (...) bool."""
-    return ((boxes[..., 2:] - boxes[..., :2]) >= pixels).all(-1)
+    return (boxes[..., 2:] - boxes[..., :2]).amin(-1) >= pixels
 
 
 def _pairwise_intersection_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """a (..., K, 4), b (..., J, 4) -> two (..., K, J), square pixels."""
-    ax1, ay1, ax2, ay2 = a[..., :, None, :].unbind(-1)
-    bx1, by1, bx2, by2 = b[..., None, :, :].unbind(-1)
+    ax1, ay1, ax2, ay2 = (side[..., :, None] for side in a.unbind(-1))
+    bx1, by1, bx2, by2 = (side[..., None, :] for side in b.unbind(-1))
     width = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp(min=0.0)
     height = (torch.minimum(ay2, by2) - torch.maximum(ay1, by1)).clamp(min=0.0)
     intersection = width * height
-    return intersection, area(a)[..., :, None] + area(b)[..., None, :] - intersection
+    areas = (ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1)
+    return intersection, areas - intersection
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:

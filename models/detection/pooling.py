@@ -39,12 +39,10 @@ class PyramidRoIAlign:
 
     def level(self, boxes: Tensor) -> Tensor:
         """(..., 4) -> (...) int64 index into ``strides`` (FPN, eq. 1)."""
-        above = [torch.zeros_like(boxes[..., 0], dtype=torch.int64)]
-        size = area(boxes)
-        for stride in self.strides[1:]:
-            octaves = stride.bit_length() - 1 - self.canonical_level - _LEVEL_EPS
-            above.append((size >= (self.canonical_pixels * 2.0**octaves) ** 2).long())
-        return torch.stack(above).sum(0)
+        octaves = [s.bit_length() - 1 - self.canonical_level - _LEVEL_EPS for s in self.strides]
+        least = [(self.canonical_pixels * 2.0**octave) ** 2 for octave in octaves]
+        least[0] = 0.0  # the finest takes whatever is smaller
+        return (area(boxes)[..., None] >= boxes.new_tensor(least)).sum(-1) - 1
 
     def __call__(self, features: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """features: levels (N, C, h, w); boxes (N, R, 4) -> (N * R, C, output, output).
@@ -88,7 +86,8 @@ class PyramidRoIAlign:
 
         low, high, length: (R,) -> index int64, weight: (R, output, 2 * sampling).
         """
-        at, inside = self._positions(low, high, length)
+        at = self._positions(low, high)
+        inside = (at <= length[:, None]).to(at.dtype)
         last = length[:, None] - 1
         below = torch.minimum(at.floor(), last)
         fraction = torch.where(below < last, at - below, torch.zeros_like(at))
@@ -97,16 +96,15 @@ class PyramidRoIAlign:
         shape = (len(low), self.output, 2 * self.sampling)
         return index.reshape(shape), weight.reshape(shape)
 
-    def _positions(self, low: Tensor, high: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the samples fall, and which of them count: (...) -> two (..., output * sampling).
+    def _positions(self, low: Tensor, high: Tensor) -> Tensor:
+        """Where the samples of an axis fall, in cells: (...) -> (..., output * sampling).
 
         A box narrower than one cell is pooled as one cell wide, which can carry it over the border;
         samples out there are zero. Boxes are clipped, so nothing falls below 0.
         """
         samples = self.output * self.sampling
         step = (torch.arange(samples, dtype=low.dtype, device=low.device) + 0.5) / samples
-        at = low[..., None] + (high - low).clamp(min=1.0)[..., None] * step
-        return at, (at <= length[..., None]).to(low.dtype)
+        return low[..., None] + (high - low).clamp(min=1.0)[..., None] * step
 
     def atlas(self, features: Sequence[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
         """The same as :meth:`__call__`, by one RoIAlign over one map with static shapes.
@@ -118,31 +116,31 @@ class PyramidRoIAlign:
         sheet, origins = _atlas(maps)
         batch, count = boxes.shape[:2]
         table = [
-            [1 / stride, x, y, x + m.shape[3], y + m.shape[2]]
+            [*[1 / stride] * 4, x, y, x, y, x + m.shape[3], y + m.shape[2]]
             for stride, (x, y), m in zip(self.strides, origins, maps, strict=True)
         ]
         level = self.level(boxes).reshape(-1)
         of_level = F.embedding(level, boxes.new_tensor(table))  # exports as one Gather
-        scale, x, y, right, below = of_level.unbind(-1)
-        placed = boxes.reshape(-1, 4) * scale[:, None] + torch.stack([x, y, x, y], -1)
+        scale, origin, end = of_level.split([4, 4, 2], -1)
+        placed = boxes.reshape(-1, 4) * scale + origin
         image = torch.arange(batch, device=boxes.device)[:, None].expand(batch, count).reshape(-1)
         # float32 even over half-precision maps: the operator wants one type for cells and boxes
         sheet = at_least_float32(sheet)
         bins = roi_align(sheet, placed, image, self.output, self.sampling)
-        # See [Why the atlas needs a border mask] and [Why the samples are looked at twice]
-        rows, rows_sound = self._share_inside(placed[:, 1], placed[:, 3], below)
-        columns, columns_sound = self._share_inside(placed[:, 0], placed[:, 2], right)
-        mask = rows[:, None, :, None] * columns[:, None, None, :]
-        return bins * mask, (rows_sound & columns_sound).reshape(batch, count).all(1)
+        # See [Why the atlas needs a border mask] and [Why the distance is looked at twice]
+        share, sound = self._share_inside(placed[:, :2], placed[:, 2:], end)
+        mask = share[:, 1, None, :, None] * share[:, 0, None, None, :]
+        return bins * mask, sound.reshape(batch, -1).all(1)
 
     def _share_inside(self, low: Tensor, high: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
         """The fraction of a bin's samples that lie on the level; and whether all lie close to it.
 
-        (R,) -> (R, output) and (R,) bool.
+        (..., ) cells of an axis -> (..., output) and (...) bool.
         """
-        at, inside = self._positions(low, high, end)
-        sound = (at <= (end + 1)[:, None]).all(1)
-        return inside.reshape(-1, self.output, self.sampling).mean(-1), sound
+        beyond = self._positions(low, high) - end[..., None]
+        inside = (beyond <= 0).to(low.dtype)
+        share = inside.reshape(-1, self.output, self.sampling).mean(-1)
+        return share.reshape(*low.shape, self.output), beyond[..., -1] <= 1
 
 
 # [Why the atlas needs a border mask]
@@ -152,11 +150,12 @@ class PyramidRoIAlign:
 # the right or lower border. All samples of such a row (column) of samples read the same cell, so
 # scaling the bin by the share of samples inside equals zeroing the others.
 
-# [Why the samples are looked at twice]
-# That they are sound is worth a word in the certificate, but it also keeps them sharp. In bfloat16
-# mode OpenVINO leaves in float32 what outputs depend on with no convolution or matrix product in
-# between. Boxes that only served to pool, on the way to such a product, would be rounded: by up to
-# a quarter of a cell at cell 64.
+# [Why the distance is looked at twice]
+# That the samples are sound is worth a word in the certificate, but it also keeps them sharp. In
+# bfloat16 mode OpenVINO leaves in float32 what outputs depend on with no convolution or matrix
+# product in between. Boxes that only served to pool, on the way to such a product, would be
+# rounded: by up to a quarter of a cell at cell 64. Which samples lie inside is on that way, and may
+# be asked in bfloat16: rounding a distance leaves its sign.
 
 
 @torch.library.custom_op("boxstream::roi_align", mutates_args=())
@@ -176,15 +175,17 @@ def _atlas(maps: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
 
     Also the origin ``x, y`` of each level there, in cells.
     """
-    framed = [_with_margin(_with_margin(m, 2), 3) for m in maps]
-    if len(framed) == 1:
-        return framed[0], [(0, 0)]
-    top, rest = framed[0], framed[1:]
+    wider = [_with_margin(m, 3) for m in maps]
+    if len(wider) == 1:
+        return _with_margin(wider[0], 2), [(0, 0)]
+    top, rest = wider[0], [_with_margin(m, 2) for m in wider[1:]]
     lower_height = max(m.shape[2] for m in rest)
     lower = torch.cat([F.pad(m, (0, 0, 0, lower_height - m.shape[2])) for m in rest], 3)
     width = max(top.shape[3], lower.shape[3])
-    sheet = torch.cat([F.pad(m, (0, width - m.shape[3])) for m in (top, lower)], 2)
-    origins, x, y = [(0, 0)], 0, top.shape[2]
+    top, lower = (F.pad(m, (0, width - m.shape[3])) for m in (top, lower))
+    # The margin of the top and the rest in one piece, because the top is large.
+    sheet = torch.cat([*_and_margin(top, 2), lower], 2)
+    origins, x, y = [(0, 0)], 0, top.shape[2] + _MARGIN
     for m in rest:
         origins.append((x, y))
         x += m.shape[3]
@@ -193,5 +194,9 @@ def _atlas(maps: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
 
 def _with_margin(x: Tensor, axis: int) -> Tensor:
     """The last row or column, repeated. (Not F.pad: its "replicate" exports as a gather.)"""
+    return torch.cat(_and_margin(x, axis), axis)
+
+
+def _and_margin(x: Tensor, axis: int) -> list[Tensor]:
     last = x.narrow(axis, x.shape[axis] - 1, 1)
-    return torch.cat([x, *[last] * _MARGIN], axis)
+    return [x, *[last] * _MARGIN]

@@ -124,7 +124,7 @@ class RoIHeads(nn.Module):
         scores, pair = scores.topk(min(self.settings.candidates, count * classes), 1)
         proposal = torch.div(pair, classes, rounding_mode="floor")
         label = pair - proposal * classes
-        output = proposal * outputs + label + 1  # the background has a box too, never used
+        output = pair + proposal + 1  # each proposal has a box more than pairs: the background's
         chosen = deltas.flatten(1, 2).gather(1, output[..., None].expand(-1, -1, 4))
         start = proposals.boxes.gather(1, proposal[..., None].expand(-1, -1, 4))
         boxes = clip(decode(chosen, start, PROPOSAL_WEIGHTS), image_hw)

@@ -42,13 +42,14 @@ def fixpoint_nms(iterations: int) -> Suppress:
         if labels is not None:
             rivals = rivals & (labels[:, :, None] == labels[:, None, :])
         count = boxes.shape[1]
-        better = torch.ones(count, count, dtype=torch.bool, device=boxes.device).tril(-1)
-        blocks = (rivals & better).float()  # blocks[g, i, j] = 1: j would suppress i
+        worse = torch.ones(count, count, dtype=torch.bool, device=boxes.device).triu(1)
+        blocks = (rivals & worse).float()  # blocks[g, i, j] = 1: i would suppress j
         previous = keep = alive = valid.float()
         for _ in range(iterations):
             # A product with a matrix, but not written as one: OpenVINO in bfloat16 would lower the
             # precision of all that only leads to matrix products, which are the boxes.
-            blocked = (blocks * keep[:, None, :]).amax(-1)
+            # Over the rows, because a CPU takes the largest of whole rows at once.
+            blocked = (blocks * keep[:, :, None]).amax(1)
             previous, keep = keep, alive - alive * blocked
         return keep > 0.5, (keep == previous).all(1)
 
