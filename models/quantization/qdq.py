@@ -24,6 +24,8 @@ LEAST_SCALE = 1e-4  # of activations, for the sake of biases: see rounded_weight
 _ALONG = frozenset({"Add", "MaxPool", "Resize"})
 """Operators that read a tensor in int8 where a layer beside them does: shortcuts of residual
 blocks and of pyramids, which engines then add without going back to float."""
+_MOVES = frozenset({"Flatten", "Reshape", "Transpose"})
+"""Operators that only move numbers to other places."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def quantised(model: ModelProto, layers: Sequence[Layer], rounding: Rounding) ->
     copy.graph.node.extend(graph.nodes())
     used = {name for node in copy.graph.node for name in node.input}
     copy.graph.initializer.extend(t for t in graph.initialisers() if t.name in used)
-    shapes = [v for v in model.graph.value_info if v.name not in graph.weights]
+    shapes = [v for v in model.graph.value_info if v.name not in graph.weights.keys() | graph.moved]
     del copy.graph.value_info[:]
     copy.graph.value_info.extend(shapes)
     return copy
@@ -73,6 +75,24 @@ class _Writer:
         self.inputs = {layer.data for layer in layers}
         self.weights = {layer.weight: layer for layer in layers}
         self.readers = readers_of(model)
+        self.makers = {name: node for node in model.graph.node for name in node.output}
+        self.largest = dict(rounding.largest)
+        self.moved = set[str]()
+        """Tensors that are rounded before they come to their places."""
+        for layer in layers:
+            if layer.node.op_type == "Gemm":
+                self._round_before_moves(layer.data)
+
+    def _round_before_moves(self, data: str) -> None:
+        """Round where numbers are made, so that an engine does both in one go."""
+        name = data
+        while (maker := self.makers.get(name)) and maker.op_type in _MOVES:
+            if len(self.readers[name]) > 1:
+                break
+            self.moved.add(name)
+            name = maker.input[0]
+        self.inputs = self.inputs - {data} | {name}
+        self.largest.setdefault(name, self.largest[data])
 
     def nodes(self) -> Iterator[NodeProto]:
         for layer in self.weights.values():
@@ -83,7 +103,7 @@ class _Writer:
             if node.op_type == "Concat" and node.output[0] in self.inputs:
                 yield from self._concatenated(node)
                 continue
-            yield self._rewired(node)
+            yield self._with_rounded(node) if node.output[0] in self.moved else self._rewired(node)
             for name in node.output:
                 yield from self._rounded(name)
 
@@ -93,7 +113,7 @@ class _Writer:
         for name in sorted(self.inputs):
             yield numpy_helper.from_array(self._scale(name), name + "_scale")
             yield numpy_helper.from_array(np.array(0, np.int8), name + "_zero")
-        moved = {layer.bias: layer for layer in self.weights.values() if layer.bias}
+        moved = {layer.bias: layer for layer in self.layers.values() if layer.bias}
         for tensor in self.model.graph.initializer:
             if tensor.name in moved and moved[tensor.name].name in self.rounding.offsets:
                 bias = self.stored[tensor.name] + self.rounding.offsets[moved[tensor.name].name]
@@ -102,7 +122,7 @@ class _Writer:
                 yield tensor
 
     def _scale(self, name: str) -> np.ndarray:
-        return np.array(max(self.rounding.largest[name] / LARGEST, LEAST_SCALE), np.float32)
+        return np.array(max(self.largest[name] / LARGEST, LEAST_SCALE), np.float32)
 
     def _rounded(self, name: str) -> Iterator[NodeProto]:
         if name in self.inputs:
@@ -123,7 +143,7 @@ class _Writer:
         if node.op_type != "Clip" or name not in self.inputs or len(node.input) < 3:
             return False
         low, high = (self.stored.get(limit) for limit in node.input[1:3])
-        if low is None or high is None or low != 0 or high < self.rounding.largest[name]:
+        if low is None or high is None or low != 0 or high < self.largest[name]:
             return False
         readers = (reader for reader, _ in self.readers[name])
         return all(r.output[0] in self.layers or r.op_type in _ALONG for r in readers)
@@ -156,6 +176,15 @@ class _Writer:
         copy.input[:] = [part + "_rounded" for part in parts]
         copy.output[0] = whole + "_rounded"
         yield copy
+
+    def _with_rounded(self, node: NodeProto) -> NodeProto:
+        """It moves the rounded tensor instead."""
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        copy.name = node.output[0] + "/rounded"
+        copy.input[0] += "_rounded"
+        copy.output[0] += "_rounded"
+        return copy
 
     def _rewired(self, node: NodeProto) -> NodeProto:
         copy = NodeProto()

@@ -12,7 +12,7 @@ from models.onnx_lint import lint
 from models.quantization.layers import constants, feature_layers
 from models.quantization.noise import largest_inputs, noise_of_layers, watched
 from models.quantization.qdq import Rounding, quantised, rounded_weight
-from tests.models.quantization.toys import noise_frames, toy, write_toy
+from tests.models.quantization.toys import SIZE_HW, noise_frames, toy, write_toy
 
 FRAMES = noise_frames(4)
 
@@ -163,3 +163,43 @@ def test_an_old_opset_is_refused():
     model.opset_import[0].CopyFrom(helper.make_opsetid("", 13))
     with pytest.raises(ValueError, match="export again"):
         quantised(model, feature_layers(model), Rounding({}, {}))
+
+
+def with_rows() -> onnx.ModelProto:
+    """The toy with fully connected layers on top: maps, turned and flattened, in rows."""
+    model, rng = toy(), np.random.default_rng(6)
+    rows = SIZE_HW[0] * SIZE_HW[1] * 64
+    weights = {"fc.weight": (5, rows), "last.weight": (3, 5)}
+    for name, shape in weights.items():
+        value = rng.normal(0, 0.01, shape).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+    row = numpy_helper.from_array(np.array([-1, rows]), "row")
+    model.graph.initializer.append(row)
+    model.graph.node.extend(
+        [
+            helper.make_node("Transpose", ["sum"], ["turned"], perm=[0, 2, 3, 1]),
+            helper.make_node("Reshape", ["turned", "row"], ["rows"]),
+            helper.make_node("Gemm", ["rows", "fc.weight"], ["fc"], transB=1),
+            helper.make_node("Gemm", ["fc", "last.weight"], ["last"], transB=1),
+        ]
+    )
+    return model
+
+
+def test_what_is_only_moved_is_rounded_where_it_was_made():
+    model = with_rows()
+    layers = [layer for layer in feature_layers(model) if layer.name == "fc"]
+    largest = largest_inputs(model, layers, FRAMES)
+    graph = quantised(model, layers, Rounding(largest, {}))
+    kinds = {name: node for node in graph.graph.node for name in node.output}
+    assert kinds["rows_rounded"].input[0] == "turned_rounded"
+    assert kinds["turned_rounded"].input[0] == "sum_rounded"
+    assert kinds["sum_int8"].op_type == "QuantizeLinear"
+    assert not {"rows", "turned"} & kinds.keys()
+    rows, fc = watched(graph, ["rows_rounded", "fc"])(FRAMES[0])
+    (plain,) = watched(model, ["rows"])(FRAMES[0])
+    step = largest["rows"] / 127
+    np.testing.assert_allclose(rows, np.clip(np.rint(plain / step), -128, 127) * step, rtol=1e-5)
+    noise = noise_of_layers(model, layers, largest, FRAMES[:1])
+    difference = fc - watched(model, ["fc"])(FRAMES[0])[0]
+    assert noise["fc"].before == pytest.approx(float((difference**2).mean()), rel=1e-3)
