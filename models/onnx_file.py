@@ -17,6 +17,8 @@ import torch
 
 from models import onnx_operators
 from models.boxes import SizeHW
+from models.onnx_channels_last import flatten_channels_last
+from models.onnx_own_biases import give_own_biases
 
 METADATA_KEY = "boxstream"
 OPSET = 18
@@ -63,6 +65,8 @@ def to_onnx(
         entry.ClearField("doc_string")
     if half_weights:
         halve_weights(proto)
+    flatten_channels_last(proto)
+    give_own_biases(proto)
     return proto
 
 

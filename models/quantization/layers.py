@@ -11,11 +11,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from models.onnx_channels_last import MARK
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm"})
+_FOLDED = frozenset({"Cast", "Reshape", "Transpose"})
 _EVERY_INPUT = frozenset({"Add", "Concat", "Mul", "Sub"})
 _FIRST_INPUT = frozenset(
     {
@@ -70,23 +75,28 @@ class Layer:
 
 
 def widened(model: ModelProto) -> ModelProto:
-    """A copy in which weights that are stored as float16 are float32, without their casts.
+    """A copy in which every weight is a float32 constant, as its layer reads it.
 
-    The values stay as they were rounded, so that the copy computes the same.
+    Weights that are stored as float16 are cast, keeping the values they were rounded to, and the
+    columns that :mod:`models.onnx_channels_last` turns are turned. It computes the same.
     """
     copy = ModelProto()
     copy.CopyFrom(model)
-    stored = {tensor.name: tensor for tensor in copy.graph.initializer}
+    stored = constants(copy)
     kept = list[NodeProto]()
     for node in copy.graph.node:
-        half = stored.get(node.input[0]) if node.op_type == "Cast" else None
-        if half is None or half.data_type != TensorProto.FLOAT16:
+        if node.op_type in _FOLDED and all(name in stored for name in node.input):
+            given = {name: stored[name] for name in node.input}
+            made = np.asarray(cast(list[Any], ReferenceEvaluator(node).run(None, given))[0])
+            stored[node.output[0]] = made
+            copy.graph.initializer.append(numpy_helper.from_array(made, node.output[0]))
+        else:
             kept.append(node)
-            continue
-        values = numpy_helper.to_array(half).astype(np.float32)
-        half.CopyFrom(numpy_helper.from_array(values, node.output[0]))
-    del copy.graph.node[:]
+    used = {name for node in kept for name in node.input}
+    tensors = [tensor for tensor in copy.graph.initializer if tensor.name in used]
+    del copy.graph.node[:], copy.graph.initializer[:]
     copy.graph.node.extend(kept)
+    copy.graph.initializer.extend(tensors)
     return copy
 
 
@@ -102,7 +112,7 @@ def all_layers(model: ModelProto) -> list[Layer]:
     """
     stored = {t.name for t in model.graph.initializer if t.data_type == TensorProto.FLOAT}
     return [
-        Layer(node.input[1].removesuffix(".weight"), node)
+        Layer(node.input[1].removesuffix(MARK).removesuffix(".weight"), node)
         for node in model.graph.node
         if node.op_type in WEIGHTED and node.input[1] in stored and not _is_grouped(node)
     ]
