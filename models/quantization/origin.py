@@ -16,7 +16,7 @@ from onnx import ModelProto
 from models.input_sizes import at_size, sizes_of
 from models.onnx_file import content_sha256
 from models.quantization.layers import constants, feature_layers, widened
-from models.quantization.qdq import LARGEST, Rounding, quantised
+from models.quantization.qdq import LARGEST, Rounding, quantised, ways_back
 
 _A_HAIR_LESS = 1 - 1e-6  # a largest value of 6 must not come back from its scale as more than 6
 
@@ -42,7 +42,7 @@ def is_made_from(original: Path, rounded: Path) -> bool:
 def _is_rounded(plain: ModelProto, found: ModelProto) -> bool:
     stored = constants(found)
     layers = [layer for layer in feature_layers(plain) if layer.weight + "_int8" in stored]
-    scales = {layer.data: layer.data + "_scale" for layer in layers}
+    scales = {data: way[-1] + "_scale" for data, way in ways_back(plain, layers).items()}
     if not layers or not stored.keys() >= set(scales.values()):
         return False
     largest = {data: float(stored[s]) * LARGEST * _A_HAIR_LESS for data, s in scales.items()}

@@ -65,6 +65,23 @@ def quantised(model: ModelProto, layers: Sequence[Layer], rounding: Rounding) ->
     return copy
 
 
+def ways_back(model: ModelProto, layers: Sequence[Layer]) -> dict[str, list[str]]:
+    """By tensor that goes into a layer: the tensors from it back to the one that is rounded for it.
+
+    That is itself, but for a fully connected layer whose numbers are only moved to their places:
+    they are rounded where they are made, so that an engine does both in one go.
+    """
+    makers = {name: node for node in model.graph.node for name in node.output}
+    readers = readers_of(model)
+    ways = {layer.data: [layer.data] for layer in layers}
+    for way in (ways[layer.data] for layer in layers if layer.node.op_type == "Gemm"):
+        while (maker := makers.get(way[-1])) and maker.op_type in _MOVES:
+            if len(readers[way[-1]]) > 1:
+                break
+            way.append(maker.input[0])
+    return ways
+
+
 class _Writer:
     """Writes the nodes and constants of one graph."""
 
@@ -75,24 +92,13 @@ class _Writer:
         self.inputs = {layer.data for layer in layers}
         self.weights = {layer.weight: layer for layer in layers}
         self.readers = readers_of(model)
-        self.makers = {name: node for node in model.graph.node for name in node.output}
         self.largest = dict(rounding.largest)
         self.moved = set[str]()
         """Tensors that are rounded before they come to their places."""
-        for layer in layers:
-            if layer.node.op_type == "Gemm":
-                self._round_before_moves(layer.data)
-
-    def _round_before_moves(self, data: str) -> None:
-        """Round where numbers are made, so that an engine does both in one go."""
-        name = data
-        while (maker := self.makers.get(name)) and maker.op_type in _MOVES:
-            if len(self.readers[name]) > 1:
-                break
-            self.moved.add(name)
-            name = maker.input[0]
-        self.inputs = self.inputs - {data} | {name}
-        self.largest.setdefault(name, self.largest[data])
+        for data, way in ways_back(model, layers).items():
+            self.moved |= set(way[:-1])
+            self.inputs = self.inputs - {data} | {way[-1]}
+            self.largest.setdefault(way[-1], self.largest[data])
 
     def nodes(self) -> Iterator[NodeProto]:
         for layer in self.weights.values():
