@@ -9,7 +9,10 @@ pictures must not grow old can use eight in ten.
 
     cameras = 0.8 * 1000 * cores / (frames/s * processor ms a frame)
 
-An engine on a GPU takes no processor time; there, its own time for a frame may be the limit.
+With ``--max-fps``, as of the line, only so many frames a second are looked at, and all are decoded.
+(A line decodes fewer where keyframes alone come as evenly, and carries more cameras then.) An
+engine on a GPU takes no processor time; there, its own time for a frame may be the limit.
+
 Exit codes: 0 done, 2 arguments, 3 the recording, 4 the model or engine.
 """
 
@@ -23,6 +26,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,26 +70,38 @@ class Forecast:
         return int(min(self.by_processor, self.by_gpu))
 
 
-def forecast(cost: FrameCost, *, cores: int, fps: float, recorded: bool = False) -> Forecast:
+def forecast(
+    cost: FrameCost,
+    *,
+    cores: int,
+    fps: float,
+    max_fps: float | None = None,
+    recorded: bool = False,
+) -> Forecast:
     """How many cameras at `fps` frames/s so many cores carry, given what a frame costs.
 
     Args:
+        max_fps: Most frames/s of a camera that are looked at; None: all of them.
         recorded: Boxes are drawn and an H.264 file is written for each camera.
 
     Raises:
-        ValueError: `fps` or `cores` is not above 0.
+        ValueError: A rate or `cores` is not above 0.
 
     >>> cost = FrameCost(decode=2, scale=1, infer=13, suppress=1, queues=0, draw=1, encode=5)
     >>> forecast(cost, cores=2, fps=25).cameras
     3
     >>> forecast(cost, cores=2, fps=25, recorded=True).cameras
     2
+    >>> forecast(cost, cores=2, fps=25, max_fps=1).cameras
+    24
     """
-    if fps <= 0 or cores <= 0:
-        raise ValueError(f"fps and cores must be above 0, got {fps:g} and {cores}")
-    share = 1000 * USABLE / fps
-    by_processor = cores * share / cost.total(recorded=recorded)
-    return Forecast(by_processor, share / cost.gpu if cost.gpu else math.inf)
+    looked_at = fps if max_fps is None else min(fps, max_fps)
+    if looked_at <= 0 or cores <= 0:
+        raise ValueError(f"rates and cores must be above 0, got {looked_at:g} and {cores}")
+    left_out = (fps - looked_at) * cost.decode
+    by_processor = cores * 1000 * USABLE / (looked_at * cost.total(recorded=recorded) + left_out)
+    by_gpu = 1000 * USABLE / (looked_at * cost.gpu) if cost.gpu else math.inf
+    return Forecast(by_processor, by_gpu)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -97,14 +113,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("recording", nargs="?", type=Path, help="of a camera; without one a street is drawn")
     add("--fps", type=float, default=25.0, help="frames/s of each camera (25)")
+    add("--max-fps", type=float, help="most frames/s of each that are looked at (all)")
     add("--size", nargs="+", default=SIZES, metavar="WxH", help="of the drawn street")
     add("--frames", type=int, default=FRAMES, help=f"to measure on ({FRAMES})")
     add("--model", metavar="NAME_OR_FILE", default="street", help="what looks at the frames")
     add("--engine", default="auto", choices=("auto", "openvino", "onnxruntime", "tensorrt"))
     add("--json", action="store_true", help=f"for machines; the layout is {SCHEMA!r}")
     asked = parser.parse_args(argv)
-    if asked.fps <= 0 or asked.frames < 2:
-        parser.error("--fps must be above 0 and --frames at least 2")
+    if asked.fps <= 0 or (asked.max_fps is not None and asked.max_fps <= 0) or asked.frames < 2:
+        parser.error("--fps and --max-fps must be above 0 and --frames at least 2")
     return asked
 
 
@@ -130,8 +147,8 @@ def examine(asked: argparse.Namespace) -> dict[str, Any]:
             for name, clip in clips(asked, Path(folder)):
                 cost = measure(clip, model, engine, asked.frames)
                 ms = {station: round(value, 2) for station, value in asdict(cost).items()}
-                watched = forecast(cost, cores=cores, fps=asked.fps)
-                recorded = forecast(cost, cores=cores, fps=asked.fps, recorded=True)
+                of = partial(forecast, cost, cores=cores, fps=asked.fps, max_fps=asked.max_fps)
+                watched, recorded = of(), of(recorded=True)
                 told = {"watched": _told(watched), "drawn and recorded": _told(recorded)}
                 rows.append({"clip": name, "ms": ms, **told})
         about = {
@@ -140,7 +157,8 @@ def examine(asked: argparse.Namespace) -> dict[str, Any]:
             "precision": engine.precision,
             "reason": engine.reason,
         }
-    return {"schema": SCHEMA, "cores": cores, "fps": asked.fps, **about, "clips": rows}
+    rates = {"fps": asked.fps, "max_fps": asked.max_fps}
+    return {"schema": SCHEMA, "cores": cores, **rates, **about, "clips": rows}
 
 
 def clips(asked: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Path]]:
@@ -181,10 +199,11 @@ def page(report: dict[str, Any]) -> str:
     def line(what: str, values: Sequence[str]) -> str:
         return f"{what:<30}" + "".join(f"{value:>{width}}" for value in values)
 
+    most = f", {report['max_fps']:g} of them looked at" if report["max_fps"] else ""
     return "\n".join(
         [
             f"{report['model']} on {report['engine']} ({report['precision']}), "
-            f"{report['cores']} cores, cameras of {report['fps']:g} frames/s",
+            f"{report['cores']} cores, cameras of {report['fps']:g} frames/s{most}",
             report["reason"],
             line("processor ms a frame", [row["clip"] for row in rows]),
             *(

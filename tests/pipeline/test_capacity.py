@@ -21,25 +21,28 @@ from tests.pipeline.model_files import load, write_model
 COST = FrameCost(decode=2, scale=1, infer=13, suppress=1, queues=0, draw=1, encode=5)
 
 
-def carried(cost: FrameCost, cores: int, fps: float, recorded: bool) -> int:
+def carried(cost: FrameCost, cores: int, fps: float, seen: float, recorded: bool) -> int:
     """The slow twin: add camera after camera until a second's work does not fit into a second."""
     count = 0
     while True:
-        one = fps * (cost.decode + cost.scale + cost.infer + cost.suppress + cost.queues)
-        one += fps * (cost.draw + cost.encode) if recorded else 0
-        processor, gpu = (count + 1) * one, (count + 1) * fps * cost.gpu
+        one = fps * cost.decode + seen * (cost.scale + cost.infer + cost.suppress + cost.queues)
+        one += seen * (cost.draw + cost.encode) if recorded else 0
+        processor, gpu = (count + 1) * one, (count + 1) * seen * cost.gpu
         if processor > USABLE * 1000 * cores or gpu > USABLE * 1000:
             return count
         count += 1
 
 
-@given(st.integers(1, 64), st.sampled_from([0.5, 12.5, 25, 60]), st.booleans(), st.floats(0, 40))
-def test_the_forecast_is_what_adding_cameras_one_by_one_gives(cores, fps, recorded, gpu):
+@given(
+    *(st.integers(1, 64), st.sampled_from([0.5, 12.5, 25, 60])),
+    *(st.sampled_from([None, 0.5, 5, 40]), st.booleans(), st.floats(0, 40)),
+)
+def test_the_forecast_is_what_adding_cameras_one_by_one_gives(cores, fps, most, recorded, gpu):
     cost = replace(COST, gpu=gpu)
-    found = forecast(cost, cores=cores, fps=fps, recorded=recorded)
+    found = forecast(cost, cores=cores, fps=fps, max_fps=most, recorded=recorded)
     nearest = min(found.by_processor, found.by_gpu)
     if abs(nearest - round(nearest)) > 1e-6:  # at a whole number rounding decides
-        assert found.cameras == carried(cost, cores, fps, recorded)
+        assert found.cameras == carried(cost, cores, fps, min(fps, most or fps), recorded)
 
 
 def test_without_a_gpu_only_the_processor_is_a_limit():
@@ -47,7 +50,7 @@ def test_without_a_gpu_only_the_processor_is_a_limit():
     assert forecast(replace(COST, gpu=40), cores=64, fps=25).cameras == 0
 
 
-@pytest.mark.parametrize("wrong", [{"fps": 0}, {"cores": 0}, {"fps": -1}])
+@pytest.mark.parametrize("wrong", [{"fps": 0}, {"cores": 0}, {"max_fps": 0}])
 def test_a_rate_or_number_of_cores_that_cannot_be_is_refused(wrong):
     with pytest.raises(ValueError, match="above 0"):
         forecast(COST, **{"cores": 2, "fps": 25} | wrong)
@@ -93,7 +96,9 @@ def test_the_command_tells_what_a_recording_makes(tmp_path, capsys):
     assert row["watched"]["cameras"] >= row["drawn and recorded"]["cameras"] >= 0
     assert main(asked) == 0
     shown = capsys.readouterr().out
-    assert "cameras of 5 frames/s" in shown and "gpu" not in shown
+    assert "cameras of 5 frames/s\n" in shown and "gpu" not in shown
+    assert main([*asked, "--max-fps", "0.5"]) == 0
+    assert "cameras of 5 frames/s, 0.5 of them looked at" in capsys.readouterr().out
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys):
