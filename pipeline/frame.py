@@ -16,6 +16,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.gpu.images import Images
+from pipeline.gpu.pictures import in_memory
+
 Boxes = npt.NDArray[np.float32]
 RGB = tuple[int, int, int]
 Classes = npt.NDArray[np.uint8]
@@ -44,7 +47,8 @@ class Frame:
     """One decoded picture, still in the decoder's own pixel format.
 
     Attributes:
-        picture: The decoder's buffer, upright. The decoder may still need it: never write to it.
+        picture: The decoder's buffer, upright; it may lie on a GPU (`pipeline.gpu.pictures`). The
+            decoder may still need it: never write to it.
         source: Name of the source it came from.
         index: 0-based count of frames that this source delivered.
         pts: Presentation time in units of `time_base`; rises strictly within a source.
@@ -66,6 +70,11 @@ class Frame:
     file: str | None = None
     truth: Truth | None = None
     painted: float | None = None
+
+    @cached_property
+    def in_memory(self) -> av.VideoFrame:
+        """`picture`, or a copy in main memory if it lies on a GPU, made when first asked for."""
+        return in_memory(self.picture)
 
     @property
     def pts_seconds(self) -> float:
@@ -140,7 +149,8 @@ class Batch:
 
     Attributes:
         frames: N frames, in order of arrival.
-        images: (N, H, W, 3) uint8 RGB, contiguous, at the model's input size.
+        images: (N, H, W, 3) uint8 RGB, contiguous, at the model's input size; on a GPU if all
+            pictures lie there.
         placements: N placements; ``placements[i]`` maps boxes of ``images[i]`` home.
         regions: (N, R, 4) float32 xyxy in pixels of `images`, for a model that finds objects only
             where it is told to look; rows without area are empty slots. None for all others.
@@ -148,7 +158,7 @@ class Batch:
     """
 
     frames: tuple[Frame, ...]
-    images: npt.NDArray[np.uint8]
+    images: Images
     placements: tuple[Placement, ...]
     regions: npt.NDArray[np.float32] | None = None
     beside: Batch | None = None

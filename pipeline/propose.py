@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.frame import Batch, Boxes, Placement
+from pipeline.gpu.images import host_images
 
 Propose = Callable[[npt.NDArray[np.uint8]], Boxes]
 """(H, W, 3) uint8 RGB -> (R, 4) float32 xyxy in its pixels, the best first."""
@@ -27,8 +28,9 @@ def propose(batches: Iterable[Batch], proposer: Propose, most: int) -> Iterator[
             last ones are left out.
     """
     for batch in batches:
+        images = host_images(batch.images)
         regions = np.zeros((len(batch.frames), most, 4), np.float32)
-        for slots, image, placement in zip(regions, batch.images, batch.placements, strict=True):
+        for slots, image, placement in zip(regions, images, batch.placements, strict=True):
             found = _regions(image, placement, proposer)[:most]
             slots[: len(found)] = found
         yield replace(batch, regions=regions)

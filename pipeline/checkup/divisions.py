@@ -22,6 +22,7 @@ from pipeline.engines import Engine, Pending, load_engine
 from pipeline.engines.contract import Images, Regions
 from pipeline.engines.tuning import RULE, Division, Purpose
 from pipeline.frame import Batch
+from pipeline.gpu.images import host_images
 from pipeline.model_file import ModelFile
 from pipeline.settings import EngineSettings
 
@@ -183,7 +184,7 @@ def calls_of(frames: Sequence[Batch], size: int) -> Calls:
     groups = [some[i : i + size] for i in range(0, count, size)]
     return [
         (
-            np.concatenate([one.images for one in group]),
+            np.concatenate([host_images(one.images) for one in group]),
             None
             if group[0].regions is None
             else np.concatenate([one.regions for one in group if one.regions is not None]),

@@ -1,6 +1,7 @@
 """What every engine promises, and the checks that hold it and its model file to it.
 
-Frames go in as (N, H, W, 3) uint8 RGB, for a model that is told where to look with regions as
+Frames go in as (N, H, W, 3) uint8 RGB, in main memory or, for an engine that says so, on its GPU;
+for a model that is told where to look with regions as
 (N, R, 4) float32; arrays named as in the model file come out.
 """
 
@@ -15,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ModelMismatch
+from pipeline.gpu.images import HostImages
+from pipeline.gpu.images import Images as Images
 from pipeline.model_file import ModelFile
 
 REGIONS = "regions"
 MASK_HW = (28, 28)
 
-Images = npt.NDArray[np.uint8]
 Regions = npt.NDArray[np.float32]
 Size = tuple[int, int]  # height and width in pixels
 Outputs = dict[str, npt.NDArray[Any]]
@@ -87,6 +89,7 @@ class Engine(Protocol):
         reason: A sentence that says why this engine and this precision.
         sizes_hw: Sizes of the images that it takes, the model file's usual one first.
         batch: Images per call that suit it; a call may bring fewer, never more.
+        on_gpu: Whether it runs on CUDA's first device, and takes images that lie there.
         in_flight: Calls that keep all its cores busy when they are under way at once.
         load_seconds: Time from opening the file to the first answer.
         busy_seconds: Time during which at least one call was under way.
@@ -99,6 +102,7 @@ class Engine(Protocol):
     reason: str
     sizes_hw: tuple[Size, ...]
     batch: int
+    on_gpu: bool
     in_flight: int
     load_seconds: float
     busy_seconds: float
@@ -151,7 +155,7 @@ def check_images(
         raise ValueError(f"{model.path.name} takes regions of shape {wanted}, got {found}")
 
 
-def no_images(model: ModelFile, size_hw: Size, n: int) -> tuple[Images, Regions | None]:
+def no_images(model: ModelFile, size_hw: Size, n: int) -> tuple[HostImages, Regions | None]:
     """Black images and empty regions, as many as a first call takes."""
     regions = np.zeros((n, model.regions, 4), np.float32) if model.proposer else None
     return np.zeros((n, *size_hw, 3), np.uint8), regions

@@ -27,6 +27,7 @@ class CaptureModes(Protocol):
 class CopyKinds(Protocol):
     cudaMemcpyHostToDevice: object
     cudaMemcpyDeviceToHost: object
+    cudaMemcpyDeviceToDevice: object
 
 
 class CudaRuntime(Protocol):
@@ -119,6 +120,12 @@ class Cuda:
         """Copy to the host when the stream comes to it."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
         copied = self._runtime.cudaMemcpyAsync(host, device, size, kind, stream)
+        self._done("cudaMemcpyAsync", copied)
+
+    def move(self, target: Address, source: Address, size: int, stream: Handle) -> None:
+        """Copy from one place on the device to another when the stream comes to it."""
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        copied = self._runtime.cudaMemcpyAsync(target, source, size, kind, stream)
         self._done("cudaMemcpyAsync", copied)
 
     def stream(self) -> Handle:

@@ -25,6 +25,7 @@ from pipeline.engines.contract import (
 from pipeline.engines.precision import choose_precision, in_the_graph, named
 from pipeline.engines.tuning import Purpose, choose
 from pipeline.errors import ConfigError, EngineError, ModelMismatch
+from pipeline.gpu.images import host_images
 from pipeline.model_file import ModelFile
 from pipeline.model_sizes import at_size
 from pipeline.settings import EngineSettings
@@ -59,6 +60,7 @@ class OnnxRuntimeEngine:
 
     name = "onnxruntime"
     in_flight = 1
+    on_gpu = False
     busy_seconds = 0.0
     calls = 0
 
@@ -102,6 +104,7 @@ class OnnxRuntimeEngine:
     def submit(self, images: Images, regions: Regions | None = None) -> Answered:
         """Compute now; the answer is ready on return."""
         check_images(images, self.model, self.sizes_hw, self.batch, regions)
+        images = host_images(images)
         session = self._sessions[images.shape[1], images.shape[2]]
         given = (images,) if regions is None else (images, regions)
         names = [port.name for port in session.get_inputs()]

@@ -38,6 +38,7 @@ from pipeline.engines.ov_compiler import DEVICE, OpenVinoCompiler
 from pipeline.engines.precision import Precision, choose_precision, named
 from pipeline.engines.tuning import Purpose, choose
 from pipeline.errors import EngineError, ModelMismatch
+from pipeline.gpu.images import host_images
 from pipeline.model_file import ModelFile
 from pipeline.model_sizes import at_size
 from pipeline.settings import EngineSettings
@@ -119,12 +120,14 @@ class OpenVinoEngine:
         self.busy_seconds, self.calls = 0.0, 0
         self.load_seconds = time.perf_counter() - started
 
+    on_gpu = False
     busy_seconds = 0.0
     calls = 0
 
     def submit(self, images: Images, regions: Regions | None = None) -> _Request:
         """Start on the images; returns at once."""
         check_images(images, self.model, self.sizes_hw, self.batch, regions)
+        images = host_images(images)
         size_hw = images.shape[1], images.shape[2]
         try:
             request = self._free[size_hw].pop()

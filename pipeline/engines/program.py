@@ -48,6 +48,7 @@ from pipeline.engines.program_graph import (
 )
 from pipeline.engines.trt_parity import BY_CPU, Bounds, compare, golden_input
 from pipeline.errors import ConfigError, EngineError, EngineUnavailable
+from pipeline.gpu.images import DeviceImages, HostImages, host_images
 from pipeline.machine import instruction_sets
 from pipeline.model_file import ModelFile
 from pipeline.settings import EngineSettings
@@ -94,7 +95,7 @@ class ProgramEngine:
         self._model = self.model = model
         self._settings = settings
         on_gpu = bool(torch.cuda.is_available())
-        self._device = "cuda" if on_gpu else "cpu"
+        self.on_gpu, self._device = on_gpu, "cuda" if on_gpu else "cpu"
         self.precision, why = self._choose_precision()
         self.batch = settings.batch or (GPU_BATCH if on_gpu and not latency else 1)
         self.sizes_hw: tuple[Size, ...] = (model.input_size_hw,)
@@ -112,9 +113,11 @@ class ProgramEngine:
     def submit(self, images: Images, regions: Regions | None = None) -> Pending:
         """Compute now on a CPU; hand the images to a GPU and return at once."""
         check_images(images, self._model, self.sizes_hw, self.batch, regions)
-        given = _arrays(images, regions)
         if self._runner:
-            return self._runner.submit([self._tensor(one) for one in given], self._answered)
+            there = [images] if isinstance(images, DeviceImages) else [self._tensor(images)]
+            there += [] if regions is None else [self._tensor(regions)]
+            return self._runner.submit(there, self._answered)
+        given = _arrays(host_images(images), regions)
         started = time.perf_counter()
         outputs = self._run(self._call, given, self._fixed)
         self._answered(time.perf_counter() - started)
@@ -228,7 +231,7 @@ class ProgramEngine:
         given = np.ascontiguousarray(array)
         return self._torch.from_numpy(given if given.flags.writeable else given.copy())
 
-    def _nothing(self, n: int) -> tuple[Images, Regions | None]:
+    def _nothing(self, n: int) -> tuple[HostImages, Regions | None]:
         return no_images(self._model, self._model.input_size_hw, n)
 
     def _ports(self, call: Call) -> tuple[list[Port], list[Port]]:
@@ -272,7 +275,7 @@ def batch_sizes(batch: int) -> tuple[int, ...]:
     return (*(1 << i for i in range((batch - 1).bit_length())), batch)
 
 
-def _arrays(images: Images, regions: Regions | None) -> list[Array]:
+def _arrays(images: HostImages, regions: Regions | None) -> list[Array]:
     """Both, or the one that there is."""
     return [images] if regions is None else [images, regions]
 

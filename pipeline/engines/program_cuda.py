@@ -24,6 +24,7 @@ from pipeline.engines.contract import Awaited, Outputs
 from pipeline.engines.program_compile import Call
 from pipeline.engines.program_graph import Torch, first_line
 from pipeline.errors import EngineError
+from pipeline.gpu.images import DeviceImages
 
 PLACES = 2  # of inputs on the GPU
 WARM_UP_CALLS = 3  # before a capture: libraries choose and allocate at the first calls
@@ -129,6 +130,7 @@ class _Staging:
         self.inputs = [cuda.pinned(port, batch) for port in inputs]
         self.outputs = [cuda.pinned(port, batch) for port in outputs]
         self.begun, self.done = cuda.event(), cuda.event()
+        self.lent: DeviceImages | None = None
 
 
 class CudaRunner:
@@ -169,7 +171,9 @@ class CudaRunner:
             raise _failed(error) from error
 
     def submit(
-        self, given: Sequence[Tensor], answered: Callable[[float], None] = lambda seconds: None
+        self,
+        given: Sequence[Tensor | DeviceImages],
+        answered: Callable[[float], None] = lambda seconds: None,
     ) -> Awaited:
         """Hand n images, and their regions, to the GPU; `answered` is told its seconds of work."""
         n, cuda = len(given[0]), self._cuda
@@ -204,6 +208,7 @@ class CudaRunner:
             raise _failed(error) from error
         names = (port.name for port in self._ports)
         arrays = (rows[:n].numpy().copy() for rows in staging.outputs)
+        staging.lent = None
         self._free.append(staging)
         return dict(zip(names, arrays, strict=True)), seconds
 
@@ -227,11 +232,23 @@ class CudaRunner:
     def _staging(self) -> _Staging:
         return _Staging(self._cuda, self._inputs, self._ports, self._batch)
 
-    def _upload(self, given: Sequence[Tensor], staging: _Staging, place: _Place) -> None:
-        """Take a copy, and have it brought to the place once that is free."""
+    def _upload(
+        self, given: Sequence[Tensor | DeviceImages], staging: _Staging, place: _Place
+    ) -> None:
+        """Have them brought to the place once that is free.
+
+        Of what lies on the host a copy is taken; images on the GPU are kept until the answer is
+        there.
+        """
         self._cuda.hold(self._copying, place.consumed)
         for tensor, here, there in zip(given, staging.inputs, place.inputs, strict=True):
             n = len(tensor)
+            if isinstance(tensor, DeviceImages):
+                staging.lent = tensor
+                if tensor.ready is not None:
+                    self._cuda.hold(self._copying, tensor.ready)
+                self._cuda.copy(there[:n], tensor.tensor, self._copying)
+                continue
             here[:n].copy_(tensor)
             self._cuda.copy(there[:n], here[:n], self._copying)
         self._cuda.record(place.filled, self._copying)

@@ -62,6 +62,7 @@ class TensorRtEngine:
     """
 
     name = "tensorrt"
+    on_gpu = True
     busy_seconds = 0.0
     calls = 0
     in_flight = 2  # one computes while the inputs of another are copied

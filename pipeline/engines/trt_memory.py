@@ -24,6 +24,7 @@ import numpy.typing as npt
 from pipeline.engines.contract import Outputs
 from pipeline.engines.cuda_calls import Address, Cuda, Handle
 from pipeline.errors import EngineError
+from pipeline.gpu.images import DeviceImages
 
 Array = npt.NDArray[Any]
 
@@ -125,17 +126,30 @@ class Staging:
         self._inputs = [_host_array(cuda, port, batch, end) for port in ports.inputs]
         self._outputs = [_host_array(cuda, port, batch, end) for port in ports.outputs]
         self.begun, self.done = event(cuda, end), event(cuda, end)
+        self._lent: DeviceImages | None = None
 
-    def upload(self, given: Sequence[Array], place: Place, lane: Lane) -> None:
-        """Take a copy of the arrays, and have the lane bring it to the place once that is free."""
+    def upload(self, given: Sequence[Array | DeviceImages], place: Place, lane: Lane) -> None:
+        """Have the lane bring them to the place once that is free.
+
+        Of arrays a copy is taken. Images on the GPU are kept until the answer is there.
+        """
         self._cuda.hold(lane.copying, place.consumed)
         for port, array, here, there in zip(
             self._ports.inputs, given, self._inputs, place.addresses, strict=True
         ):
             n = len(array)
+            if isinstance(array, DeviceImages):
+                self._move(there, array, n * port.image_bytes, lane)
+                continue
             here[:n] = array
             self._cuda.upload(there, here.ctypes.data, n * port.image_bytes, lane.copying)
         self._cuda.record(place.filled, lane.copying)
+
+    def _move(self, there: Address, images: DeviceImages, size: int, lane: Lane) -> None:
+        self._lent = images
+        if images.ready is not None:
+            self._cuda.hold(lane.copying, images.ready.cuda_event)
+        self._cuda.move(there, images.address, size, lane.copying)
 
     def download(self, outputs: Sequence[Address], n: int, lane: Lane) -> None:
         """Have the lane bring `n` images' parts of the outputs back."""
@@ -145,6 +159,7 @@ class Staging:
 
     def answer(self, n: int) -> Outputs:
         """Copies of what has been brought back."""
+        self._lent = None
         names = (port.name for port in self._ports.outputs)
         return {name: rows[:n].copy() for name, rows in zip(names, self._outputs, strict=True)}
 

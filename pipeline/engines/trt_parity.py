@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.engines.contract import Engine, Images, Outputs, Regions, Size
+from pipeline.engines.contract import Engine, Outputs, Regions, Size
 from pipeline.errors import EngineUnavailable
 from pipeline.frame import Detections
+from pipeline.gpu.images import HostImages
 from pipeline.model_file import ModelFile
 from pipeline.nms import class_aware, overlaps
 from pipeline.settings import EngineSettings
@@ -32,7 +33,7 @@ MOST_SCORE = 0.3  # detections from here on are compared, or from what the file 
 class Golden(NamedTuple):
     """Input that a plan is tried with: (G, H, W, 3) images and (G, R, 4) regions, if any."""
 
-    images: Images
+    images: HostImages
     regions: Regions | None
 
     def repeated(self, n: int) -> Golden:

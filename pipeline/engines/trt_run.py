@@ -24,6 +24,7 @@ from pipeline.engines.trt_calls import ICudaEngine, IExecutionContext, LeanTenso
 from pipeline.engines.trt_machine import Machine
 from pipeline.engines.trt_memory import Array, Place, Port, Ports, Staging, device_memory
 from pipeline.errors import EngineError
+from pipeline.gpu.images import DeviceImages
 
 PLACES = 2  # of inputs on the GPU
 
@@ -92,7 +93,9 @@ class PlanRunner:
         answered: Callable[[float], None] = lambda seconds: None,
     ) -> Awaited:
         """Hand the images to the GPU; `answered` is told how long it worked on them."""
-        given: tuple[Array, ...] = (images,) if regions is None else (images, regions)
+        given: tuple[Array | DeviceImages, ...] = (
+            (images,) if regions is None else (images, regions)
+        )
         n, cuda, lane = len(images), self._cuda, self._lane
         with lane.turn:
             staging = self._free.pop() if self._free else self._new_staging()

@@ -59,16 +59,22 @@ class StandInCuda:
         hasty: Which streams run at once, by the order in which they are made.
         fail: Functions that fail from now on, with the code that they give.
         live: What has been got and not been given back, by kind.
+        copied: Bytes by the direction in which they were to be copied.
     """
 
     cudaStreamNonBlocking, cudaEventBlockingSync = 1, 1
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal="thread")
-    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice="up", cudaMemcpyDeviceToHost="down")
+    cudaMemcpyKind = SimpleNamespace(
+        cudaMemcpyHostToDevice="up",
+        cudaMemcpyDeviceToHost="down",
+        cudaMemcpyDeviceToDevice="across",
+    )
 
     def __init__(self, hasty: tuple[int, ...] = ()) -> None:
         self.hasty = hasty
         self.fail: dict[str, int] = {}
         self.live: Counter[str] = Counter()
+        self.copied: Counter[str] = Counter()
         self.streams: dict[int, Stream] = {}
         self.events: dict[int, Event] = {}
         self._memory: dict[int, np.ndarray] = {}
@@ -100,6 +106,7 @@ class StandInCuda:
     ) -> tuple[int]:
         if not (self._inside(dst, count) and self._inside(src, count)):
             return (INVALID,)
+        self.copied[kind] += count
         return self._append("cudaMemcpyAsync", stream, lambda: ctypes.memmove(dst, src, count))
 
     # Streams and events

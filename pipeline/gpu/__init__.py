@@ -1,0 +1,19 @@
+"""Pictures that stay in a GPU's memory, from its decoder to the engine.
+
+Nothing here is imported where no GPU decodes; torch and triton are imported inside of functions.
+None of it has met a GPU. What could be shown without one is shown: the kernel runs in Triton's
+interpreter on pictures that were decoded here and is compiled for real chips, the line runs on
+stand-ins (``tests/pipeline/on_gpu``).
+
+*Order.* FFmpeg, torch and the kernels work in one context of CUDA, and there on its default
+stream: one thing is done after the other as it was asked for, and memory that is given back is
+not written to before all that was to read it has. Engines have streams of their own; they wait for
+`DeviceImages.ready`.
+
+| file | holds |
+|---|---|
+| `pictures` | whether a picture lies on the GPU, its planes, and the way to main memory |
+| `images` | a batch of images on the GPU |
+| `kernels` | the code that runs on the GPU |
+| `preprocess` | from pictures to images, and whether that works here |
+"""
