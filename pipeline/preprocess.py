@@ -19,6 +19,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 from pipeline.errors import SourceError, reason
 from pipeline.frame import Batch, Frame, Placement
+from pipeline.gpu.pictures import is_on_gpu
 from pipeline.model_file import Fit
 from pipeline.yuv import Colours
 
@@ -53,7 +54,8 @@ def preprocess(
 ) -> Iterator[Batch]:
     """Turn groups of frames into batches of (N, H, W, 3) uint8 RGB at the network's input size.
 
-    Every batch has an array of its own: the engine may still read the one before.
+    Every batch has an array of its own: the engine may still read the one before. Where all
+    pictures of a group lie on a GPU, that GPU makes the images, and they stay there.
 
     Args:
         groups: Frames for one call of the engine each.
@@ -71,11 +73,22 @@ def preprocess(
     reformatter = lru_cache(_MOST_REFORMATTERS)(lambda _source: VideoReformatter())
     for group in groups:
         input_hw = other_hw() or usual_hw
-        images = np.empty((len(group), *input_hw, 3), np.uint8)
         placements = tuple(place(frame.size_hw, input_hw) for frame in group)
+        if all(is_on_gpu(frame.picture) for frame in group):
+            yield _batch_on_gpu(group, placements, input_hw)
+            continue
+        images = np.empty((len(group), *input_hw, 3), np.uint8)
         for image, frame, placement in zip(images, group, placements, strict=True):
             _paste(image, frame, placement, reformatter(frame.source))
         yield Batch(tuple(group), images, placements)
+
+
+def _batch_on_gpu(
+    group: list[Frame], placements: tuple[Placement, ...], input_hw: tuple[int, int]
+) -> Batch:
+    from pipeline.gpu.preprocess import images_on_gpu
+
+    return Batch(tuple(group), images_on_gpu(group, placements, input_hw), placements)
 
 
 def _paste(
@@ -86,12 +99,13 @@ def _paste(
 ) -> None:
     """Scale and convert `frame` into its place in `image` (H, W, 3)."""
     (top, left), (height, width) = placement.top_left, placement.scaled_hw
-    colours = Colours.of(frame.picture)  # a guess where the picture says nothing
+    picture = frame.in_memory
+    colours = Colours.of(picture)  # a guess where the picture says nothing
     matrix = _MATRICES[colours.matrix]
-    is_full = colours.full_range or frame.picture.format.is_rgb
+    is_full = colours.full_range or picture.format.is_rgb
     try:
         scaled = reformatter.reformat(
-            frame.picture,
+            picture,
             width=width,
             height=height,
             format=_PLANAR_RGB,
@@ -103,7 +117,7 @@ def _paste(
         )
     except (av.FFmpegError, ValueError) as error:
         raise SourceError(
-            f"{frame.source}: frame {frame.index} in pixel format {frame.picture.format.name} "
+            f"{frame.source}: frame {frame.index} in pixel format {picture.format.name} "
             f"cannot be converted to RGB ({reason(error)}); re-encode it as yuv420p"
         ) from error
     green, blue, red = (

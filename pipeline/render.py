@@ -70,10 +70,10 @@ def render(
             signs = signs_of(result, zones)
             map_of = result.segmentation
             picture = draw(
-                frame.picture, found, class_names, settings, lines, signs, private, map_of
+                frame.in_memory, found, class_names, settings, lines, signs, private, map_of
             )
         elif private is not None and len(private):
-            picture = own_yuv420p(frame.picture)
+            picture = own_yuv420p(frame.in_memory)
             pixelate(planes(picture), private)
         else:
             yield result

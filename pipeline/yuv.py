@@ -4,6 +4,7 @@ A picture states how its YUV numbers mean colours (matrix and range), or leaves 
 it leaves open is settled here once, in the way players do, and made explicit in every copy.
 
 Pictures that a decoder gave are never written to: they may be what the next ones refer to.
+Those that it left on a GPU are copied to main memory first, each time: see `Frame.in_memory`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import av.video.reformatter
 import numpy as np
 import numpy.typing as npt
 from av.video.plane import VideoPlane
+
+from pipeline.gpu.pictures import in_memory
 
 Plane = npt.NDArray[np.uint8]
 """(rows, columns) uint8: a view of a picture's buffer without the padding of its lines."""
@@ -71,13 +74,18 @@ class Colours:
         return FULL if self.full_range else LIMITED
 
     @property
+    def luma_weights(self) -> tuple[float, float]:
+        """Those of red and blue; green has the rest of 1."""
+        return _LUMA_WEIGHTS[self.matrix]
+
+    @property
     def black(self) -> tuple[int, int, int]:
         """Black as Y, U, V."""
         return (0 if self.full_range else 16), 128, 128
 
     def yuv(self, rgb: tuple[int, int, int]) -> tuple[int, int, int]:
         """Y, U, V of a colour whose red, green and blue run from 0 to 255 (H.273, 8.3)."""
-        kr, kb = _LUMA_WEIGHTS[self.matrix]
+        kr, kb = self.luma_weights
         red, green, blue = (channel / 255 for channel in rgb)
         y = kr * red + (1 - kr - kb) * green + kb * blue
         u, v = (blue - y) / (2 - 2 * kb), (red - y) / (2 - 2 * kr)
@@ -109,6 +117,7 @@ def own_yuv420p(picture: av.VideoFrame) -> av.VideoFrame:
     An odd width or height grows by one column or row, which repeats the last one, so nothing is
     lost and boxes stay where they are. Presentation time and duration are the same.
     """
+    picture = in_memory(picture)
     if picture.format.name not in _PLANAR_420:
         converted = _converted(picture, "yuv420p", Colours.of(picture))
         if converted.width % 2 == 0 and converted.height % 2 == 0:
@@ -127,6 +136,7 @@ def own_yuv420p(picture: av.VideoFrame) -> av.VideoFrame:
 
 def to_bgr(picture: av.VideoFrame) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8 blue, green, red, as OpenCV wants it."""
+    picture = in_memory(picture)
     colours = None if _is_rgb(picture) else Colours.of(picture)
     if picture.format.name == "nv12":  # swscale has a quick way to BGR from planes only
         picture = _converted(picture, "yuv420p", Colours.of(picture))
@@ -143,6 +153,7 @@ def to_bgr(picture: av.VideoFrame) -> npt.NDArray[np.uint8]:
 
 def fitted(picture: av.VideoFrame, size_hw: tuple[int, int], colours: Colours) -> av.VideoFrame:
     """Return the whole picture, scaled and centred on black, as yuv420p of `size_hw` (even)."""
+    picture = in_memory(picture)
     height, width = size_hw
     ratio = min(height / picture.height, width / picture.width)
     inner_h = min(height, max(2, 2 * round(picture.height * ratio / 2)))

@@ -50,7 +50,7 @@ def no_signal(result: Result | None, sentence: str) -> bytes:
 def _pixels(result: Result) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8 BGR, without the padding that drawing may have added."""
     height, width = result.frame.size_hw
-    return to_bgr(result.annotated or result.frame.picture)[:height, :width]
+    return to_bgr(result.annotated or result.frame.in_memory)[:height, :width]
 
 
 def _encoded(picture: npt.NDArray[np.uint8], quality: int) -> bytes:

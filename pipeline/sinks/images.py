@@ -58,7 +58,7 @@ class ImagesSink:
         """Encode and write one picture."""
         frame = result.frame
         path = self.folder / self._file_name(frame)
-        bgr = to_bgr(result.annotated or frame.picture)
+        bgr = to_bgr(result.annotated or frame.in_memory)
         height, width = frame.size_hw  # what was drawn on may have been padded to an even size
         ok, data = cv2.imencode(path.suffix, bgr[:height, :width], _OPTIONS[path.suffix.lower()])
         if not ok:

@@ -11,6 +11,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.gpu.pictures import is_on_gpu, luma_corner
 from pipeline.painted_clock import (
     CHECK_BITS,
     CLOCK_BITS,
@@ -63,6 +64,9 @@ def paint(picture: av.VideoFrame, number: int, clock_ms: int) -> None:
 
 def read_picture(picture: av.VideoFrame) -> Painted:
     """Read the strip of a picture in any format; `Unreadable` as in `read_painted`."""
+    if is_on_gpu(picture):
+        side = block_pixels(picture.height)
+        return _read(luma_corner(picture, ROWS * side, COLUMNS * side), side)
     shape, luma = picture.format, picture.planes[0]
     if not shape.is_planar or shape.is_rgb or shape.components[0].bits != 8:
         return read_painted(np.asarray(picture.to_ndarray(format="gray"), np.uint8))
@@ -77,9 +81,13 @@ def read_painted(luma: Luma) -> Painted:
         Unreadable: Nothing that passes its own check stands there.
     """
     side = block_pixels(luma.shape[0])
-    strip = luma[: ROWS * side, : COLUMNS * side]
+    return _read(luma[: ROWS * side, : COLUMNS * side], side)
+
+
+def _read(strip: Luma, side: int) -> Painted:
+    """From the place where it stands, in blocks of so many pixels."""
     if strip.shape != (ROWS * side, COLUMNS * side):
-        raise Unreadable(f"a picture of {luma.shape} has no room for a strip")
+        raise Unreadable("the picture has no room for a strip")
     inside = slice(side // 4, side - side // 4)  # coding blurs the edges
     means = strip.reshape(ROWS, side, COLUMNS, side)[:, inside, :, inside].mean(axis=(1, 3))
     guards = np.array(blocks(0, 0))[:, [0, -1]]

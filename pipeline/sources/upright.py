@@ -9,6 +9,8 @@ import av
 from av.buffer import Buffer
 from av.filter import Graph
 
+from pipeline.gpu.pictures import in_memory
+
 # From the signs of a display matrix to one libavfilter step. The matrix maps x' = a x + c y and
 # y' = b x + d y, with y downwards.
 _STRAIGHT = {
@@ -28,7 +30,8 @@ class Upright:
     Whether a stream is turned is read from its first picture; later ones cost one look at
     their rotation. The filter works in the picture's own pixel format (4:2:2 becomes 4:4:4
     when it is turned by a quarter, because its chroma cannot be kept otherwise). Rows of what
-    is delivered follow one another downwards in memory.
+    is delivered follow one another downwards in memory. A picture that lies on a GPU is brought
+    to main memory to be turned.
     """
 
     def __init__(self) -> None:
@@ -45,6 +48,7 @@ class Upright:
         return self._turn(picture) if self._steps else picture
 
     def _turn(self, picture: av.VideoFrame) -> av.VideoFrame:
+        picture = in_memory(picture)
         shape = (picture.width, picture.height, picture.format.name)
         if self._graph is None or shape != self._shape:
             self._graph, self._shape = _build(picture, self._steps), shape
