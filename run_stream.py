@@ -36,6 +36,7 @@ from pipeline.engines import EngineWatch, infer, load_engine
 from pipeline.errors import ConfigError, EngineUnavailable, ModelMismatch, PipelineError
 from pipeline.garbage import Garbage, keep_memory_together
 from pipeline.governor import Governor
+from pipeline.gpu.preprocess import trouble_of_kernels
 from pipeline.graph import Graph, any_in_background
 from pipeline.metrics import StageStats
 from pipeline.model_file import ModelFile, read_model_file
@@ -55,6 +56,7 @@ from pipeline.report import (
 from pipeline.roster import Roster, any_live
 from pipeline.settings import DetectionSettings, Settings
 from pipeline.sources import Source, close_sources, open_sources
+from pipeline.sources.gpu import GpuDecoding
 from pipeline.summary import print_summary
 from pipeline.tally import Tally
 from pipeline.title import hide_secrets
@@ -166,11 +168,12 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
     names, models = zip(*in_order(list(model_files(settings))), strict=True)
     model, proposer = models[0], proposer_of(models[0])
     with ExitStack() as stack:
+        gpu = GpuDecoding(settings.decoder)
         sources = open_sources(
             settings.sources,
             max_frames=settings.max_frames,
             duration=settings.duration,
-            decoder=settings.decoder,
+            decoder=gpu,
             decoder_threads=settings.decoder_threads,
             live=settings.live,
             recorded=settings.recorded,
@@ -178,7 +181,7 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
         stack.callback(close_sources, sources)
         if any_live(sources):
             keep_memory_together()
-        control = LineControl(settings, models, names)
+        control = LineControl(settings, models, names, gpu)
         page = stack.enter_context(page_of(settings, control, console))
         outputs = Outputs(settings, model, sources, page, pixels_of(models))
         live = any_live(sources)
@@ -192,6 +195,8 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
         )
         engines = [stack.enter_context(load(each)) for each in models]
         crew = Crew.of(models, engines, proposer)
+        if crew.takes_pictures_on_gpu:
+            gpu.keep_pictures(trouble_of_kernels)
         complaints = partial(complain, console)
         tally = Tally([source.stats for source in sources], model.object_names, complaints)
         governor = Governor(

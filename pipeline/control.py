@@ -20,6 +20,7 @@ from pipeline.roster import Roster
 from pipeline.serve.control import LineNotRunning, NameTaken, UnknownSource
 from pipeline.settings import Settings
 from pipeline.sources import is_live, open_sources
+from pipeline.sources.gpu import GpuDecoding
 from pipeline.sources.live import ABANDONED
 from pipeline.tally import Tally
 
@@ -46,12 +47,18 @@ class LineControl:
         settings: How added sources are read.
         models: What the line runs, that which finds objects first.
         names: What the user calls them.
+        gpu: Opens decoders on a GPU for all sources; None: as the settings say, for each its own.
     """
 
     def __init__(
-        self, settings: Settings, models: Sequence[ModelFile], names: Sequence[str]
+        self,
+        settings: Settings,
+        models: Sequence[ModelFile],
+        names: Sequence[str],
+        gpu: GpuDecoding | None = None,
     ) -> None:
         self._settings, self._models, self._names = settings, models, names
+        self._decoder = gpu or settings.decoder
         self._line: RunningLine | None = None  # the last one, when it has ended
         self._is_running = False
         self._adding = threading.Lock()
@@ -100,7 +107,7 @@ class LineControl:
                 taken=line.roster.names_used,
                 live=replace(self._settings.live, credentials=None),
                 environment={},
-                decoder=self._settings.decoder,
+                decoder=self._decoder,
                 decoder_threads=self._settings.decoder_threads,
             )
             line.roster.join(source)

@@ -90,6 +90,11 @@ class Crew:
         return [self.engine, *([self.beside_engine] if self.beside_engine else [])]
 
     @property
+    def takes_pictures_on_gpu(self) -> bool:
+        """Whether all that look at the images of a batch are engines on the GPU."""
+        return self.proposer is None and all(engine.on_gpu for engine in self.engines)
+
+    @property
     def maps(self) -> SegmentationMaps | None:
         """Takes the class of every pixel out of the answers, where they hold it."""
         if self.beside is not None:

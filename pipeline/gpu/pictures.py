@@ -12,6 +12,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.errors import SourceError, reason
+
 ON_GPU = "cuda"  # FFmpeg's pixel format of pictures that lie in a GPU's memory
 
 # Layouts of theirs that are read there: 4:2:0 with its chroma woven, and samples that fill the
@@ -51,7 +53,7 @@ def in_memory(picture: av.VideoFrame) -> av.VideoFrame:
     times, colours, rotation and all else that is known of it.
 
     Raises:
-        av.FFmpegError: The GPU fails.
+        SourceError: The GPU fails.
     """
     if not is_on_gpu(picture):
         return picture
@@ -59,7 +61,13 @@ def in_memory(picture: av.VideoFrame) -> av.VideoFrame:
     # (A decoder that brings pictures down itself makes the same call of FFmpeg's.)
     layout = picture.sw_format
     assert layout is not None  # pictures on a GPU have one
-    copy: av.VideoFrame = picture.reformat(format=layout.name, threads=1)
+    try:
+        copy: av.VideoFrame = picture.reformat(format=layout.name, threads=1)
+    except av.FFmpegError as error:
+        raise SourceError(
+            f"a picture cannot be brought from the GPU's memory ({reason(error)}); "
+            "look at nvidia-smi and at the system's log, or decode with `decoder: software`"
+        ) from error
     return copy
 
 

@@ -110,7 +110,7 @@ def open_sources(
     *,
     max_frames: int | None = None,
     duration: float | None = None,
-    decoder: DecoderName = "auto",
+    decoder: DecoderName | GpuDecoding = "auto",
     decoder_threads: int = 0,
     live: LiveSettings | None = None,
     recorded: RecordedSettings | None = None,
@@ -127,7 +127,7 @@ def open_sources(
             on, ``camera:0``; ``replay:`` before a video makes it one, too.
         max_frames: Most frames that each source delivers.
         duration: Seconds of its own time after which each source ends.
-        decoder: Where video is decoded, see `GpuDecoding`.
+        decoder: Where video is decoded, see `GpuDecoding`; or one that is shared with others.
         decoder_threads: For each source; 0 chooses for this machine.
         live: How cameras are read; None: as usual.
         recorded: How everything else is; None: all of it.
@@ -145,7 +145,7 @@ def open_sources(
     of_file = recorded or RecordedSettings()
     thinner = replace(limits, stride=of_file.stride, max_fps=of_file.max_fps)
     planned: list[tuple[str, Opener]] = []
-    gpu = GpuDecoding(decoder)
+    gpu = decoder if isinstance(decoder, GpuDecoding) else GpuDecoding(decoder)
     for url in urls:
         if is_live_url(url, environment):
             settings = live or LiveSettings()

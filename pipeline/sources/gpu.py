@@ -2,13 +2,14 @@
 
 FFmpeg reads the stream as it does in software, and hands the data of each picture to the chip
 (NVDEC). What comes back is copied to main memory, as NV12, or as P010 and its like with more than
-8 bits, which the line takes as they are: they cost it no more than planes that lie apart.
+8 bits, which the line takes as they are: they cost it no more than planes that lie apart. Or it
+stays where it is, for an engine on the same GPU, and for as long as nobody here asks for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +22,7 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import ConfigError, reason
 from pipeline.ffmpeg_log import ffmpeg_log, first_of
+from pipeline.gpu.pictures import enter_shared_context
 from pipeline.settings import DecoderName
 from pipeline.sources.gpu_decoder import GpuDecoder, NotOnGpu, Trial, Verdict
 from pipeline.sources.opening import open_bound
@@ -36,6 +38,13 @@ SHORTEST = 150
 # Contexts of CUDA take memory and turns. The shared one cannot be had if an engine has set it up
 # in another way before; then each decoder has its own, of some hundred MB on the GPU.
 _CONTEXTS: tuple[dict[str, str], ...] = ({"primary_ctx": "1"}, {})
+
+# Memory of one context is nothing in another. torch works in the shared one, and mostly has set it
+# up before, which is when FFmpeg takes it as the one that the thread is in, but not by its name.
+_SHARED: tuple[dict[str, str], ...] = (
+    {"current_ctx": "1", "primary_ctx": "0"},
+    {"primary_ctx": "1"},
+)
 
 
 @cache
@@ -67,12 +76,23 @@ class GpuDecoding:
         self._measures = decoder == "auto"
         self._why_not = "as asked for" if decoder == "software" else self._trouble()
         self._verdicts: dict[tuple[str, int, int], Verdict] = {}
+        self._stay, self._why_copied = False, ""
         if decoder == "cuda" and self._why_not:
             raise ConfigError(
                 f"decoder: cuda was asked for, but {self._why_not}; look at nvidia-smi, start the "
                 "container with its GPUs and the video capability "
                 "(NVIDIA_DRIVER_CAPABILITIES=compute,video,utility), or write auto"
             )
+
+    def keep_pictures(self, trouble: Callable[[], str | None]) -> None:
+        """Have pictures of decoders that are opened from now on stay in the GPU's memory.
+
+        Args:
+            trouble: Why they cannot be taken from there; asked only if a GPU decodes at all.
+        """
+        if not self._why_not:
+            why = trouble()
+            self._stay, self._why_copied = why is None, why or ""
 
     def of_file(self, path: Path, stream: VideoStream, pictures: int | None = None) -> GpuDecoder:
         """A decoder for the same stream of the same file, opened once more; or `NotOnGpu`.
@@ -115,11 +135,12 @@ class GpuDecoding:
         context = bound()
         context.flags |= Flags.output_corrupt  # hand damaged pictures over, so they are counted
         context.thread_count = 1  # more would only wait for one another
+        decoder = partial(GpuDecoder, context, why_copied=self._why_copied)
         if known or not self._measures:
-            return GpuDecoder(context, words=known.words if known else "as asked for")
+            return decoder(words=known.words if known else "as asked for")
         told = self._verdicts.__setitem__
-        return GpuDecoder(
-            context, Trial(in_software), lambda verdict: told(kind, verdict), "not measured yet"
+        return decoder(
+            Trial(in_software), lambda verdict: told(kind, verdict), words="not measured yet"
         )
 
     # What tests replace: all that needs a GPU.
@@ -128,11 +149,13 @@ class GpuDecoding:
         return trouble_of_gpu()
 
     def _context_of_file(self, path: Path, stream: VideoStream) -> VideoCodecContext:
-        return _first_that_opens(lambda accelerator: open_bound(path, stream.index, accelerator))
+        return _first_that_opens(
+            lambda accelerator: open_bound(path, stream.index, accelerator), self._stay
+        )
 
     def _context_of_camera(self, stream: VideoStream) -> VideoCodecContext:
         return _first_that_opens(
-            lambda accelerator: fresh_context(stream.codec_context, accelerator)
+            lambda accelerator: fresh_context(stream.codec_context, accelerator), self._stay
         )
 
 
@@ -144,9 +167,11 @@ def fresh_context(like: VideoCodecContext, accelerator: HWAccel | None) -> Video
     return fresh
 
 
-def _first_that_opens(bound: Callable[[HWAccel], VideoCodecContext]) -> VideoCodecContext:
+def _first_that_opens(
+    bound: Callable[[HWAccel], VideoCodecContext], stay: bool
+) -> VideoCodecContext:
     why = "it has no decoder for this"
-    for accelerator in _accelerators():
+    for accelerator in _accelerators(stay):
         try:
             context = bound(accelerator)
         except av.FFmpegError as error:
@@ -157,7 +182,14 @@ def _first_that_opens(bound: Callable[[HWAccel], VideoCodecContext]) -> VideoCod
     raise NotOnGpu(f"its decoder cannot be opened ({why})", is_failure=True)
 
 
-def _accelerators() -> Iterator[HWAccel]:
+def _accelerators(stay: bool) -> Iterator[HWAccel]:
+    """In the order in which they are to be tried; pictures `stay` where torch could read them."""
+    if stay:
+        enter_shared_context()
+        for options in _SHARED:
+            yield HWAccel(
+                "cuda", options=dict(options), allow_software_fallback=True, is_hw_owned=True
+            )
     for options in _CONTEXTS:
         yield HWAccel("cuda", options=dict(options), allow_software_fallback=True)
 

@@ -17,9 +17,8 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from pipeline.errors import reason
-
-ON_GPU = "cuda"  # FFmpeg's pixel format of pictures that lie in a GPU's memory
+from pipeline.errors import SourceError, reason
+from pipeline.gpu.pictures import ON_GPU, in_memory, is_on_gpu, is_readable_there
 
 _WARM_UP, _MEASURED = 8, 24  # packets of a trial: the first ones wait for the decoder to be made
 _SILENT = 48  # packets without a picture; no decoder holds so many
@@ -100,11 +99,12 @@ class GpuDecoder:
         context: FFmpeg's decoder, bound to a GPU.
         trial: To be held on the first packets; None: it stays, whatever it costs.
         told: Called with the verdict.
+        words: What is known of the choice so far.
+        why_copied: Why pictures are brought to main memory that an engine on the GPU could use.
 
     Attributes:
         why_leave: Why software should take over where it can, which is at a keyframe; None while
             all is well. Until then `decode` goes on.
-        words: What is known of the choice.
     """
 
     def __init__(
@@ -113,15 +113,27 @@ class GpuDecoder:
         trial: Trial | None = None,
         told: Callable[[Verdict], object] = lambda _verdict: None,
         words: str = "as asked for",
+        why_copied: str = "",
     ) -> None:
         self.context = context
         self.why_leave: NotOnGpu | None = None
-        self.words = words
+        self._words, self._why_copied, self._stay = words, why_copied, False
         self._trial, self._told = trial, told
         self._silent = 0
 
+    @property
+    def words(self) -> str:
+        """What is known of the choice, and of where its pictures go."""
+        if self._stay:
+            return f"{self._words}; pictures stay there for the engine"
+        if self._why_copied:
+            return f"{self._words}; pictures are copied to main memory, because {self._why_copied}"
+        return self._words
+
     def decode(self, packet: Packet[VideoStream]) -> list[av.VideoFrame]:
-        """The pictures that a packet completes, in main memory; an empty packet flushes.
+        """The pictures that a packet completes; an empty packet flushes.
+
+        They lie in main memory, or on the GPU if the context leaves them there.
 
         Raises:
             av.InvalidDataError: The packet is damaged, or the GPU's decoder says so of a stream
@@ -131,16 +143,33 @@ class GpuDecoder:
         begin = time.perf_counter()
         try:
             pictures = self.context.decode(packet if packet.size else None)
+            pictures = [self._placed(picture) for picture in pictures]
         except av.EOFError:  # flushed already
             return []
         except av.InvalidDataError:
             raise
-        except av.FFmpegError as error:
+        except (av.FFmpegError, SourceError) as error:
             raise NotOnGpu(f"its decoder failed ({reason(error)})", is_failure=True) from None
         self._look_at(pictures)
         if self._trial is not None and packet.size:
             self._judge(self._trial.add(packet, time.perf_counter() - begin))
         return pictures
+
+    def rest(self) -> list[av.VideoFrame]:
+        """The pictures that are still in it, of a stream that goes on elsewhere."""
+        return [self._placed(picture) for picture in self.context.decode(None)]
+
+    def _placed(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """The picture where those behind can read it."""
+        if not is_on_gpu(picture):
+            return picture
+        if not is_readable_there(picture):
+            layout = picture.sw_format.name if picture.sw_format else "?"
+            size = f"{picture.width}x{picture.height}"
+            self._why_copied = f"{layout} of {size} is not read on the GPU"
+            return in_memory(picture)
+        self._stay = True
+        return picture
 
     def _look_at(self, pictures: list[av.VideoFrame]) -> None:
         is_thinned = self.context.skip_frame != "DEFAULT"  # it was told to leave pictures out
@@ -157,7 +186,7 @@ class GpuDecoder:
     def _judge(self, verdict: Verdict | None) -> None:
         if verdict is None:
             return
-        self._trial, self.words = None, verdict.words
+        self._trial, self._words = None, verdict.words
         self._told(verdict)
         if not verdict.pays:
             self.why_leave = NotOnGpu(verdict.words)

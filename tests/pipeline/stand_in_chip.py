@@ -16,6 +16,7 @@ from pipeline.settings import DecoderName
 from pipeline.sources.gpu import GpuDecoding, fresh_context
 from pipeline.sources.gpu_decoder import NotOnGpu
 from pipeline.sources.opening import open_bound
+from tests.pipeline.stand_in_gpu_picture import on_gpu
 
 LAYOUTS = {"yuv420p": "nv12", "yuvj420p": "nv12", "yuv420p10le": "p010le"}
 
@@ -37,6 +38,7 @@ class Chip:
             does not take a stream.
         mute_at: The packet from which on nothing comes.
         beside: Decode every packet too, for nothing, so that it takes longer.
+        stays: Whether it leaves pictures in its own memory.
     """
 
     def __init__(
@@ -48,9 +50,11 @@ class Chip:
         refuses_at: int | None = None,
         mute_at: int | None = None,
         beside: tuple[VideoCodecContext, ...] = (),
+        stays: bool = False,
     ) -> None:
         vars(self).update(_context=context, _packets=-1, _error=error, _beside=beside)
         vars(self).update(_fails_at=fails_at, _refuses_at=refuses_at, _mute_at=mute_at)
+        vars(self).update(_stays=stays)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
@@ -77,7 +81,8 @@ class Chip:
             return []
         if self.pix_fmt != "cuda":
             return pictures
-        return [as_downloaded(picture) for picture in pictures]
+        here = [as_downloaded(picture) for picture in pictures]
+        return [on_gpu(picture) for picture in here] if self._stays else here
 
 
 @dataclass
@@ -109,5 +114,5 @@ class Chips(GpuDecoding):
         beside = tuple(context() for _ in range(4 * self.slow))
         for each in beside:
             each.thread_count = 1
-        self.opened.append(Chip(context(), beside=beside, **self.options))
+        self.opened.append(Chip(context(), beside=beside, stays=self._stay, **self.options))
         return self.opened[-1]

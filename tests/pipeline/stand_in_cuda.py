@@ -207,7 +207,11 @@ class StandInCuda:
     def cudaGetErrorString(self, error: int) -> tuple[int, bytes]:
         return SUCCESS, f"error {error} of the stand-in".encode()
 
-    # For the stand-in of TensorRT
+    # For the stand-ins of TensorRT and of pictures
+
+    def lend(self, block: np.ndarray) -> None:
+        """Memory that others manage lies on the device, too."""
+        self._memory[block.ctypes.data] = block
 
     def append(self, stream: Stream, op: Op) -> None:
         """Give a stream work."""

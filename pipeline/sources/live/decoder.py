@@ -13,7 +13,7 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from pipeline.errors import without_frames
+from pipeline.errors import SourceError, without_frames
 from pipeline.metrics import DecodedBy
 from pipeline.sources.gpu import GpuDecoding
 from pipeline.sources.gpu_decoder import GpuDecoder, NotOnGpu
@@ -159,8 +159,8 @@ class Decoder:
             return []
         rest = list[av.VideoFrame]()
         if not self._why.is_failure:
-            with suppress(av.FFmpegError):  # what it still held is lost with it
-                rest = self._context.decode(None)
+            with suppress(av.FFmpegError, SourceError):  # what it still held is lost with it
+                rest = self._on_gpu.rest()
         self._on_gpu, self._context = None, self._prepared(self._stream.codec_context)
         return rest
 
