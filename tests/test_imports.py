@@ -13,7 +13,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 PIPELINE = sorted((REPOSITORY / "pipeline").rglob("*.py"))
 MODELS = sorted((REPOSITORY / "models").rglob("*.py"))
-HEAVY = {"torch", "torchvision", "onnx", "onnxscript", "pycocotools", "matplotlib"}
+HEAVY = {"torch", "torchvision", "onnx", "onnxscript", "pycocotools", "matplotlib", "triton"}
 
 
 def shown(path: Path) -> str:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -51,11 +52,13 @@ def colourful(
     return woven
 
 
-def kernels_image(picture: av.VideoFrame, placement: Placement) -> np.ndarray:
-    planes = planes_on_gpu(on_gpu(picture))
-    image = torch.full((*placement.input_hw, 3), 7, dtype=torch.uint8)
-    write(image, planes, placement, Colours.of(picture), tile=(128, 256))
-    return image.numpy()
+def kernels_image(
+    picture: av.VideoFrame, placement: Placement, device: str = "cpu", tile: Any = (128, 256)
+) -> np.ndarray:
+    planes = Planes(*(plane.to(device) for plane in planes_on_gpu(on_gpu(picture))))
+    image = torch.full((*placement.input_hw, 3), 7, dtype=torch.uint8, device=device)
+    write(image, planes, placement, Colours.of(picture), tile=tile)
+    return image.cpu().numpy()
 
 
 def swscales_image(picture: av.VideoFrame, input_hw: tuple[int, int], fit: Fit) -> np.ndarray:
@@ -111,8 +114,8 @@ SIZES = [
 ]
 
 
-def assert_twins(picture: av.VideoFrame, placement: Placement) -> None:
-    ours, theirs = kernels_image(picture, placement), twins_image(picture, placement)
+def assert_twins(picture: av.VideoFrame, placement: Placement, **how: Any) -> None:
+    ours, theirs = kernels_image(picture, placement, **how), twins_image(picture, placement)
     # Single precision may round a half to the other side.
     assert np.abs(ours - theirs).max() <= 1
     assert (ours != theirs).mean() < 0.002
