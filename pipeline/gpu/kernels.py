@@ -13,6 +13,12 @@ tl: Any = None  # triton.language
 
 ROWS, COLUMNS = 8, 64  # of the image that one program writes; not measured
 
+WHOLE = (  # arguments that are whole numbers
+    *("luma_pitch", "chroma_pitch", "height", "width", "top", "left"),
+    *("scaled_height", "scaled_width", "luma_taps_y", "luma_taps_x"),
+    *("chroma_taps_y", "chroma_taps_x", "input_height", "input_width"),
+)
+
 
 @cache
 def letterbox() -> Any:
@@ -26,10 +32,8 @@ def letterbox() -> Any:
     import triton.language
 
     tl = triton.language
-    # Their values vary with the picture's size: code for a number that divides by 16 gains little.
-    sizes = ("luma_pitch", "chroma_pitch", "height", "width", "top", "left", "scaled_height")
-    taps = ("scaled_width", "luma_taps_y", "luma_taps_x", "chroma_taps_y", "chroma_taps_x")
-    return triton.jit(_letterbox, do_not_specialize=[*sizes, *taps])
+    # One code for all sizes: it is compiled when a run begins, and not again when sizes change.
+    return triton.jit(_letterbox, do_not_specialize=WHOLE)
 
 
 def _letterbox(  # type: ignore[no-untyped-def]  # Triton's types are not Python's
@@ -60,8 +64,8 @@ def _letterbox(  # type: ignore[no-untyped-def]  # Triton's types are not Python
     green_u,
     green_v,
     blue_u,
-    input_height: tl.constexpr,
-    input_width: tl.constexpr,
+    input_height,
+    input_width,
     padding: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,

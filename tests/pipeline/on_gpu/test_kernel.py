@@ -213,17 +213,14 @@ def test_ranges_and_matrices_are_those_of_swscale(
 # A compiler --------------------------------------------------------------------------------------
 
 COMPILE = """
-import sys
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from pipeline.gpu.kernels import letterbox
+from pipeline.gpu.kernels import WHOLE, letterbox
 kernel = letterbox()
-whole = {"luma_pitch", "chroma_pitch", "height", "width", "top", "left", "scaled_height",
-         "scaled_width", "luma_taps_y", "luma_taps_x", "chroma_taps_y", "chroma_taps_x"}
-fixed = {"input_height": 320, "input_width": 576, "padding": 114, "ROWS": 8, "COLUMNS": 64}
+fixed = {"padding": 114, "ROWS": 8, "COLUMNS": 64}
 for sample, capability in (("*u8", 75), ("*u16", 90)):
-    kinds = {"image": "*u8", "luma": sample, "chroma": sample} | dict.fromkeys(whole, "i32")
+    kinds = {"image": "*u8", "luma": sample, "chroma": sample} | dict.fromkeys(WHOLE, "i32")
     signature = {
         name: "constexpr" if name in fixed else kinds.get(name, "fp32") for name in kernel.arg_names
     }
