@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from threading import Lock
 
 import av
 import cv2
@@ -23,6 +24,8 @@ Boxes = npt.NDArray[np.float32]
 RGB = tuple[int, int, int]
 Classes = npt.NDArray[np.uint8]
 """(h, w) uint8: a class id for each pixel."""
+
+_COPYING = Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +77,9 @@ class Frame:
     @cached_property
     def in_memory(self) -> av.VideoFrame:
         """`picture`, or a copy in main memory if it lies on a GPU, made when first asked for."""
-        return in_memory(self.picture)
+        with _COPYING:  # sinks may ask at once
+            known: av.VideoFrame | None = vars(self).get("in_memory")
+            return in_memory(self.picture) if known is None else known
 
     @property
     def pts_seconds(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from fractions import Fraction
 from typing import Any
 
@@ -66,6 +67,22 @@ def test_a_frame_comes_down_once_whoever_asks() -> None:
     assert all(result.annotated for result in drawn)
     to_bgr(frame.in_memory)
     assert downloads(frame) == 1
+
+
+def test_a_frame_comes_down_once_though_many_ask_at_once() -> None:
+    frame, found = frame_of(on_gpu(labelled())), list[av.VideoFrame]()
+    begin = threading.Barrier(8)
+
+    def ask() -> None:
+        begin.wait()
+        found.append(frame.in_memory)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert downloads(frame) == 1 and len(set(map(id, found))) == 1
 
 
 def downloads(frame: Frame) -> int:
