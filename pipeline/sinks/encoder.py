@@ -160,7 +160,7 @@ def picture_of(result: Result) -> av.VideoFrame:
     """What is to be seen of a result: the drawing, or a copy of the frame; yuv420p, even size."""
     if result.annotated is not None:
         return result.annotated
-    return stamped(own_yuv420p(result.frame.picture), result.frame.pts, result.frame.time_base)
+    return stamped(own_yuv420p(result.frame.in_memory), result.frame.pts, result.frame.time_base)
 
 
 def start(

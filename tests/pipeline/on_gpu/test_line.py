@@ -128,10 +128,13 @@ def test_records_of_pictures_that_stay_cost_no_copy_of_one(
     assert straw.cuda.left() == {}
 
 
-def test_pictures_that_are_drawn_on_come_down_once_for_all_sinks(
-    straw: StrawGpu, seen: Seen, tmp_path: Path, shared_data: Path
+@pytest.mark.parametrize("drawn", ["true", "false"])
+def test_pictures_that_are_looked_at_come_down_once_for_all_sinks(
+    straw: StrawGpu, seen: Seen, tmp_path: Path, shared_data: Path, drawn: str
 ) -> None:
+    (tmp_path / "a.yaml").write_text(f"render: {{enabled: {drawn}}}")
     words = (str(shared_data / "videos" / CLIP), "--engine", "tensorrt", "--max-frames", "3")
+    words += ("--config", str(tmp_path / "a.yaml"))
     outs = (f"{tmp_path}/a.mp4", f"{tmp_path}/b.mkv", f"{tmp_path}/c/")
     _, report = run(tmp_path / "ours", *words, *(w for out in outs for w in ("--out", out)))
     assert seen.downloads == [1] * 3
