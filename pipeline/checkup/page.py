@@ -167,6 +167,10 @@ def _video_choice(chosen: Report) -> str:
         parts.append(f"auto {verb} {where}: {found['why']}")
     if chosen["decoder"].get("same_pictures"):
         parts.append("the GPU's pictures are those of software")
+    if chosen["decoder"].get("same_images"):
+        parts.append("pictures can stay there, and give the CPU's images")
+    if chosen["decoder"].get("why_copied"):
+        parts.append(f"pictures are copied to main memory: {chosen['decoder']['why_copied']}")
     if chosen["decoder"].get("trouble"):
         parts.append(f"the GPU was left: {chosen['decoder']['trouble']}")
     return "; ".join(parts)

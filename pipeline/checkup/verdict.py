@@ -57,6 +57,11 @@ def _repairs(report: Report) -> Iterator[str]:
             "the GPU's video decoder gives other pictures than software: set decoder: software, "
             "update the driver, and report this"
         )
+    if (chosen.get("decoder") or {}).get("same_images") is False:
+        yield (
+            "the GPU makes other images of its pictures than the CPU: set decoder: software, "
+            "update the driver and torch, and report this"
+        )
     if model["error"]:
         if not broken:  # else nothing can read a model file
             yield model["error"]

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.checkup.anonymous import anonymous
 from pipeline.checkup.isolation import Finding
+from pipeline.checkup.staying import look_at_staying
 from pipeline.frame import Detections, Result
 from pipeline.settings import VideoSettings
 from pipeline.sinks import open_sinks
@@ -53,6 +54,7 @@ def _tried() -> dict[str, Any]:
         auto = _played(clip, GpuDecoding("auto", shortest=0))
         for _ in _planes(auto):
             pass  # played, so that it has made its choice
+        staying = look_at_staying(clip, GpuDecoding("cuda"))
     stayed = used is not None and used.where == "gpu"
     chosen = auto.stats.decoded_by
     return {
@@ -60,6 +62,7 @@ def _tried() -> dict[str, Any]:
         "why": anonymous(chosen.why if chosen else ""),
         "same_pictures": same if stayed else None,
         "trouble": None if stayed or used is None else anonymous(used.why),
+        **staying,
     }
 
 

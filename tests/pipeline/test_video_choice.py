@@ -86,3 +86,31 @@ def test_a_chip_whose_pictures_are_others_is_something_to_repair(
         "system": {"cores": 2, "cores_usable": 2, "instruction_sets": None},
     }
     assert any("other pictures than software" in each for each in judge(report)["repair"])
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_images_that_a_gpu_makes_otherwise_are_something_to_repair(tried: Any, same: bool) -> None:
+    found = tried() | {"stay": True, "why_copied": None, "same_images": same}
+    report: dict[str, Any] = {
+        "packages": {},
+        "video": {"error": None, "chosen": {"decoder": found}},
+        "model": {"name": "street", "error": "none"},
+        "engine": {"error": "none"},
+        "selftest": None,
+        "gpu": {"error": "none", "cards": 0},
+        "tensorrt": {"error": "none"},
+        "system": {"cores": 2, "cores_usable": 2, "instruction_sets": None},
+    }
+    repairs = [each for each in judge(report)["repair"] if "other images" in each]
+    assert len(repairs) == (not same)
+    encoder = {"auto": "libx264", "why": "asked"}
+    said = _video_choice({"decoder": found, "encoder": encoder, "error": None})
+    assert ("pictures can stay there" in said) == same
+
+
+def test_why_pictures_cannot_stay_is_told(tried: Any) -> None:
+    found = tried()
+    assert found["stay"] is False and found["why_copied"] and found["same_images"] is None
+    encoder = {"auto": "libx264", "why": "asked"}
+    said = _video_choice({"decoder": found, "encoder": encoder, "error": None})
+    assert f"pictures are copied to main memory: {found['why_copied']}" in said

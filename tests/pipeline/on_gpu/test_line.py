@@ -17,6 +17,8 @@ pytest.importorskip("triton", reason="torch brings it on Linux")
 import torch
 
 import run_stream
+from pipeline.checkup import staying as staying_module
+from pipeline.checkup.staying import look_at_staying
 from pipeline.engines import program as program_engine
 from pipeline.engines.program_cuda import CudaRunner
 from pipeline.frame import Frame
@@ -266,3 +268,25 @@ def test_the_context_that_torch_is_in_is_tried_first(monkeypatch: pytest.MonkeyP
     assert ways == [("1", True), (None, True), (None, False), (None, False)] and entered == [True]
     assert [way.is_hw_owned for way in _accelerators(False)] == [False, False]
     assert entered == [True], "torch is not needed for pictures that do not stay"
+
+
+# The doctor ---------------------------------------------------------------------------------------
+
+
+def test_the_doctor_shows_whether_pictures_can_stay(
+    seen: Seen, make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_clip("a.mp4", size=(96, 64), frames=6)
+    monkeypatch.setattr(staying_module, "trouble_of_kernels", lambda: None)
+    assert look_at_staying(path, Chips()) == {"stay": True, "why_copied": None, "same_images": True}
+    assert not any(seen.downloads)
+    found = look_at_staying(path, Chips(options={"fails_at": 3}))
+    assert (found["stay"], found["same_images"]) == (False, None)
+    monkeypatch.setattr(on_gpu, "CHROMA_SHIFT_X", 30.0)
+    assert look_at_staying(path, Chips())["same_images"] is False
+    monkeypatch.setattr(staying_module, "trouble_of_kernels", lambda: "there is no Triton")
+    assert look_at_staying(path, Chips()) == {
+        "stay": False,
+        "why_copied": "there is no Triton",
+        "same_images": None,
+    }
