@@ -12,13 +12,12 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from pipeline.blur import pixelate
-from pipeline.canvas import Canvas, Label, Rect
+from pipeline.canvas import Canvas, Label, PlaneCanvas, Rect
 from pipeline.frame import Boxes, Detections, Result, SegmentationMap
 from pipeline.polygon import Point
 from pipeline.settings import RenderSettings
 from pipeline.text import rasterise
-from pipeline.yuv import own_yuv420p, planes, stamped
+from pipeline.yuv import stamped
 from pipeline.zones import Zone
 
 # Told apart by every common kind of colour vision (after Okabe and Ito, "Color Universal
@@ -73,8 +72,9 @@ def render(
                 frame.in_memory, found, class_names, settings, lines, signs, private, map_of
             )
         elif private is not None and len(private):
-            picture = own_yuv420p(frame.in_memory)
-            pixelate(planes(picture), private)
+            canvas = PlaneCanvas(frame.in_memory)
+            canvas.conceal(private)
+            picture = canvas.picture()
         else:
             yield result
             continue
@@ -97,10 +97,9 @@ def draw(
     above masks and classes of pixels. What lies in `private` boxes is not to be recognised.
     `picture` itself is not written to.
     """
-    copy = own_yuv420p(picture)
+    canvas = PlaneCanvas(picture)
     if private is not None:
-        pixelate(planes(copy), private)
-    canvas = Canvas(copy)
+        canvas.conceal(private)
     style = Style.of(canvas, settings)
     order = np.argsort(detections.scores, kind="stable")  # the best comes last, and on top
     if segmentation is not None:
@@ -121,7 +120,7 @@ def draw(
         canvas.label(label, style.letters, colours[i])
     if hud_lines:
         canvas.hud(hud_lines, style.letters)
-    return copy
+    return canvas.picture()
 
 
 def signs_of(result: Result, zones: Sequence[Zone]) -> list[Sign]:

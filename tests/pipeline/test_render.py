@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.canvas import Canvas, Rect
+from pipeline.canvas import PlaneCanvas, Rect
 from pipeline.frame import Detections, Frame, Result
 from pipeline.render import PALETTE, Style, draw, render
 from pipeline.settings import RenderSettings
@@ -109,11 +109,10 @@ def dilated(changed: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("matrix", [BT709, BT601, BT2020])
 @pytest.mark.parametrize("range_", [LIMITED, FULL])
 def test_a_filled_area_has_exactly_the_colour_asked_for(matrix: int, range_: int) -> None:
-    source = own_yuv420p(picture("yuvj420p" if range_ == FULL else "yuv420p", matrix, range_))
-    canvas = Canvas(source)
+    canvas = PlaneCanvas(picture("yuvj420p" if range_ == FULL else "yuv420p", matrix, range_))
     for number, colour in enumerate(PALETTE):
         canvas.fill(Rect(number * 40, 20, number * 40 + 40, 60), canvas.colour(colour))
-    seen = rgb_of(source)
+    seen = rgb_of(canvas.picture())
     for number, colour in enumerate(PALETTE):
         inner = seen[24:56, number * 40 + 4 : number * 40 + 36]
         assert np.abs(inner - colour).max() <= 3
@@ -301,7 +300,7 @@ def test_a_label_says_class_and_score_as_the_settings_want() -> None:
 
 @pytest.mark.parametrize(("height", "letters"), [(360, 10), (480, 12), (1080, 20), (2160, 38)])
 def test_letters_and_lines_grow_with_the_picture(height: int, letters: int) -> None:
-    canvas = Canvas(av.VideoFrame(height * 16 // 9 // 2 * 2, height, "yuv420p"))
+    canvas = PlaneCanvas(av.VideoFrame(height * 16 // 9 // 2 * 2, height, "yuv420p"))
     style = Style.of(canvas, RenderSettings())
     assert style.letters >= letters
     assert style.line >= max(2, height // 500) and style.line % 2 == 0

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from pipeline.canvas import Canvas
+from pipeline.canvas import PlaneCanvas
 from pipeline.config import load_settings
 from pipeline.errors import ConfigError
 from pipeline.frame import Detections, Result
@@ -251,8 +251,9 @@ def grey(width: int, height: int):
 
 
 def test_a_zone_is_outlined_where_its_edges_lie_and_nowhere_else() -> None:
-    picture = grey(320, 180)
-    Canvas(picture).polygon(SQUARE, 2, (200, 128, 128))
+    canvas = PlaneCanvas(grey(320, 180))
+    canvas.polygon(SQUARE, 2, (200, 128, 128))
+    picture = canvas.picture()
     luma, changed = luma_of(picture), luma_of(picture) != 100
     for x in (80, 240):
         assert (luma[50:130, x - 1 : x + 1] > 190).all()
@@ -264,8 +265,9 @@ def test_a_zone_is_outlined_where_its_edges_lie_and_nowhere_else() -> None:
 
 
 def test_an_outline_along_the_edge_of_the_picture_is_seen_whole() -> None:
-    picture = grey(64, 48)
-    Canvas(picture).polygon(((0, 0), (1, 0), (1, 1), (0, 1)), 2, (200, 128, 128))
+    canvas = PlaneCanvas(grey(64, 48))
+    canvas.polygon(((0, 0), (1, 0), (1, 1), (0, 1)), 2, (200, 128, 128))
+    picture = canvas.picture()
     luma = luma_of(picture)
     for edge in (luma[0], luma[1], luma[-1], luma[-2], luma[:, 0], luma[:, -1]):
         assert edge[1:-1].min() > 180 and edge.min() > 150  # corners are a little round
