@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -167,18 +168,46 @@ def pixelate(planes: Sequence[Plane], boxes: Boxes) -> None:
         boxes: (P, 4) xyxy in its pixels. A block is at least 8 pixels wide and high, and an
             eighth of the longer side of its box.
     """
-    height, width = planes[0].shape
+    for area in mosaics(boxes, (planes[0].shape[0], planes[0].shape[1])):
+        for plane, step in zip(planes, (1, 2, 2), strict=True):
+            rows = slice(area.top // step, area.bottom // step)
+            _mosaic(plane[rows, area.left // step : area.right // step], area)
+
+
+class Mosaic(NamedTuple):
+    """A part of a picture on even pixels, and the blocks it falls into on each of its planes.
+
+    Attributes:
+        left, top, right, bottom: The last two are the first pixels outside.
+        across, down: How many blocks lie side by side, and how many one above the other.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    across: int
+    down: int
+
+
+def mosaics(boxes: Boxes, size_hw: tuple[int, int]) -> list[Mosaic]:
+    """What becomes of each box that lies in a picture of that size, in their order."""
+    height, width = size_hw
     limits = np.array([width, height, width, height], np.float32)
     with np.errstate(invalid="ignore"):
         inside = np.clip(np.nan_to_num(boxes, nan=0.0), 0, limits)
+    found = list[Mosaic]()
     for x1, y1, x2, y2 in inside.tolist():
         if x1 < x2 and y1 < y2:
             left, top = int(x1) // 2 * 2, int(y1) // 2 * 2
             right, bottom = math.ceil(x2 / 2) * 2, math.ceil(y2 / 2) * 2
-            blocks = _blocks(right - left, bottom - top)
-            for plane, step in zip(planes, (1, 2, 2), strict=True):
-                area = plane[top // step : bottom // step, left // step : right // step]
-                _mosaic(area, blocks)
+            found.append(Mosaic(left, top, right, bottom, *_blocks(right - left, bottom - top)))
+    return found
+
+
+def cuts(side: int, blocks: int) -> npt.NDArray[np.int64]:
+    """(blocks + 1,) where blocks begin and end along that many pixels of a plane."""
+    return np.arange(blocks + 1) * side // blocks
 
 
 def _blocks(width: int, height: int) -> tuple[int, int]:
@@ -187,12 +216,9 @@ def _blocks(width: int, height: int) -> tuple[int, int]:
     return max(1, int(width / block)), max(1, int(height / block))
 
 
-def _mosaic(area: Plane, blocks: tuple[int, int]) -> None:
+def _mosaic(area: Plane, of: Mosaic) -> None:
     """Replace an area of one plane by so many blocks across and down."""
-    rows, columns = (
-        np.arange(count + 1) * side // count
-        for side, count in zip(area.shape, reversed(blocks), strict=True)
-    )
+    rows, columns = cuts(area.shape[0], of.down), cuts(area.shape[1], of.across)
     heights, widths = np.diff(rows), np.diff(columns)
     corners = cv2.integral(area)[np.ix_(rows, columns)]  # sums of all above and left of them
     sizes = heights[:, None] * widths

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.frame import Classes, Detections, PixelClasses, SegmentationMap
-from pipeline.instances import patch
+from pipeline.instances import Patch, patch
 from pipeline.settings import OverlaySettings
 from pipeline.yuv import Colours, Plane
 
@@ -101,14 +101,13 @@ def lay_masks_over(
         colours: Of the objects to draw, by their numbers, the topmost last.
         settings: How strongly, and with or without edges.
     """
-    assert detections.masks is not None
     height, width = planes[0].shape
     for i, colour in colours.items():
-        found = patch(detections.masks[i], detections.boxes[i], (height, width))
+        found = even_patch(detections, i, (height, width))
         if found is None:
             continue
-        top, left, inside = _on_even(found.top, found.left, found.inside)
-        outline = _outline(inside) if settings.edges else None
+        top, left, inside = found
+        outline = outline_of(inside) if settings.edges else None
         for plane, value, step in zip(planes, colour, (1, 2, 2), strict=True):
             mask = inside[::step, ::step]
             y, x = top // step, left // step
@@ -142,14 +141,21 @@ def _edges(classes: Classes) -> npt.NDArray[np.uint8]:
     return cast(Plane, cv2.morphologyEx(classes, cv2.MORPH_GRADIENT, _CROSS))
 
 
-def _outline(inside: Plane) -> Plane:
+def even_patch(detections: Detections, i: int, size_hw: tuple[int, int]) -> Patch | None:
+    """The pixels of an object, beginning on an even row and column, where luma and chroma agree.
+
+    None: there are none.
+    """
+    assert detections.masks is not None
+    found = patch(detections.masks[i], detections.boxes[i], size_hw)
+    if found is None or not (found.top % 2 or found.left % 2):
+        return found
+    down, right = found.top % 2, found.left % 2
+    inside = np.pad(found.inside, ((down, 0), (right, 0)))
+    return Patch(found.top - down, found.left - right, inside)
+
+
+def outline_of(inside: Plane) -> Plane:
     """The pixels of a mask that have a neighbour outside of it."""
     border = cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0,))
     return cast(Plane, inside - cv2.erode(border, _CROSS)[1:-1, 1:-1])
-
-
-def _on_even(top: int, left: int, inside: Plane) -> tuple[int, int, Plane]:
-    """The same pixels, beginning on an even row and column, where luma and chroma agree."""
-    if top % 2 or left % 2:
-        inside = np.pad(inside, ((top % 2, 0), (left % 2, 0)))
-    return top - top % 2, left - left % 2, inside

@@ -130,7 +130,7 @@ def own_yuv420p(picture: av.VideoFrame) -> av.VideoFrame:
         target[:rows, :columns] = source
         target[rows:, :columns] = source[-1]
         target[:, columns:] = target[:, columns - 1 : columns]
-    _label(copy, picture, Colours.of(picture))
+    label_like(copy, picture, Colours.of(picture))
     return copy
 
 
@@ -166,7 +166,7 @@ def fitted(picture: av.VideoFrame, size_hw: tuple[int, int], colours: Colours) -
         target[:] = black
         y, x = top // step, left // step
         target[y : y + source.shape[0], x : x + source.shape[1]] = source
-    _label(canvas, picture, colours)
+    label_like(canvas, picture, colours)
     return canvas
 
 
@@ -217,11 +217,11 @@ def _converted(
     )
     if converted is picture:  # nothing to do, says swscale, and hands out the decoder's buffer
         return own_yuv420p(picture)
-    _label(converted, picture, colours)
+    label_like(converted, picture, colours)
     return converted
 
 
-def _label(copy: av.VideoFrame, original: av.VideoFrame, colours: Colours) -> None:
+def label_like(copy: av.VideoFrame, original: av.VideoFrame, colours: Colours) -> None:
     """Copy what is true of both; the type of picture (I, P, B) is not, and would bind encoders."""
     copy.pts, copy.duration = original.pts, original.duration
     if original.time_base is not None:
