@@ -104,7 +104,10 @@ def stream(
         private = conceal(found, model, shown, settings.render)
         counted = count_in_zones(shown.filter(private), zones, model.object_names)
         results = graph.stage(counted, name="detect")
-        drawn = render(results, model.object_names, settings.render, tally.hud, zones)
+        drawn = render(
+            *(results, model.object_names, settings.render, tally.hud, zones),
+            outputs.may_stay_on_gpu,
+        )
         outlet = graph.outlet(drawn if outputs.want_pictures else results, name="draw")
         roster = Roster(graph, inlet, outlet, outputs, tally)
         for source in sources:

@@ -6,7 +6,7 @@ What is drawn is the same on every canvas; how a pixel is written is each one's 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,7 +14,8 @@ import av
 import numpy as np
 
 from pipeline.blur import pixelate
-from pipeline.frame import RGB, Boxes, Detections, PixelClasses, SegmentationMap
+from pipeline.frame import RGB, Boxes, Detections, Frame, PixelClasses, SegmentationMap
+from pipeline.gpu.pictures import is_on_gpu
 from pipeline.outline import outline
 from pipeline.overlay import YUV, Tables, lay_masks_over, lay_over
 from pipeline.polygon import Point
@@ -209,6 +210,22 @@ class PlaneCanvas(Canvas):
         luma = self._planes[0]
         for edge in (luma[y1, x1:x2], luma[y2 - 1, x1:x2], luma[y1:y2, x1], luma[y1:y2, x2 - 1]):
             np.right_shift(edge, 1, out=edge)
+
+
+def canvas_for(frame: Frame, stays: Callable[[str], bool]) -> Canvas:
+    """A copy of the frame's picture: on its GPU if it lies there, else in main memory.
+
+    Args:
+        stays: Asked, with the name of the source, for pictures on a GPU only: whether this one
+            may stay there.
+    """
+    if is_on_gpu(frame.picture) and stays(frame.source):
+        from pipeline.gpu.canvas import GpuCanvas
+        from pipeline.gpu.trial import can_be_drawn_on
+
+        if can_be_drawn_on(frame.picture):
+            return GpuCanvas(frame.picture)
+    return PlaneCanvas(frame.in_memory)
 
 
 @lru_cache(maxsize=16)

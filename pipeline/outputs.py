@@ -15,7 +15,7 @@ from pipeline.model_file import ModelFile
 from pipeline.report import Reporting
 from pipeline.settings import Settings
 from pipeline.sinks import Sink, open_sinks, target_of
-from pipeline.sinks.protocol import Claiming, SinkTarget
+from pipeline.sinks.protocol import Claiming, SinkTarget, TakesGpuPictures
 from pipeline.sinks.push import SCHEMES as PUSH_SCHEMES
 from pipeline.sinks.territory import Territory
 from pipeline.sources import Source
@@ -40,6 +40,10 @@ class SinksOfSources(Protocol):
 
     def of(self, source: Source) -> Sequence[Sink]:
         """The sinks of one source; at least one."""
+        ...
+
+    def may_stay_on_gpu(self, source: str) -> bool:
+        """Whether all that want pictures of a source take those that lie on a GPU."""
         ...
 
     def forget(self, name: str) -> None:
@@ -154,6 +158,11 @@ class Outputs:
                 sinks.append(self._page.sink(target_of(source, self._model.object_names)))
             self.sinks[source.name] = sinks
         return self.sinks[source.name]
+
+    def may_stay_on_gpu(self, source: str) -> bool:
+        """Whether all that want pictures of a source take those that lie on a GPU."""
+        wanting = [sink for sink in self.sinks.get(source, ()) if sink.wants_picture]
+        return all(isinstance(s, TakesGpuPictures) and s.takes_gpu_pictures for s in wanting)
 
     def forget(self, name: str) -> None:
         """The source has left for good, and its sinks are closed."""

@@ -1,4 +1,4 @@
-"""Draw what was found, straight on the planes of the decoded picture.
+"""Draw what was found, straight on the planes of a copy of the decoded picture.
 
 A box is a handful of filled rectangles, so the picture never has to become RGB and back: luma is
 written at full size, chroma at half. Everything starts on even pixels, where the two agree.
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from pipeline.canvas import Canvas, Label, PlaneCanvas, Rect
+from pipeline.canvas import Canvas, Label, PlaneCanvas, Rect, canvas_for
 from pipeline.frame import Boxes, Detections, Result, SegmentationMap
 from pipeline.polygon import Point
 from pipeline.settings import RenderSettings
@@ -49,6 +49,7 @@ def render(
     settings: RenderSettings,
     hud: Callable[[Result], Sequence[str]] | None = None,
     zones: Sequence[Zone] = (),
+    stays: Callable[[str], bool] = lambda _source: False,
 ) -> Iterator[Result]:
     """Add to every result its picture with the detections drawn on it.
 
@@ -61,23 +62,23 @@ def render(
             pass through.
         hud: Gives the lines for the corner of a picture, when the settings want them.
         zones: Areas to outline, with the counts that the results carry.
+        stays: Tells of a source whether all that want its pictures can take one on a GPU. There
+            a picture that lies on one is drawn on; any other comes to main memory for it.
     """
     for result in results:
-        frame, found, private = result.frame, result.detections, result.private
+        private = result.private if result.private is not None and len(result.private) else None
+        if not settings.enabled and private is None:
+            yield result
+            continue
+        canvas = canvas_for(result.frame, stays)
+        if private is not None:
+            canvas.conceal(private)
         if settings.enabled:
             lines = hud(result) if hud and settings.hud else ()
             signs = signs_of(result, zones)
-            map_of = result.segmentation
-            picture = draw(
-                frame.in_memory, found, class_names, settings, lines, signs, private, map_of
-            )
-        elif private is not None and len(private):
-            canvas = PlaneCanvas(frame.in_memory)
-            canvas.conceal(private)
-            picture = canvas.picture()
-        else:
-            yield result
-            continue
+            found, map_of = result.detections, result.segmentation
+            draw_on(canvas, found, class_names, settings, lines, signs, map_of)
+        picture, frame = canvas.picture(), result.frame
         yield result.with_annotated(stamped(picture, frame.pts, frame.time_base))
 
 
@@ -93,13 +94,30 @@ def draw(
 ) -> av.VideoFrame:
     """Return a copy of `picture` (yuv420p, even size) with boxes, labels and figures on it.
 
-    Boxes with higher scores lie above the others, and all of them above the zones, which lie
-    above masks and classes of pixels. What lies in `private` boxes is not to be recognised.
-    `picture` itself is not written to.
+    What lies in `private` boxes is not to be recognised. See `draw_on` for the rest. `picture`
+    itself is not written to.
     """
     canvas = PlaneCanvas(picture)
     if private is not None:
         canvas.conceal(private)
+    draw_on(canvas, detections, class_names, settings, hud_lines, signs, segmentation)
+    return canvas.picture()
+
+
+def draw_on(
+    canvas: Canvas,
+    detections: Detections,
+    class_names: Sequence[str],
+    settings: RenderSettings,
+    hud_lines: Sequence[str] = (),
+    signs: Sequence[Sign] = (),
+    segmentation: SegmentationMap | None = None,
+) -> None:
+    """Draw boxes, labels and figures.
+
+    Boxes with higher scores lie above the others, and all of them above the zones, which lie
+    above masks and classes of pixels.
+    """
     style = Style.of(canvas, settings)
     order = np.argsort(detections.scores, kind="stable")  # the best comes last, and on top
     if segmentation is not None:
@@ -120,7 +138,6 @@ def draw(
         canvas.label(label, style.letters, colours[i])
     if hud_lines:
         canvas.hud(hud_lines, style.letters)
-    return canvas.picture()
 
 
 def signs_of(result: Result, zones: Sequence[Zone]) -> list[Sign]:

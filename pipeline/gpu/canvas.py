@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from pipeline.blur import Mosaic, cuts, mosaics
 from pipeline.canvas import Canvas, Rect, tables_of
+from pipeline.errors import EngineError
 from pipeline.frame import RGB, Boxes, Detections, PixelClasses, Placement, SegmentationMap
 from pipeline.gpu.memory import Device, Own, Tensor, ffmpegs_stream, on_device
 from pipeline.gpu.orders import BLEND, DIM, FILL, FRAME, POLYGON, TINT, Orders
@@ -55,12 +56,20 @@ class GpuCanvas(Canvas):
         self._steps: list[Callable[[Own], None]] = []
 
     def picture(self) -> av.VideoFrame:
+        """See `Canvas`; `EngineError` if the GPU fails."""
         self._close_orders()
-        with ffmpegs_stream(self._device):
-            own = Own.copy_of(*self._planes)
-            for step in self._steps:
-                step(own)
-            return own.picture(self._source, self._colours)
+        try:
+            with ffmpegs_stream(self._device):
+                own = Own.copy_of(*self._planes)
+                for step in self._steps:
+                    step(own)
+                return own.picture(self._source, self._colours)
+        except (RuntimeError, av.FFmpegError) as error:
+            why = str(error).strip().partition("\n")[0]
+            raise EngineError(
+                f"drawing on the GPU failed in mid-run ({why}); `video.encoder: libx264` has "
+                "pictures drawn on and encoded by the CPU"
+            ) from error
 
     def fill(self, area: Rect, colour: YUV) -> None:
         self._orders.add(FILL, area, colour)

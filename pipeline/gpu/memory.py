@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.frame import CudaContext
 
+from pipeline.gpu.pictures import planes_on_gpu
 from pipeline.yuv import Colours, label_like
 
 PITCH = 256  # bytes, of which the length of a line is a multiple, as FFmpeg has it for CUDA
@@ -76,11 +77,22 @@ class Own:
         """The same memory as FFmpeg's picture, with the times and colours of another one."""
         luma = self.memory[: self.height, : self.width]
         chroma = self.memory[self.height :, : self.width]
-        device = self.memory.device
-        context = None if device.type == "cpu" else _context(device.index)
-        picture = av.VideoFrame.from_dlpack((luma, chroma), format="nv12", cuda_context=context)
+        picture = _picture(luma, chroma)
         label_like(picture, like, colours)
         return picture
+
+
+def same_memory(picture: av.VideoFrame) -> av.VideoFrame:
+    """Another picture of the same memory on a GPU, for a time and a type of its own."""
+    luma, chroma = planes_on_gpu(picture)
+    other = _picture(luma, chroma)
+    label_like(other, picture, Colours.of(picture))
+    return other
+
+
+def _picture(luma: Tensor, chroma: Tensor) -> av.VideoFrame:
+    context = None if luma.device.type == "cpu" else _context(luma.device.index)
+    return av.VideoFrame.from_dlpack((luma, chroma), format="nv12", cuda_context=context)
 
 
 @cache

@@ -70,6 +70,16 @@ class Tidying(Protocol):
 
 
 @runtime_checkable
+class TakesGpuPictures(Protocol):
+    """A sink that may be given pictures that lie in a GPU's memory."""
+
+    @property
+    def takes_gpu_pictures(self) -> bool:
+        """Whether it takes them as they are now; else they are copied to main memory for it."""
+        ...
+
+
+@runtime_checkable
 class Claiming(Protocol):
     """A sink that writes, and perhaps deletes, more than the one file or folder of its name."""
 

@@ -97,6 +97,9 @@ class GivenSinks:
     def of(self, source: Any) -> list[Any]:
         return self._sinks[source.name]
 
+    def may_stay_on_gpu(self, source: str) -> bool:
+        return False
+
     def forget(self, name: str) -> None:
         self._sinks.pop(name)
 
@@ -112,6 +115,9 @@ class TellingOutputs:
     def of(self, source: Any) -> list[TellingSink]:
         """The sinks of a source."""
         return [TellingSink(self._names.index(source.name), self._tell)]
+
+    def may_stay_on_gpu(self, source: str) -> bool:
+        return False
 
     def forget(self, name: str) -> None:
         """It has left."""

@@ -92,6 +92,9 @@ class Line:
     def of(self, source: Source) -> list[Sink]:
         return self.sinks[source.name]
 
+    def may_stay_on_gpu(self, source: str) -> bool:
+        return False
+
     def forget(self, name: str) -> None:
         self.forgotten.append(name)
 
