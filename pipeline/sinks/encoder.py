@@ -1,179 +1,76 @@
-"""Which encoder, how hard it tries, and how many threads it gets; pictures in, packets out."""
+"""An encoder: pictures in, packets out."""
 
 from __future__ import annotations
 
 import io
 import logging
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any, cast
+from typing import cast
 
 import av
-from av.codec.context import Flags
 from av.container import OutputContainer
-from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
+from pipeline.canvas import canvas_for
 from pipeline.errors import reason
 from pipeline.frame import Result
-from pipeline.settings import VideoSettings
-from pipeline.sinks.encoder_choice import (
-    choose_encoder,
-    choose_preset,
-    software_encoder,
-    why_encoder,
-)
-from pipeline.sinks.nvenc import NVENC, choose_nvenc_preset, options
+from pipeline.gpu.memory import same_memory
+from pipeline.gpu.pictures import is_on_gpu
+from pipeline.sinks.encoding import Encoding, tag
+from pipeline.sinks.nvenc import NVENC
 from pipeline.yuv import Colours, fitted, own_yuv420p, stamped
 
 log = logging.getLogger(__name__)
 
-_FASTEST_LINE = 100.0  # frames/s; a recording is not held back below this by its encoder
 
-# What `ultrafast` leaves out but costs next to nothing: together +25 % time, -20 % bytes, +1 dB.
-_ULTRAFAST_EXTRAS = "deblock=0,0:subme=1"
+def picture_of(result: Result, on_gpu: bool = False) -> av.VideoFrame:
+    """What is to be seen of a result: the drawing, or a copy of the frame; yuv420p, even size.
 
-_MPEG4_LARGEST_DENOMINATOR = 65_535  # of its time base
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """One way to encode.
-
-    Attributes:
-        encoder: FFmpeg's name of it.
-        why: Why that one.
-        preset: Of x264 or NVENC; None for others.
-        extras: More of x264's own parameters, ``name=value`` joined by colons.
-        crf: Quality of x264, or as good.
-        threads: Of the encoder.
-        keyframe_every: Frames from one keyframe to the next, at most.
-        rate: Frames/s, roughly; frames carry their own time.
-        at_once: No picture waits inside the encoder, and every keyframe says all that whoever
-            joins there needs to know.
-        otherwise: What to take where this one does not open.
-        refused: Why the one before this did not open, if there was one.
+    Args:
+        on_gpu: Copy a frame that lies on a GPU there, as NV12.
     """
-
-    encoder: str
-    why: str
-    preset: str | None
-    extras: str
-    crf: int
-    threads: int
-    keyframe_every: int
-    rate: Fraction
-    at_once: bool = False
-    otherwise: Encoding | None = None
-    refused: str | None = None
-
-    @classmethod
-    def choose(
-        cls,
-        settings: VideoSettings,
-        size_hw: tuple[int, int],
-        rate: Fraction | None,
-        *,
-        live: bool,
-        cores: int,
-        at_once: bool = False,
-    ) -> Encoding:
-        """What the settings ask for; where they say ``auto``, what this machine can carry."""
-        encoder = choose_encoder(settings.encoder)
-        pace = rate if rate and 1 <= rate <= 240 else Fraction(25)
-        aim = float(pace) if live else _FASTEST_LINE
-        preset, extras = str(settings.preset), ""
-        if preset == "auto":
-            preset = choose_preset(size_hw, aim, cores)
-            extras = _ULTRAFAST_EXTRAS if preset == "ultrafast" else ""
-        software = encoder if encoder != NVENC else software_encoder()
-        is_x264 = software == "libx264"
-        chosen = cls(
-            encoder=software,
-            why=why_encoder(settings.encoder),
-            preset=preset if is_x264 else None,
-            extras=extras if is_x264 else "",
-            crf=settings.crf,
-            threads=max(1, min(8, cores // 2)),  # the other half is for the engine
-            keyframe_every=max(1, round(settings.keyframe_seconds * pace)),
-            rate=pace,
-            at_once=at_once,
-        )
-        if encoder != NVENC:
-            return chosen
-        preset = choose_nvenc_preset(settings.preset, size_hw, aim)
-        return replace(chosen, encoder=NVENC, preset=preset, extras="", otherwise=chosen)
-
-    def configure(
-        self, context: VideoCodecContext, size_hw: tuple[int, int], time_base: Fraction
-    ) -> None:
-        """Prepare FFmpeg's encoder. No B-frames: a frame that was written is soon on the disk."""
-        context.height, context.width = size_hw
-        context.pix_fmt = "yuv420p"
-        context.time_base = self.clock(time_base)
-        context.thread_count = self.threads
-        context.gop_size = self.keyframe_every
-        context.flags |= Flags.frame_duration  # else the last picture's length is guessed
-        if not self.at_once:
-            context.flags |= Flags.global_header  # what files hold once, at their beginning
-        context.options = {"bf": "0"}
-        if self.encoder == NVENC:
-            context.options = options(str(self.preset), self.crf, at_once=self.at_once)
-        elif self.encoder == "libx264":
-            # A keyframe that was asked for must be one that nothing refers across.
-            context.options |= {"preset": str(self.preset), "crf": str(self.crf), "forced-idr": "1"}
-            context.options |= {"tune": "zerolatency"} if self.at_once else {}
-            if self.extras:
-                context.options |= {"x264-params": self.extras}
-        else:
-            context.qmin = context.qmax = self._quantiser
-
-    def facts(self) -> dict[str, Any]:
-        """For the report: encoder and why, preset and crf where it has them."""
-        facts: dict[str, Any] = {"encoder": self.encoder, "encoder_why": self.why}
-        facts |= {"encoder_refused": self.refused} if self.refused else {}
-        return facts | ({"preset": self.preset, "crf": self.crf} if self.preset else {})
-
-    def clock(self, time_base: Fraction) -> Fraction:
-        """The encoder's own time base; MPEG-4 cannot count in very small units."""
-        if self.encoder == "mpeg4" and time_base.denominator > _MPEG4_LARGEST_DENOMINATOR:
-            return Fraction(1, 60_000)
-        return time_base
-
-    @property
-    def _quantiser(self) -> int:
-        """MPEG-4's 1 (best) to 31, about as good as x264's crf."""
-        return max(1, min(31, round(2 ** ((self.crf - 12) / 5))))
-
-
-def tag(context: VideoCodecContext, picture: av.VideoFrame) -> None:
-    """Write into the stream what its colours mean."""
-    colours = Colours.of(picture)
-    context.colorspace, context.color_range = colours.matrix, colours.range
-    context.color_primaries = picture.color_primaries
-    context.color_trc = picture.color_trc
-
-
-def picture_of(result: Result) -> av.VideoFrame:
-    """What is to be seen of a result: the drawing, or a copy of the frame; yuv420p, even size."""
     if result.annotated is not None:
         return result.annotated
-    return stamped(own_yuv420p(result.frame.in_memory), result.frame.pts, result.frame.time_base)
+    frame = result.frame
+    return stamped(canvas_for(frame, lambda _: on_gpu).picture(), frame.pts, frame.time_base)
 
 
 def start(
     encoding: Encoding, picture: av.VideoFrame, time_base: Fraction
 ) -> tuple[OutputContainer, VideoStream]:
     """Open FFmpeg's encoder for pictures like the given one; `av.FFmpegError` if it refuses."""
+    nowhere, stream = _prepared(encoding, picture, time_base)
+    nowhere.start_encoding()
+    return nowhere, stream
+
+
+def start_on_gpu(
+    encoding: Encoding, picture: av.VideoFrame, time_base: Fraction
+) -> tuple[OutputContainer, VideoStream, list[av.Packet[VideoStream]]]:
+    """The same for NVENC and pictures on the GPU, of which it encodes the first one.
+
+    It opens with the first one because that says where the others lie; see `Own` for what else
+    is asked of them.
+    """
+    nowhere, stream = _prepared(encoding, picture, time_base, on_gpu=True)
+    packets = stream.encode(picture)
+    nowhere.start_encoding()
+    return nowhere, stream, packets
+
+
+def _prepared(
+    encoding: Encoding, picture: av.VideoFrame, time_base: Fraction, *, on_gpu: bool = False
+) -> tuple[OutputContainer, VideoStream]:
     # PyAV copies the facts of a stream from another stream only: this one leads nowhere.
     nowhere = av.open(io.BytesIO(), "w", format="null")
     stream = cast(VideoStream, nowhere.add_stream(encoding.encoder, encoding.rate))
-    encoding.configure(stream.codec_context, (picture.height, picture.width), time_base)
+    size_hw = picture.height, picture.width
+    encoding.configure(stream.codec_context, size_hw, time_base, on_gpu=on_gpu)
     tag(stream.codec_context, picture)
     stream.time_base = time_base
-    nowhere.start_encoding()
     return nowhere, stream
 
 
@@ -201,9 +98,11 @@ class Encoder:
 
     Attributes:
         encoding: How it is encoded, after all.
+        takes_gpu_pictures: Whether pictures on a GPU are encoded from there. If not, they are
+            copied to main memory; and if so, others are copied to the GPU.
 
     Args:
-        picture: The first picture; it is not encoded yet.
+        picture: The first picture, which is to be given to `encode` like all others.
         time_base: Seconds per unit of the packets' times.
         encoding: How to encode.
     """
@@ -215,8 +114,14 @@ class Encoder:
         self.resized = 0
         self._times: deque[int] = deque()  # of pictures inside an encoder with a coarser clock
         self._last_pts: int | None = None
-        self._nowhere, self._stream, self.encoding = _begun(encoding, picture, time_base)
-        self._clock = self.encoding.clock(time_base)
+        self._clock = encoding.clock(time_base)
+        self._early: list[av.Packet[VideoStream]] | None = None  # of the first picture
+        self.takes_gpu_pictures = False
+        if is_on_gpu(picture) and encoding.encoder == NVENC:
+            encoding = self._begun_on_gpu(picture, encoding)
+        if not self.takes_gpu_pictures:
+            self._nowhere, self._stream, self.encoding = _begun(encoding, picture, time_base)
+            self._clock = self.encoding.clock(time_base)
 
     @property
     def template(self) -> VideoStream:
@@ -235,16 +140,35 @@ class Encoder:
         Args:
             keyframe: Make this a picture from which playing can begin.
         """
+        if self._early is not None:  # it has been encoded when the encoder was opened
+            early, self._early = self._early, None
+            return early
         if not self.fits(picture):
             self.resized += 1
         if not self.fits(picture) or Colours.of(picture) != self.colours:
             picture = fitted(picture, self.size_hw, self.colours)
+        elif is_on_gpu(picture) and not self.takes_gpu_pictures:
+            picture = own_yuv420p(picture)
         timed = self._timed(picture, keyframe)
         return self._restored(self._stream.encode(timed))
 
     def flush(self) -> list[av.Packet[VideoStream]]:
         """What is still inside; nothing can be encoded afterwards."""
         return self._restored(self._stream.encode(None))
+
+    def _begun_on_gpu(self, picture: av.VideoFrame, encoding: Encoding) -> Encoding:
+        """Open NVENC for pictures where they lie, if it does; what is to be taken, and why."""
+        timed = self._timed(picture, keyframe=True)
+        try:
+            self._nowhere, self._stream, self._early = start_on_gpu(encoding, timed, self.time_base)
+        except av.FFmpegError as error:
+            self._last_pts = None
+            why = f"it does not take pictures from the GPU's memory ({reason(error)})"
+            log.warning("%s: %s; they are copied to main memory for it", encoding.encoder, why)
+            return replace(encoding, why=f"{encoding.why}; {why}")
+        self.takes_gpu_pictures = True
+        self.encoding = replace(encoding, why=f"{encoding.why}; from the GPU's memory")
+        return self.encoding
 
     def _timed(self, picture: av.VideoFrame, keyframe: bool) -> av.VideoFrame:
         """The picture on our clock, later than the last one."""
@@ -259,7 +183,8 @@ class Encoder:
             placed = round(placed * self.time_base / self._clock)
         if (placed, self._clock) == (pts, time_base) and not keyframe:
             return picture
-        own = stamped(own_yuv420p(picture), placed, self._clock)
+        own = same_memory(picture) if is_on_gpu(picture) else own_yuv420p(picture)
+        own = stamped(own, placed, self._clock)
         own.pict_type = PictureType.I if keyframe else PictureType.NONE
         return own
 

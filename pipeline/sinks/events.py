@@ -198,6 +198,11 @@ class EventsSink:
         with finishing(error):
             self._finish()
 
+    @property
+    def takes_gpu_pictures(self) -> bool:
+        """Whether NVENC encodes."""
+        return self._encoder.takes_gpu_pictures
+
     def write(self, result: Result) -> None:
         """Encode one picture; what falls out is held or written."""
         try:

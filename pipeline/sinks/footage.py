@@ -17,7 +17,10 @@ from pipeline.cores import usable_cores
 from pipeline.errors import SinkError, reason
 from pipeline.frame import Detections, Result
 from pipeline.settings import VideoSettings
-from pipeline.sinks.encoder import Encoder, Encoding, picture_of
+from pipeline.sinks.encoder import Encoder, picture_of
+from pipeline.sinks.encoder_choice import choose_encoder
+from pipeline.sinks.encoding import Encoding
+from pipeline.sinks.nvenc import NVENC
 from pipeline.sinks.protocol import SinkTarget
 
 log = logging.getLogger(__name__)
@@ -88,6 +91,14 @@ class FootageEncoder:
         self._refused: str | None = None  # why what is preferred is not to be used any more
         self._inside: deque[Moment] = deque()
         self._last_keyframe = 0.0
+        self._prefers_gpu = choose_encoder(settings.encoder) == NVENC
+
+    @property
+    def takes_gpu_pictures(self) -> bool:
+        """Whether the next picture may lie on a GPU."""
+        if self._encoder is not None:
+            return self._encoder.takes_gpu_pictures
+        return self._prefers_gpu and self._refused is None
 
     def encode(self, result: Result, *, begin: bool = False) -> list[Footage]:
         """Encode one result; return what falls out.
@@ -129,7 +140,7 @@ class FootageEncoder:
         self._inside.clear()
 
     def _encode(self, result: Result, begin: bool) -> list[Footage]:
-        picture, before = picture_of(result), list[Footage]()
+        picture, before = picture_of(result, self.takes_gpu_pictures), list[Footage]()
         if self._encoder is None or not self._encoder.fits(picture):
             before = self.flush()
             self._encoder = self._begin(result, picture)

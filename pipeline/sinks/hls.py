@@ -77,6 +77,11 @@ class HlsSink:
         with finishing(error), writing(self.path):
             self._finish()
 
+    @property
+    def takes_gpu_pictures(self) -> bool:
+        """Whether NVENC encodes."""
+        return self._encoder.takes_gpu_pictures
+
     def write(self, result: Result) -> None:
         """Encode one picture; what falls out goes into the piece that is being written."""
         try:

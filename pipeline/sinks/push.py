@@ -105,6 +105,11 @@ class PushSink:
         self._encoder.close()
         self._hang_up()
 
+    @property
+    def takes_gpu_pictures(self) -> bool:
+        """Whether NVENC encodes."""
+        return self._encoder.takes_gpu_pictures
+
     def write(self, result: Result) -> None:
         """Send one result, or drop it and count why."""
         now = time.monotonic()

@@ -61,6 +61,11 @@ class SegmentsSink:
         with finishing(error):
             self._finish()
 
+    @property
+    def takes_gpu_pictures(self) -> bool:
+        """Whether NVENC encodes."""
+        return self._encoder.takes_gpu_pictures
+
     def write(self, result: Result) -> None:
         """Encode one picture; what falls out is written, to a new file where one begins."""
         try:

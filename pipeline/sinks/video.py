@@ -17,8 +17,10 @@ from pipeline.frame import Result
 from pipeline.settings import VideoSettings
 from pipeline.sinks.audio import NoSound, SoundCopy
 from pipeline.sinks.container import open_container
-from pipeline.sinks.encoder import Encoder, Encoding, picture_of
+from pipeline.sinks.encoder import Encoder, picture_of
 from pipeline.sinks.encoder_choice import choose_encoder
+from pipeline.sinks.encoding import Encoding
+from pipeline.sinks.nvenc import NVENC
 from pipeline.sinks.protocol import SinkTarget, finishing, writing
 
 log = logging.getLogger(__name__)
@@ -65,13 +67,19 @@ class VideoSink:
         with finishing(error), writing(self.path):
             self._finish()
 
+    @property
+    def takes_gpu_pictures(self) -> bool:
+        """Whether NVENC encodes."""
+        return self._file.takes_gpu_pictures if self._file else self._encoder == NVENC
+
     def write(self, result: Result) -> None:
         """Encode one picture; what falls out is written with the sound up to there."""
         try:
             with writing(self.path):
+                picture = picture_of(result, self.takes_gpu_pictures)
                 if self._file is None:
-                    self._file = self._open(result)
-                self._file.encode(picture_of(result))
+                    self._file = self._open(result, picture)
+                self._file.encode(picture)
         except BaseException:  # after any failure the end must not write more
             self._failed = True
             raise
@@ -87,8 +95,8 @@ class VideoSink:
             **(self._file.facts() if self._file else self._facts),
         }
 
-    def _open(self, result: Result) -> _VideoFile:
-        picture, time_base = picture_of(result), result.frame.time_base
+    def _open(self, result: Result, picture: av.VideoFrame) -> _VideoFile:
+        time_base = result.frame.time_base
         encoding = Encoding.choose(
             self._settings,
             (picture.height, picture.width),
@@ -162,6 +170,11 @@ class _VideoFile:
         facts |= {"x264_params": encoding.extras} if encoding.extras else {}
         trouble = self._sound.trouble if self._sound else None
         return facts | {"threads": encoding.threads, "audio": trouble or self._sound_facts}
+
+    @property
+    def takes_gpu_pictures(self) -> bool:
+        """See `Encoder`."""
+        return self._encoder.takes_gpu_pictures
 
     def encode(self, picture: av.VideoFrame) -> None:
         """Encode and write; `picture` is not written to."""

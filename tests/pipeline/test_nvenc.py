@@ -16,8 +16,8 @@ from pipeline.errors import ConfigError
 from pipeline.settings import Preset, RecordingSettings, VideoSettings
 from pipeline.sinks import SinkTarget, encoder_choice
 from pipeline.sinks import encoder as encoder_module
-from pipeline.sinks.encoder import Encoding
 from pipeline.sinks.encoder_choice import choose_encoder
+from pipeline.sinks.encoding import Encoding
 from pipeline.sinks.footage import FootageEncoder
 from pipeline.sinks.nvenc import NVENC, choose_nvenc_preset, options, trouble_of_nvenc
 from pipeline.sinks.pattern import FilePattern

@@ -17,8 +17,8 @@ from pipeline.frame import Detections, Frame, Result
 from pipeline.render import render
 from pipeline.settings import RenderSettings, VideoSettings
 from pipeline.sinks import video as video_module
-from pipeline.sinks.encoder import Encoding
 from pipeline.sinks.encoder_choice import choose_encoder, choose_preset
+from pipeline.sinks.encoding import Encoding
 from pipeline.yuv import Colours
 from tests.clips import numbered_picture
 from tests.pipeline.written_video import (
@@ -257,7 +257,7 @@ def test_mpeg4_stands_in_where_x264_is_missing_and_says_so(
     assert choose_encoder("auto", {"libx264", "mpeg4"}) == "libx264"
     assert choose_encoder("auto", {"mpeg4"}) == "mpeg4"
     monkeypatch.setattr(video_module, "choose_encoder", lambda wanted: "mpeg4")
-    monkeypatch.setattr("pipeline.sinks.encoder.choose_encoder", lambda wanted: "mpeg4")
+    monkeypatch.setattr("pipeline.sinks.encoding.choose_encoder", lambda wanted: "mpeg4")
     fine, pts = Fraction(1, 90_000), [n * 3003 for n in range(30)]
     with caplog.at_level(logging.WARNING):
         report = write(tmp_path / "a.mp4", (result(n, p, fine) for n, p in enumerate(pts)))
