@@ -19,5 +19,6 @@ not written to before all that was to read it has. Engines have streams of their
 | `canvas` | drawing, to the numbers of `pipeline.canvas` |
 | `orders` | what is to be drawn, written down for one kernel |
 | `painting` | the kernels that draw |
+| `trial` | whether drawing works here |
 | `memory` | a picture of our own there, and the stream that it is made in |
 """

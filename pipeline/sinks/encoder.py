@@ -117,10 +117,11 @@ class Encoder:
         self._clock = encoding.clock(time_base)
         self._early: list[av.Packet[VideoStream]] | None = None  # of the first picture
         self.takes_gpu_pictures = False
+        self.encoding = encoding
         if is_on_gpu(picture) and encoding.encoder == NVENC:
-            encoding = self._begun_on_gpu(picture, encoding)
+            self._begin_on_gpu(picture)
         if not self.takes_gpu_pictures:
-            self._nowhere, self._stream, self.encoding = _begun(encoding, picture, time_base)
+            self._nowhere, self._stream, self.encoding = _begun(self.encoding, picture, time_base)
             self._clock = self.encoding.clock(time_base)
 
     @property
@@ -156,19 +157,19 @@ class Encoder:
         """What is still inside; nothing can be encoded afterwards."""
         return self._restored(self._stream.encode(None))
 
-    def _begun_on_gpu(self, picture: av.VideoFrame, encoding: Encoding) -> Encoding:
-        """Open NVENC for pictures where they lie, if it does; what is to be taken, and why."""
+    def _begin_on_gpu(self, picture: av.VideoFrame) -> None:
+        """Open NVENC for pictures where they lie, if it does."""
         timed = self._timed(picture, keyframe=True)
+        why = "it takes pictures from the GPU's memory"
         try:
-            self._nowhere, self._stream, self._early = start_on_gpu(encoding, timed, self.time_base)
+            opened = start_on_gpu(self.encoding, timed, self.time_base)
+            self._nowhere, self._stream, self._early = opened
+            self.takes_gpu_pictures = True
         except av.FFmpegError as error:
             self._last_pts = None
-            why = f"it does not take pictures from the GPU's memory ({reason(error)})"
-            log.warning("%s: %s; they are copied to main memory for it", encoding.encoder, why)
-            return replace(encoding, why=f"{encoding.why}; {why}")
-        self.takes_gpu_pictures = True
-        self.encoding = replace(encoding, why=f"{encoding.why}; from the GPU's memory")
-        return self.encoding
+            why = f"pictures are copied to main memory, as it refuses the GPU's ({reason(error)})"
+            log.info("%s: %s", self.encoding.encoder, why)
+        self.encoding = replace(self.encoding, why=f"{self.encoding.why}; {why}")
 
     def _timed(self, picture: av.VideoFrame, keyframe: bool) -> av.VideoFrame:
         """The picture on our clock, later than the last one."""

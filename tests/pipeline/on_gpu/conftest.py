@@ -10,6 +10,9 @@ pytest.importorskip("torch", reason="the extra 'models' is not installed")
 pytest.importorskip("triton", reason="torch brings it on Linux")
 
 from pipeline.gpu import kernels, preprocess
+from tests.pipeline.on_gpu.interpreted import drawing
+
+__all__ = ["drawing"]
 
 
 @pytest.fixture

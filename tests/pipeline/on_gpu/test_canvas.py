@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,17 +12,10 @@ import av
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="the extra 'models' is not installed")
-pytest.importorskip("triton", reason="torch brings it on Linux")
-
-import triton.language
-
 from pipeline.blur import mosaics
 from pipeline.canvas import Canvas, Label, PlaneCanvas, Rect
 from pipeline.frame import Detections, PixelClasses, Placement, SegmentationMap
-from pipeline.gpu import painting
 from pipeline.gpu.canvas import GpuCanvas, _apart
-from pipeline.gpu.painting import kernels
 from pipeline.settings import OverlaySettings
 from pipeline.yuv import Colours, planes
 
@@ -31,18 +24,7 @@ RED, GREY, DARK = (82, 90, 240), (160, 128, 128), (40, 200, 90)
 MEANING = PixelClasses(("background", "road", "car"), ((0, 0, 0), (128, 64, 128), (0, 0, 142)))
 
 Painting = Callable[[Canvas], None]
-
-
-@pytest.fixture(autouse=True)
-def interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Kernels run on tensors of the CPU."""
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    kernels.cache_clear()
-    kernels()
-    # The sums that it knows are numpy's; any other function it would call for each number.
-    monkeypatch.setattr(triton.language.standard, "_sum_combine", painting.added)
-    yield
-    kernels.cache_clear()
+pytestmark = pytest.mark.usefixtures("drawing")
 
 
 def nv12(
@@ -260,7 +242,7 @@ def test_the_kernels_are_compiled_for_turing_hopper_and_blackwell(tmp_path: Path
     done = subprocess.run(
         [sys.executable, "-c", COMPILED],
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "TRITON_CACHE_DIR": str(tmp_path)},
-        cwd=Path(__file__).resolve().parents[2],
+        cwd=Path(__file__).resolve().parents[3],
         capture_output=True,
         text=True,
         check=False,
