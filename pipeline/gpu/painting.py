@@ -12,13 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from inspect import signature
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.gpu.orders import BLEND, DIM, FIELDS, FILL, FRAME, POLYGON
 
-if TYPE_CHECKING:
-    import triton.language as tl
-
+tl: Any = None  # triton.language, from the first use on
 Kernel = Any
 
 
@@ -38,11 +36,11 @@ def kernels() -> Kernels:
         ImportError: Triton is not installed, or cannot be loaded.
     """
     import triton
-    import triton.language as tl
+    import triton.language
 
     names = globals()
-    names["tl"] = tl
-    names |= {name: tl.constexpr(value) for name, value in _CONSTANTS.items()}
+    names["tl"] = triton.language
+    names |= {name: triton.language.constexpr(value) for name, value in _CONSTANTS.items()}
     for function in _FUNCTIONS:
         varying = [name for name in _VARYING if name in signature(function).parameters]
         names[function.__name__] = triton.jit(function, do_not_specialize=varying)
