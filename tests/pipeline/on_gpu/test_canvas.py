@@ -16,7 +16,8 @@ from pipeline.blur import mosaics
 from pipeline.canvas import Canvas, Label, PlaneCanvas, Rect
 from pipeline.frame import Detections, PixelClasses, Placement, SegmentationMap
 from pipeline.gpu.canvas import GpuCanvas, _apart
-from pipeline.settings import OverlaySettings
+from pipeline.render import Sign, draw_on
+from pipeline.settings import OverlaySettings, RenderSettings
 from pipeline.yuv import Colours, planes
 
 WIDTH, HEIGHT = 96, 64
@@ -185,6 +186,24 @@ def test_boxes_by_chance_have_the_numbers_that_the_cpu_writes() -> None:
     for canvas in (ours, theirs):
         chance.bit_generator.state = state
         painting(canvas)
+    assert_alike(ours.picture(), theirs.picture())
+
+
+def test_a_street_has_the_numbers_that_the_cpu_writes(shared_data: Path) -> None:
+    """Boxes, labels, a zone and figures, as a line draws them on a recording."""
+    with av.open(str(shared_data / "videos/cam_road_640x352_24fps.mp4")) as container:
+        picture = next(container.decode(video=0)).reformat(format="nv12", threads=1)
+    chance = np.random.default_rng(3)
+    corners = chance.uniform(-20, 560, (12, 2))
+    boxes = np.concatenate([corners, corners + chance.uniform(4, 160, (12, 2))], 1)
+    found = Detections(
+        boxes.astype(np.float32), chance.random(12, np.float32), chance.integers(0, 3, 12)
+    )
+    ours, theirs = GpuCanvas(picture, (128, 256)), PlaneCanvas(picture)
+    for canvas in (ours, theirs):
+        canvas.conceal(found.boxes[:3])
+        signs = [Sign(((0.1, 0.2), (0.9, 0.3), (0.5, 0.9)), "crossing: 2 car")]
+        draw_on(canvas, found, MEANING.names, RenderSettings(), ("24.0 fps", "31 ms"), signs)
     assert_alike(ours.picture(), theirs.picture())
 
 
