@@ -1,4 +1,4 @@
-"""Pictures that stay in a GPU's memory, from its decoder to the engine.
+"""Pictures that stay in a GPU's memory, from its decoder to the engine and to its encoder.
 
 Nothing here is imported where no GPU decodes; torch and triton are imported inside of functions.
 None of it has met a GPU. What could be shown without one is shown: the kernel runs in Triton's

@@ -1,8 +1,7 @@
 """What is to be drawn on a picture, written down for a kernel that does all of it at once.
 
-A launch costs the host about as much as drawing a box does on the CPU. So nothing is launched for
-a rectangle: it becomes a row of numbers, letters and masks become bytes behind the rows, and all
-of it goes to the GPU in one copy.
+A launch for each rectangle would cost the host about as much as drawing it. So it becomes a row of
+numbers, letters and masks become bytes behind the rows, and all of it goes to the GPU in one copy.
 """
 
 from __future__ import annotations
