@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.gpu.images import Images
-from pipeline.gpu.pictures import in_memory
+from pipeline.gpu.pictures import in_memory, is_on_gpu
 
 Boxes = npt.NDArray[np.float32]
 RGB = tuple[int, int, int]
@@ -74,12 +74,17 @@ class Frame:
     truth: Truth | None = None
     painted: float | None = None
 
-    @cached_property
+    @property
     def in_memory(self) -> av.VideoFrame:
         """`picture`, or a copy in main memory if it lies on a GPU, made when first asked for."""
+        if not is_on_gpu(self.picture):
+            return self.picture
         with _COPYING:  # sinks may ask at once
-            known: av.VideoFrame | None = vars(self).get("in_memory")
-            return in_memory(self.picture) if known is None else known
+            return self._copy
+
+    @cached_property
+    def _copy(self) -> av.VideoFrame:
+        return in_memory(self.picture)
 
     @property
     def pts_seconds(self) -> float:
