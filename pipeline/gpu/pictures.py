@@ -86,8 +86,16 @@ def luma_corner(picture: av.VideoFrame, rows: int, columns: int) -> npt.NDArray[
     return (corner if corner.dtype == np.uint8 else corner >> 8).astype(np.uint8)
 
 
-def enter_shared_context() -> None:
-    """Make the context of CUDA that torch and engines share the one that this thread is in."""
+def enter_shared_context() -> bool:
+    """Make the context of CUDA that torch and engines share the one that this thread is in.
+
+    Returns:
+        Whether that has worked; else the GPU has no memory, or fails.
+    """
     import torch
 
-    torch.zeros(1, device=ON_GPU)  # work is what makes it so, in all versions of CUDA
+    try:
+        torch.zeros(1, device=ON_GPU)  # work is what makes it so, in all versions of CUDA
+    except (RuntimeError, AssertionError):  # the latter from a torch built without CUDA
+        return False
+    return True

@@ -39,6 +39,8 @@ SHORTEST = 150
 # in another way before; then each decoder has its own, of some hundred MB on the GPU.
 _CONTEXTS: tuple[dict[str, str], ...] = ({"primary_ctx": "1"}, {})
 
+_ELSEWHERE = "its decoder has no place in the CUDA context of the engine"
+
 # Memory of one context is nothing in another. torch works in the shared one, and mostly has set it
 # up before, which is when FFmpeg takes it as the one that the thread is in, but not by its name.
 _SHARED: tuple[dict[str, str], ...] = (
@@ -92,7 +94,7 @@ class GpuDecoding:
         """
         if not self._why_not:
             why = trouble()
-            self._stay, self._why_copied = why is None, why or ""
+            self._stay, self._why_copied = why is None, why or _ELSEWHERE
 
     def of_file(self, path: Path, stream: VideoStream, pictures: int | None = None) -> GpuDecoder:
         """A decoder for the same stream of the same file, opened once more; or `NotOnGpu`.
@@ -184,12 +186,8 @@ def _first_that_opens(
 
 def _accelerators(stay: bool) -> Iterator[HWAccel]:
     """In the order in which they are to be tried; pictures `stay` where torch could read them."""
-    if stay:
-        enter_shared_context()
-        for options in _SHARED:
-            yield HWAccel(
-                "cuda", options=dict(options), allow_software_fallback=True, is_hw_owned=True
-            )
+    for options in _SHARED if stay and enter_shared_context() else ():
+        yield HWAccel("cuda", options=dict(options), allow_software_fallback=True, is_hw_owned=True)
     for options in _CONTEXTS:
         yield HWAccel("cuda", options=dict(options), allow_software_fallback=True)
 

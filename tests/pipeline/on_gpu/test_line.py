@@ -24,7 +24,7 @@ from pipeline.engines.program_cuda import CudaRunner
 from pipeline.frame import Frame
 from pipeline.gpu import preprocess as on_gpu
 from pipeline.gpu.images import DeviceImages
-from pipeline.gpu.pictures import is_on_gpu
+from pipeline.gpu.pictures import enter_shared_context, is_on_gpu
 from pipeline.sources.decoding import Decoding
 from pipeline.sources.delivery import Limits
 from pipeline.sources.gpu import GpuDecoding, _accelerators
@@ -34,7 +34,7 @@ from tests.pipeline.programs import write_program_file
 from tests.pipeline.stand_in_chip import Chips
 from tests.pipeline.stand_in_gpu_picture import GpuPicture
 from tests.pipeline.stand_in_torch_cuda import StandInTorchCuda
-from tests.pipeline.test_gpu_decoding import numbers
+from tests.pipeline.test_gpu_decoding import numbers, without_gpu
 
 MakeClip = Callable[..., Path]
 CLIP = "highway_day_960x540_25fps.mp4"
@@ -263,11 +263,35 @@ def test_whether_pictures_can_stay_is_asked_only_where_a_gpu_decodes() -> None:
 
 def test_the_context_that_torch_is_in_is_tried_first(monkeypatch: pytest.MonkeyPatch) -> None:
     entered = list[bool]()
-    monkeypatch.setattr("pipeline.sources.gpu.enter_shared_context", lambda: entered.append(True))
+
+    def enter(works: bool) -> bool:
+        entered.append(works)
+        return works
+
+    monkeypatch.setattr("pipeline.sources.gpu.enter_shared_context", lambda: enter(True))
     ways = [(way.options.get("current_ctx"), way.is_hw_owned) for way in _accelerators(True)]
     assert ways == [("1", True), (None, True), (None, False), (None, False)] and entered == [True]
     assert [way.is_hw_owned for way in _accelerators(False)] == [False, False]
     assert entered == [True], "torch is not needed for pictures that do not stay"
+    monkeypatch.setattr("pipeline.sources.gpu.enter_shared_context", lambda: enter(False))
+    assert [way.is_hw_owned for way in _accelerators(True)] == [False, False]
+
+
+@without_gpu
+def test_without_a_gpu_there_is_no_context_to_enter() -> None:
+    assert not enter_shared_context()
+
+
+def test_a_decoder_that_could_be_opened_elsewhere_only_says_so(
+    make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.pipeline.stand_in_chip.on_gpu", lambda picture: picture)
+    frames, source = play(make_clip("a.mp4"), staying())
+    assert numbers(frames) == [*range(12)]
+    assert source.stats.decoded_by and source.stats.decoded_by.why == (
+        "as asked for; pictures are copied to main memory, because its decoder has no place in "
+        "the CUDA context of the engine"
+    )
 
 
 # The doctor ---------------------------------------------------------------------------------------
