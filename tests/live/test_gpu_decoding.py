@@ -10,7 +10,9 @@ import av
 import numpy as np
 import pytest
 
+from pipeline.gpu.pictures import in_memory
 from pipeline.metrics import DecodedBy
+from pipeline.settings import DecoderName
 from pipeline.sources.live.decoder import DecodeEffort, Decoder, Effort
 from pipeline.sources.live.hearing import Hearing
 from pipeline.sources.live.repair import Repair
@@ -67,7 +69,7 @@ def decoded(
         for number, packet in enumerate(container.demux(video)):
             level.level = (effort or {}).get(number, level.level)
             good += decoder.decode(packet, repair, ledger)
-    return [(read_number(p), p.pts, p.format.name) for p in good], ledger
+    return [(read_number(in_memory(p)), p.pts, p.format.name) for p in good], ledger
 
 
 def shown(pictures: list[tuple[int, int | None, str]]) -> list[tuple[int, int | None]]:
@@ -80,6 +82,19 @@ def test_pictures_of_the_chip_are_those_of_software(stream: bytes) -> None:
     assert shown(ours) == shown(theirs) and len(ours) == FRAMES
     assert {form for *_, form in ours} == {"nv12"}
     assert ledger.decoders == [("h264", "gpu", "as asked for")] and not ledger.counts
+
+
+@pytest.mark.parametrize(("decoder", "leaves"), [("cuda", False), ("auto", True)])
+def test_pictures_that_stay_on_the_chip_are_those_of_software(
+    stream: bytes, decoder: DecoderName, leaves: bool
+) -> None:
+    chips = Chips(decoder=decoder, slow=leaves)
+    chips.keep_pictures(lambda: None)
+    ours, ledger = decoded(stream, chips)
+    assert shown(ours) == shown(decoded(stream, None)[0]) and not ledger.counts
+    assert {form for *_, form in ours} == ({"cuda", "yuv420p"} if leaves else {"cuda"})
+    assert ledger.decoders[0].why.endswith("; pictures stay there for the engine")
+    assert ledger.decoders[-1].where == ("cpu" if leaves else "gpu")
 
 
 def test_a_chip_that_fails_costs_the_pictures_up_to_the_next_keyframe(
