@@ -11,6 +11,7 @@ from functools import cache
 from subprocess import SubprocessError
 from typing import Any, NamedTuple
 
+from pipeline.errors import EngineError
 from pipeline.frame import Frame, Placement
 from pipeline.gpu.images import DeviceImages
 from pipeline.gpu.kernels import COLUMNS, ROWS, letterbox
@@ -39,7 +40,22 @@ def images_on_gpu(
         frames: N of them.
         placements: Where each lies in its image; around it are grey bars.
         input_hw: Size of the images.
+
+    Raises:
+        EngineError: The GPU fails, or has no memory.
     """
+    try:
+        return _images_on_gpu(frames, placements, input_hw)
+    except RuntimeError as error:
+        raise EngineError(
+            f"the GPU cannot make images ({_first_line(error)}); look at nvidia-smi and at the "
+            "system's log, or decode with `decoder: software`"
+        ) from error
+
+
+def _images_on_gpu(
+    frames: Sequence[Frame], placements: Sequence[Placement], input_hw: tuple[int, int]
+) -> DeviceImages:
     import torch
 
     planes = [planes_on_gpu(frame.picture) for frame in frames]

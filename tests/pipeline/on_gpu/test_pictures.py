@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the extra 'models' is not installed")
 
+from pipeline.errors import EngineError, SourceError
 from pipeline.frame import Detections, Frame, Result
 from pipeline.gpu.pictures import in_memory, is_on_gpu, is_readable_there, luma_corner
 from pipeline.model_file import Fit
@@ -24,7 +25,7 @@ from pipeline.yuv import Colours, fitted, own_yuv420p, planes, to_bgr
 from tests.pipeline.frames import frame_of
 from tests.pipeline.on_gpu.test_kernel import colourful
 from tests.pipeline.stand_in_chip import as_downloaded
-from tests.pipeline.stand_in_gpu_picture import on_gpu
+from tests.pipeline.stand_in_gpu_picture import GpuPicture, on_gpu
 
 NOTHING = Detections.none()
 
@@ -162,3 +163,25 @@ def test_a_mixed_batch_is_made_in_main_memory() -> None:
     assert isinstance(ours.images, np.ndarray) and np.array_equal(ours.images, theirs.images)
     assert downloads(frames[0]) == 1
     assert frames[0].in_memory is frames[0].in_memory and downloads(frames[0]) == 1
+
+
+def test_a_gpu_that_fails_while_images_are_made_is_told_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA")
+
+    monkeypatch.setattr("pipeline.gpu.preprocess.write", fails)
+    batches = preprocess([[frame_of(on_gpu(labelled()))]], (48, 80), "letterbox")
+    with pytest.raises(EngineError, match=r"images \(CUDA error: out of memory\); look at nvidia"):
+        next(batches)
+
+
+def test_a_gpu_that_fails_while_a_picture_is_copied_is_told_with_a_remedy() -> None:
+    class Failing(GpuPicture):
+        def reformat(self, **_: Any) -> av.VideoFrame:
+            raise av.ExternalError(0, "Generic error in an external library")
+
+    frame = frame_of(cast(av.VideoFrame, Failing(labelled())))
+    with pytest.raises(SourceError, match=r"memory \(Generic error in an .*decoder: software"):
+        to_bgr(frame.in_memory)
