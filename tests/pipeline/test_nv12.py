@@ -127,7 +127,6 @@ def test_turned_pictures_are_turned_the_same(
 ) -> None:
     path = write_clip(
         tmp_path_factory.mktemp("turned") / "a.mp4",
-        codec="libx265",
         frames=2,
         rotation=rotation,
         pix_fmt=pix_fmt,
