@@ -91,7 +91,7 @@ def measure(clip: Path, model: ModelFile, engine: Engine, frames: int = 50) -> F
     )
     costs = {name: 1e3 * cpu / len(held) for name, (cpu, _) in least.items()}
     wall = 1e3 * least["infer"][1] / len(held)
-    return FrameCost(**costs, gpu=wall if engine.name == "tensorrt" else 0.0)
+    return FrameCost(**costs, gpu=wall if engine.on_gpu else 0.0)
 
 
 def _least(work: dict[str, Callable[[], None]]) -> dict[str, tuple[float, float]]:
