@@ -1,8 +1,8 @@
 """Pictures that stay in a GPU's memory, from its decoder to the engine and to its encoder.
 
-Nothing here is imported where no GPU decodes; torch and triton are imported inside of functions.
-None of it has met a GPU. What could be shown without one is shown: the kernel runs in Triton's
-interpreter on pictures that were decoded here and is compiled for real chips, the line runs on
+torch and Triton are imported inside of functions: nobody pays for them where no GPU decodes.
+None of it has met a GPU. What could be shown without one is shown: the kernels run in Triton's
+interpreter on pictures that were decoded here and are compiled for real chips, the line runs on
 stand-ins (``tests/pipeline/on_gpu``).
 
 *Order.* FFmpeg, torch and the kernels work in one context of CUDA, and there on its default
