@@ -98,10 +98,10 @@ def forecast(
     looked_at = fps if max_fps is None else min(fps, max_fps)
     if looked_at <= 0 or cores <= 0:
         raise ValueError(f"rates and cores must be above 0, got {looked_at:g} and {cores}")
-    left_out = (fps - looked_at) * cost.decode
-    by_processor = cores * 1000 * USABLE / (looked_at * cost.total(recorded=recorded) + left_out)
-    by_gpu = 1000 * USABLE / (looked_at * cost.gpu) if cost.gpu else math.inf
-    return Forecast(by_processor, by_gpu)
+    share = 1000 * USABLE / looked_at  # milliseconds for each frame that is looked at
+    left_out = (fps / looked_at - 1) * cost.decode
+    by_processor = cores * share / (cost.total(recorded=recorded) + left_out)
+    return Forecast(by_processor, share / cost.gpu if cost.gpu else math.inf)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
