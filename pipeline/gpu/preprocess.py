@@ -65,7 +65,7 @@ def _images_on_gpu(
         write(image, each, placement, Colours.of(frame.picture))
     if not images.is_cuda:  # a stand-in's
         return DeviceImages(images)
-    ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    ready = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch has no types here
     ready.record()
     return DeviceImages(images, ready)
 

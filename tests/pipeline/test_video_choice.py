@@ -16,6 +16,21 @@ from pipeline.sources.gpu import trouble_of_gpu
 from tests.pipeline.stand_in_chip import Chip, Chips
 
 
+def repairs_of(found: dict[str, Any]) -> list[str]:
+    """What the doctor would have repaired, where nothing but the decoder was looked at."""
+    report: dict[str, Any] = {
+        "packages": {},
+        "video": {"error": None, "chosen": {"decoder": found}},
+        "model": {"name": "street", "error": "none"},
+        "engine": {"error": "none"},
+        "selftest": None,
+        "gpu": {"error": "none", "cards": 0},
+        "tensorrt": {"error": "none"},
+        "system": {"cores": 2, "cores_usable": 2, "instruction_sets": None},
+    }
+    return list(judge(report)["repair"])
+
+
 @pytest.mark.skipif(trouble_of_gpu() is None, reason="there is an NVIDIA GPU here")
 def test_without_a_gpu_it_says_what_is_taken_and_why() -> None:
     found = look_at_video_choice(test=True)
@@ -75,33 +90,13 @@ def test_a_chip_whose_pictures_are_others_is_something_to_repair(
     monkeypatch.setattr(Chip, "decode", lying)
     found = tried()
     assert found["same_pictures"] is False
-    report: dict[str, Any] = {
-        "packages": {},
-        "video": {"error": None, "chosen": {"decoder": found}},
-        "model": {"name": "street", "error": "none"},
-        "engine": {"error": "none"},
-        "selftest": None,
-        "gpu": {"error": "none", "cards": 0},
-        "tensorrt": {"error": "none"},
-        "system": {"cores": 2, "cores_usable": 2, "instruction_sets": None},
-    }
-    assert any("other pictures than software" in each for each in judge(report)["repair"])
+    assert any("other pictures than software" in each for each in repairs_of(found))
 
 
 @pytest.mark.parametrize("same", [True, False])
 def test_images_that_a_gpu_makes_otherwise_are_something_to_repair(tried: Any, same: bool) -> None:
     found = tried() | {"stay": True, "why_copied": None, "same_images": same}
-    report: dict[str, Any] = {
-        "packages": {},
-        "video": {"error": None, "chosen": {"decoder": found}},
-        "model": {"name": "street", "error": "none"},
-        "engine": {"error": "none"},
-        "selftest": None,
-        "gpu": {"error": "none", "cards": 0},
-        "tensorrt": {"error": "none"},
-        "system": {"cores": 2, "cores_usable": 2, "instruction_sets": None},
-    }
-    repairs = [each for each in judge(report)["repair"] if "other images" in each]
+    repairs = [each for each in repairs_of(found) if "other images" in each]
     assert len(repairs) == (not same)
     encoder = {"auto": "libx264", "why": "asked"}
     said = _video_choice({"decoder": found, "encoder": encoder, "error": None})

@@ -83,6 +83,7 @@ def test_drawing_waits_for_what_another_stream_of_torch_has_begun() -> None:
     here = nv12((640, 360))
     side = torch.cuda.Stream()
     with torch.cuda.stream(side):
+        # The GPU is held up, not the test: what does not wait for it comes too early.
         torch.cuda._sleep(50_000_000)
         canvas = GpuCanvas(on_gpu(here))
         everything(canvas)

@@ -66,6 +66,7 @@ def seen(interpreter: None, monkeypatch: pytest.MonkeyPatch) -> Seen:
     seen, real = Seen(), on_gpu.images_on_gpu
 
     def watched(frames: list[Frame], *given: Any) -> DeviceImages:
+        # Frames say that theirs are pictures of FFmpeg; here all are stand-ins.
         seen.pictures |= {id(frame.picture): frame.picture for frame in frames}  # type: ignore[misc]
         seen.images.append(real(frames, *given))
         return seen.images[-1]

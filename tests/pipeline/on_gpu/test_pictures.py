@@ -87,7 +87,7 @@ def test_a_frame_comes_down_once_though_many_ask_at_once() -> None:
 
 
 def downloads(frame: Frame) -> int:
-    count: int = frame.picture.downloads  # type: ignore[attr-defined]
+    count: int = frame.picture.downloads  # type: ignore[attr-defined]  # of the stand-in
     return count
 
 
@@ -150,6 +150,7 @@ def test_a_batch_of_pictures_on_the_gpu_stays_there(
     assert ours.images.shape == theirs.images.shape == (12, 48, 80, 3)
     assert ours.images.dtype == np.uint8 and len(ours.images) == 12
     assert ours.placements == theirs.placements
+    # One batch is on the GPU, the other is not, as the test has just made them.
     apart = np.abs(ours.images.tensor.numpy().astype(int) - theirs.images)  # type: ignore[union-attr]
     assert apart.mean() < 0.05 and apart.max() <= 2
     assert [downloads(frame) for frame in ours.frames] == [0] * 12
