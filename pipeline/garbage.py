@@ -6,7 +6,6 @@ import ctypes
 import gc
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 _EVERY_SECONDS = 10.0
@@ -47,12 +46,7 @@ class Garbage:
         self._due = time.monotonic() + _EVERY_SECONDS
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         gc.unfreeze()
 
     def collect(self) -> None:

@@ -24,7 +24,6 @@ import shlex
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from pipeline.engines.contract import Awaited, Images, Outputs, Regions, check_images
@@ -118,12 +117,7 @@ class TensorRtEngine:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self._end.close()
 
     def _answered(self, seconds: float) -> None:

@@ -1,7 +1,7 @@
 """What runs on the GPU, in Triton: its compiler comes with torch, and needs a C compiler here.
 
 A kernel is a function that Triton reads the source of; it cannot be called. Triton looks up names
-in the module, so ``tl`` stands there from the first use on.
+in the module, so ``tl`` and what `HELPERS` become stand there from the first use on.
 """
 
 from __future__ import annotations
@@ -32,11 +32,14 @@ def letterbox() -> Any:
     import triton.language
 
     tl = triton.language
+    names = globals()
+    for helper in HELPERS:  # the kernel finds them among the module's names
+        names[helper.__name__] = triton.jit(helper)
     # One code for all sizes: it is compiled when a run begins, and not again when sizes change.
     return triton.jit(_letterbox, do_not_specialize=WHOLE)
 
 
-def _letterbox(  # type: ignore[no-untyped-def]  # Triton's types are not Python's
+def _letterbox(
     image,
     luma,
     chroma,
@@ -85,48 +88,41 @@ def _letterbox(  # type: ignore[no-untyped-def]  # Triton's types are not Python
     x = (columns - left).to(tl.float32) + 0.5
 
     middle_y, middle_x = y * luma_step_y - 0.5, x * luma_step_x - 0.5
-    reach_y = (tl.maximum(luma_step_y, 1.0) + 1.0) * 0.5
-    reach_x = (tl.maximum(luma_step_x, 1.0) + 1.0) * 0.5
+    reach_y, reach_x = reach_of(luma_step_y), reach_of(luma_step_x)
     first_y, first_x = tl.floor(middle_y - reach_y) + 1.0, tl.floor(middle_x - reach_x) + 1.0
     luminance = tl.full((ROWS, COLUMNS), 0.0, tl.float32)
-    weights = tl.full((ROWS, COLUMNS), 0.0, tl.float32)
+    shares = tl.full((ROWS, COLUMNS), 0.0, tl.float32)
     for i in range(luma_taps_y):
-        at_y = first_y + i
-        weight_y = tl.minimum(tl.maximum(reach_y - tl.abs(at_y - middle_y), 0.0), 1.0)
-        line = tl.minimum(tl.maximum(at_y, 0.0), height - 1.0).to(tl.int32) * luma_pitch
+        share_y = weight(first_y + i, middle_y, reach_y)
+        line = inside(first_y + i, height) * luma_pitch
         for j in range(luma_taps_x):
-            at_x = first_x + j
-            weight_x = tl.minimum(tl.maximum(reach_x - tl.abs(at_x - middle_x), 0.0), 1.0)
-            place = tl.minimum(tl.maximum(at_x, 0.0), width - 1.0).to(tl.int32)
-            weight = weight_y[:, None] * weight_x[None, :]
-            luminance += weight * tl.load(luma + line[:, None] + place[None, :]).to(tl.float32)
-            weights += weight
-    luminance = luminance / weights
+            place = inside(first_x + j, width)
+            share_x = weight(first_x + j, middle_x, reach_x)
+            share = share_y[:, None] * share_x[None, :]
+            luminance += share * tl.load(luma + line[:, None] + place[None, :]).to(tl.float32)
+            shares += share
+    luminance = luminance / shares
 
     # Chroma has half as many samples, rounded up, each for two by two of luma.
-    chroma_height, chroma_width = (height + 1) // 2, (width + 1) // 2
     middle_y, middle_x = y * chroma_step_y - 0.5, x * chroma_step_x - 0.5 + chroma_shift_x
-    reach_y = (tl.maximum(chroma_step_y, 1.0) + 1.0) * 0.5
-    reach_x = (tl.maximum(chroma_step_x, 1.0) + 1.0) * 0.5
+    reach_y, reach_x = reach_of(chroma_step_y), reach_of(chroma_step_x)
     first_y, first_x = tl.floor(middle_y - reach_y) + 1.0, tl.floor(middle_x - reach_x) + 1.0
     u = tl.full((ROWS, COLUMNS), 0.0, tl.float32)
     v = tl.full((ROWS, COLUMNS), 0.0, tl.float32)
-    weights = tl.full((ROWS, COLUMNS), 0.0, tl.float32)
+    shares = tl.full((ROWS, COLUMNS), 0.0, tl.float32)
     for i in range(chroma_taps_y):
-        at_y = first_y + i
-        weight_y = tl.minimum(tl.maximum(reach_y - tl.abs(at_y - middle_y), 0.0), 1.0)
-        line = tl.minimum(tl.maximum(at_y, 0.0), chroma_height - 1.0).to(tl.int32) * chroma_pitch
+        share_y = weight(first_y + i, middle_y, reach_y)
+        line = inside(first_y + i, (height + 1) // 2) * chroma_pitch
         for j in range(chroma_taps_x):
-            at_x = first_x + j
-            weight_x = tl.minimum(tl.maximum(reach_x - tl.abs(at_x - middle_x), 0.0), 1.0)
-            place = tl.minimum(tl.maximum(at_x, 0.0), chroma_width - 1.0).to(tl.int32) * 2
-            weight = weight_y[:, None] * weight_x[None, :]
+            place = inside(first_x + j, (width + 1) // 2) * 2
+            share_x = weight(first_x + j, middle_x, reach_x)
+            share = share_y[:, None] * share_x[None, :]
             pair = chroma + line[:, None] + place[None, :]
-            u += weight * tl.load(pair).to(tl.float32)
-            v += weight * tl.load(pair + 1).to(tl.float32)
-            weights += weight
-    u = u / weights * unit - 128.0
-    v = v / weights * unit - 128.0
+            u += share * tl.load(pair).to(tl.float32)
+            v += share * tl.load(pair + 1).to(tl.float32)
+            shares += share
+    u = u / shares * unit - 128.0
+    v = v / shares * unit - 128.0
 
     luminance = (luminance * unit - black) * gain
     is_inside_y = (rows >= top) & (rows < top + scaled_height)
@@ -143,3 +139,21 @@ def _letterbox(  # type: ignore[no-untyped-def]  # Triton's types are not Python
     tl.store(pixel, tl.where(is_inside, red, padding).to(tl.uint8), mask=exists)
     tl.store(pixel + 1, tl.where(is_inside, green, padding).to(tl.uint8), mask=exists)
     tl.store(pixel + 2, tl.where(is_inside, blue, padding).to(tl.uint8), mask=exists)
+
+
+def reach_of(step):
+    """How far from the middle of a pixel, that is `step` samples wide, samples count."""
+    return (tl.maximum(step, 1.0) + 1.0) * 0.5
+
+
+def weight(at, middle, reach):
+    """How much of the pixel in the middle the samples at `at` are."""
+    return tl.minimum(tl.maximum(reach - tl.abs(at - middle), 0.0), 1.0)
+
+
+def inside(at, size):
+    """The nearest of `size` samples, as whole numbers."""
+    return tl.minimum(tl.maximum(at, 0.0), size - 1.0).to(tl.int32)
+
+
+HELPERS = (reach_of, weight, inside)

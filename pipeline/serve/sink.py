@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any
 
 from pipeline.frame import Result
@@ -35,12 +34,7 @@ class PageSink:
         self._feed = self._board.open(self._target.name, self._target.class_names)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self._feed = None
 
     def write(self, result: Result) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import av
@@ -40,12 +39,7 @@ class ClassMapsSink:
             self.folder.mkdir(parents=True, exist_ok=True)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         pass  # every picture was closed when it was written
 
     def write(self, result: Result) -> None:
@@ -82,12 +76,7 @@ class ClassVideoSink:
         self._video.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._video.__exit__(kind, error, trace)
 
     def write(self, result: Result) -> None:

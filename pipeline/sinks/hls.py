@@ -6,7 +6,6 @@ import errno
 import os
 from io import BytesIO, FileIO, RawIOBase
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import av
@@ -68,12 +67,7 @@ class HlsSink:
             self._check()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         with finishing(error), writing(self.path):
             self._finish()
 

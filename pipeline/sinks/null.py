@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import Any
 
 from pipeline.frame import Result
@@ -21,12 +20,7 @@ class NullSink:
     def __enter__(self) -> NullSink:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         pass  # there is nothing to finish
 
     def write(self, result: Result) -> None:

@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -95,12 +94,7 @@ class PushSink:
     def __enter__(self) -> PushSink:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self._state_at_end = self._state()
         self._encoder.close()
         self._hang_up()

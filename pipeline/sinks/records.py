@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping, Sequence
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -97,12 +96,7 @@ class JsonLinesSink:
         self._file = LinesFile(self.path, append=self._append)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         with finishing(error):
             if self._file is not None:
                 self._file.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import av
@@ -58,12 +57,7 @@ class VideoSink:
             self.path.open("wb").close()  # what cannot be written should be known at once
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         with finishing(error), writing(self.path):
             self._finish()
 

@@ -17,7 +17,6 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Self
 
 from pipeline.sources import Source
@@ -111,12 +110,7 @@ class GilSampler:
             raise OSError("the profiling timer cannot be set")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self._count = self._library.end()
 
     def update(self, sources: Sequence[Source]) -> None:

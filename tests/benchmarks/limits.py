@@ -8,8 +8,12 @@ nothing else cost anything and no core ever waited, frames/s would be
 Efficiency is the line's frames/s over that. Beside it stands the plainer ratio, the line's frames/s
 over those of the engine alone on the same cores; where the processor is the engine, too, decoding
 and encoding take it away, so that ratio is high for heavy networks only. Processor time is measured
-with the part running alone, in the form that the line uses; encoding is (decode + encode) less
-decode.
+in the form that the line uses; encoding is (decode + encode) less decode.
+
+A core whose neighbours rest is a faster one: they share caches, memory, the clock and, where two
+"cores" are threads of one, even its units. In the line no core rests. Decoding and encoding are
+therefore measured twice: alone, and as often at once as there are cores. The engine keeps all
+cores busy by itself.
 """
 
 from __future__ import annotations
@@ -17,7 +21,9 @@ from __future__ import annotations
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -158,8 +164,10 @@ def parts_of(bench: Bench) -> dict[str, Callable[[], Cost]]:
     latency, in_flight = bench.engine(1, latency=True), bench.engine(1, latency=False)
     four = bench.engine(4, latency=False)
     return {
-        DECODE: lambda: decode(bench),
-        DECODE_ENCODE: lambda: decode_and_encode(bench),
+        DECODE: lambda: together(1, decode, bench),
+        DECODE_ENCODE: lambda: together(1, decode_and_encode, bench),
+        DECODE + CROWDED: lambda: together(usable_cores(), decode, bench),
+        DECODE_ENCODE + CROWDED: lambda: together(usable_cores(), decode_and_encode, bench),
         "preprocess": lambda: preprocess_only(bench),
         "engine, one at a time on all cores": lambda: one_at_a_time(bench, latency),
         f"engine, {in_flight.in_flight} requests in flight": lambda: several(bench, in_flight, 1),
@@ -172,25 +180,32 @@ def parts_of(bench: Bench) -> dict[str, Callable[[], Cost]]:
 
 DECODE, DECODE_ENCODE, LINE = "decode", "decode + encode", "the whole line"
 UNWRITTEN = "the line, nothing written"
+CROWDED = ", on every core at once"
 
 
 def efficiency(clip_name: str, table: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """The line's frames/s over what its parts allow together; nothing if a part is missing."""
-    needed = {key: table.get(f"{clip_name} {key}") for key in (DECODE, DECODE_ENCODE, LINE)}
     engines = [row["cpu_ms"] for part, row in table.items() if " engine" in part]
-    if not engines or not all(needed.values()):
-        return []
-    cpu = {key: figures["cpu_ms"] for key, figures in needed.items() if figures}
-    encode, engine = cpu[DECODE_ENCODE] - cpu[DECODE], min(engines)
-    allowed = 1e3 * usable_cores() / (cpu[DECODE] + engine + encode)
-    fps = table[f"{clip_name} {LINE}"]["fps"]
-    words = (
-        f"{clip_name}: {usable_cores()} cores / ({cpu[DECODE]:.2f} + {engine:.2f} + {encode:.2f}) "
-        f"ms = {allowed:.1f} frames/s allowed; the line does {fps:.1f}, with "
-        f"{cpu[LINE]:.2f} CPU ms a frame and {fps * cpu[LINE] / 1e3:.2f} cores busy"
-    )
-    what = f"{clip_name}: efficiency (line / allowed together)"
-    return [{**aim(what, fps / allowed, 0.9), "allowed_fps": round(allowed, 2), "sum": words}]
+    line = table.get(f"{clip_name} {LINE}")
+    sums = []
+    for how in ("", CROWDED):
+        parts = [table.get(f"{clip_name} {part}{how}") for part in (DECODE, DECODE_ENCODE)]
+        if not engines or line is None or None in parts:
+            continue
+        decode_ms, both_ms = (figures["cpu_ms"] for figures in parts if figures)
+        encode_ms, engine_ms, fps = both_ms - decode_ms, min(engines), line["fps"]
+        allowed = 1e3 * usable_cores() / (decode_ms + engine_ms + encode_ms)
+        words = (
+            f"{clip_name}{how}: {usable_cores()} cores / "
+            f"({decode_ms:.2f} + {engine_ms:.2f} + {encode_ms:.2f}) "
+            f"ms = {allowed:.1f} frames/s allowed; the line does {fps:.1f}, with "
+            f"{line['cpu_ms']:.2f} CPU ms a frame and {fps * line['cpu_ms'] / 1e3:.2f} cores busy"
+        )
+        what = f"{clip_name}: efficiency (line / allowed together{how})"
+        sums.append(
+            {**aim(what, fps / allowed, 0.9), "allowed_fps": round(allowed, 2), "sum": words}
+        )
+    return sums
 
 
 def over_engine(clip_name: str, table: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -208,24 +223,28 @@ def over_engine(clip_name: str, table: dict[str, dict[str, Any]]) -> list[dict[s
     return aims
 
 
-def decode(bench: Bench) -> Cost:
-    """Read the clip as the line does, and look at nothing."""
-    with Meter() as meter:
-        frames = sum(1 for _ in _source(bench.path, bench.most).frames())
+def together(copies: int, work: Callable[[Bench, int], int], bench: Bench) -> Cost:
+    """What a frame of `work` costs while so many do the same; PyAV lets go of Python's lock."""
+    with ThreadPoolExecutor(copies) as crowd, Meter() as meter:
+        frames = sum(crowd.map(partial(work, bench), range(copies)))
     return meter.cost(frames)
 
 
-def decode_and_encode(bench: Bench) -> Cost:
+def decode(bench: Bench, _number: int) -> int:
+    """Read the clip as the line does, and look at nothing."""
+    return sum(1 for _ in _source(bench.path, bench.most).frames())
+
+
+def decode_and_encode(bench: Bench, number: int) -> int:
     """Read the clip and write it as the line does by default; the copy stands for drawing's."""
-    with Meter() as meter:
-        source = _source(bench.path, bench.most)
-        out = [str(bench.folder / "encoded.mp4")]
-        (sink,) = open_sinks(out, source, bench.model.class_names, Settings().video)
-        with sink:
-            for frame in source.frames():
-                picture = stamped(own_yuv420p(frame.picture), frame.pts, frame.time_base)
-                sink.write(Result(frame, Detections.none(), picture))
-    return meter.cost(sink.frames)
+    source = _source(bench.path, bench.most)
+    out = [str(bench.folder / f"encoded_{number}.mp4")]
+    (sink,) = open_sinks(out, source, bench.model.class_names, Settings().video)
+    with sink:
+        for frame in source.frames():
+            picture = stamped(own_yuv420p(frame.picture), frame.pts, frame.time_base)
+            sink.write(Result(frame, Detections.none(), picture))
+    return sink.frames
 
 
 def preprocess_only(bench: Bench) -> Cost:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from types import TracebackType
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -33,12 +32,7 @@ class Listener:
         assert self._subscribed.wait(PATIENT_SECONDS)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self._client.disconnect()
         self._client.loop_stop()
 

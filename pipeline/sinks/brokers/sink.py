@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any
 
 from pipeline.errors import SinkError
@@ -65,12 +64,7 @@ class BrokerSink:
         self._courier = self._stack.enter_context(served(self._server, self._outbox))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Deliver what is left, for a moment; what cannot be delivered is counted."""
         assert self._courier is not None
         self._farewell()

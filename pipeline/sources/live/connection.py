@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from types import TracebackType
 from typing import Protocol
 
 import av
@@ -98,12 +97,7 @@ class Connection(Protocol):
     """What a reader reads; entered and left on the reader's thread."""
 
     def __enter__(self) -> Connection: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *ended: object) -> None: ...
     def pictures(self, ledger: Ledger) -> Iterator[Picture]:
         """The good pictures in order; raises `Trouble` when no more can come."""
         ...
@@ -149,12 +143,7 @@ class CameraConnection:
         self._container.flags &= ~_GENERATE_PTS
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         """Disconnect."""
         self._stack.close()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from types import TracebackType
 
 import av
 
@@ -35,12 +34,7 @@ class Hearing:
             _SWITCH.on()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         if self._wants_losses:
             _SWITCH.off()
         self._capture.__exit__(None, None, None)

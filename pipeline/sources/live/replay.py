@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
 
 from pipeline.metrics import DecodedBy
 from pipeline.sources.live.causes import Cause, Trouble
@@ -35,12 +34,7 @@ class ReplayConnection:
         self._recording = self._record()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         if self._recording is not None:
             self._recording.close()
 

@@ -7,7 +7,6 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
 
 import av
 import numpy as np
@@ -68,12 +67,7 @@ class RtmpServer:
     def __enter__(self) -> RtmpServer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self._process.kill()
         self._process.wait()
 
@@ -97,12 +91,7 @@ class Publisher:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self._over.set()
         self._thread.join()
 
