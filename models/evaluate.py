@@ -43,6 +43,7 @@ from models.reports import (
     show_detection,
     show_segmentation,
 )
+from models.runners import has_bf16
 from models.segmentation_scores import Segmenter
 from models.segmenters import InWordsOf, load_segmenter
 from models.voc_scores import voc_scores
@@ -149,6 +150,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("give --annotations for boxes or --masks for classes of pixels")
     if (arguments.network is None) != (arguments.weights is None):
         parser.error("--network and --weights belong together")
+    if arguments.precision == "bf16" and arguments.engine == "openvino" and not has_bf16():
+        parser.error("--precision bf16: this processor has none, OpenVINO would compute in f32")
     if arguments.annotations and not arguments.detections and not arguments.images:
         parser.error("--model needs --images")
     if arguments.detections and arguments.report and not arguments.images:

@@ -6,7 +6,8 @@
 
 The line's ``auto`` precision reads the entry ``precision_check`` of the metadata: average
 precision, or mIoU of classes of pixels, by precision, the mean over the given data sets. Engine:
-OpenVINO on this machine's CPU.
+OpenVINO on this machine's CPU. Of bf16 nothing is written where that CPU has none, and the line
+then does not take it by itself.
 
 ``--original`` is for files of `models.quantize` that do not say which file they were made from,
 without which the line does not run them by itself: it holds graph and weights against that file,
@@ -28,12 +29,17 @@ from models.detectors import load_detector, model_path
 from models.evaluate import evaluate
 from models.masks import read_masks
 from models.quantization.origin import is_made_from, origin
+from models.runners import has_bf16
 from models.segmentation_scores import evaluate_segmentation
 from models.segmenters import load_segmenter
 
-PRECISIONS = ("f32", "bf16")
 METADATA_KEY = "boxstream"
 EXIT_REFUSED = 6
+
+
+def precisions_here() -> tuple[str, ...]:
+    """In what a file can be judged on this machine."""
+    return ("f32", "bf16") if has_bf16() else ("f32",)
 
 
 def measure(file: Path, data: Sequence[str], precision: str) -> float:
@@ -68,7 +74,7 @@ def write_entry(file: Path, more: dict[str, Any]) -> None:
 
 def checked(file: Path, original: Path | None, data: Sequence[str]) -> dict[str, float]:
     """Scores of the file by precision, and that of its original in f32, if there is one."""
-    check = {p: round(measure(file, data, p), 4) for p in PRECISIONS}
+    check = {p: round(measure(file, data, p), 4) for p in precisions_here()}
     return check | ({"original": round(measure(original, data, "f32"), 4)} if original else {})
 
 
@@ -104,6 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         more["precision_check"] = check = checked(file, original, options.data)
         measure_name = "mIoU" if description(file).get("task") == "semantic" else "AP"
         told.print(f"{file.name}: mean {measure_name} {check}")
+        if "bf16" not in check:
+            told.print("this CPU has no bf16: the line will run the file in f32, unless asked")
     write_entry(file, more)
     return 0
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from models.detectors import load_detector
-from models.precision_check import PRECISIONS, description, measure
+from models.precision_check import description, measure, precisions_here
 from models.quantization.agreement import Agreement, objects_agree, pixels_agree
 from models.quantization.noise import Noise
 from models.quantization.origin import origin
@@ -92,7 +92,7 @@ class Gate:
 
     def judge(self, file: Path) -> Verdict:
         """Run both over the frames and the file over the labelled sets."""
-        scores = {p: round(measure(file, self.data, p), 4) for p in PRECISIONS if self.data}
+        scores = {p: round(measure(file, self.data, p), 4) for p in precisions_here() if self.data}
         return Verdict(
             self._agreement(file),
             LEAST_SHARE[self.about["task"]],

@@ -21,7 +21,7 @@ from pipeline.engines.contract import (
     check_outputs,
     no_images,
 )
-from pipeline.engines.precision import choose_precision, in_the_graph, named
+from pipeline.engines.precision import choose_precision, in_the_graph
 from pipeline.engines.tuning import Purpose, choose
 from pipeline.errors import ConfigError, EngineError, ModelMismatch
 from pipeline.gpu.images import host_images
@@ -83,7 +83,7 @@ class OnnxRuntimeEngine:
                 "or --engine openvino for bf16"
             )
         started = time.perf_counter()
-        self.model, self.precision = model, named(model, "f32")
+        self.model, self.precision = model, "f32"
         chosen = choose(model, settings, self.name, self.precision, purpose)
         settings = chosen.settings
         self.batch = settings.batch or 1
@@ -93,6 +93,8 @@ class OnnxRuntimeEngine:
         why = choose_precision(model, settings.precision, cpu_has_bf16=False)[1]
         if settings.precision == "auto":
             why = in_the_graph(model) + "f32, its only precision on a CPU"
+        if model.arithmetic == "int8":
+            why += "; its 8-bit integers are multiplied in f32, where sums cannot overflow"
         self.reason = f"{because}; {why}{chosen.remark(self.batch, self.in_flight)}"
         for size in self.sizes_hw:
             first = self.infer(*no_images(model, size, self.batch))
@@ -138,6 +140,8 @@ def _load(model: ModelFile, size_hw: Size, threads: int) -> onnxruntime.Inferenc
     # Waiting threads would otherwise burn the cores that decoding and encoding need
     # (65 instead of 42 ms of CPU a frame).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Integers are no faster here than f32, and their sums overflow on processors without VNNI.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
         session = onnxruntime.InferenceSession(
             at_size(model, size_hw), options, providers=["CPUExecutionProvider"]

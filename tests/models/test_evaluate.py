@@ -192,14 +192,28 @@ def test_the_command_writes_the_figures(tmp_path, monkeypatch, capsys):
     assert "car" in capsys.readouterr().out
 
 
-def test_the_check_of_precisions_is_written_into_the_model_file(tmp_path):
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_the_check_of_precisions_is_written_into_the_model_file(
+    tmp_path, has_bf16, monkeypatch, capsys
+):
+    monkeypatch.setattr(precision_check, "has_bf16", lambda: has_bf16)
+    monkeypatch.setattr("models.runners.has_bf16", lambda: has_bf16)
     write_model(tmp_path / "m.onnx", ABOUT)
     truth = write_set(tmp_path, ["car"])
     precision_check.main([str(tmp_path / "m.onnx"), "--data", f"{truth}:{tmp_path}"])
     props = onnx.load(str(tmp_path / "m.onnx")).metadata_props
     about = json.loads(next(p.value for p in props if p.key == "boxstream"))
-    assert about.pop("precision_check").keys() == {"f32", "bf16"}
+    judged = about.pop("precision_check").keys()
+    assert judged == ({"f32", "bf16"} if has_bf16 else {"f32"})
+    assert ("has no bf16" in capsys.readouterr().out) != has_bf16
     assert about == {**ABOUT, "class_names": list(STREET_NAMES)}
+
+
+def test_bf16_is_judged_on_no_processor_without_it(tmp_path, monkeypatch):
+    write_model(tmp_path / "m.onnx", ABOUT)
+    monkeypatch.setattr("models.runners.has_bf16", lambda: False)
+    with pytest.raises(LookupError, match="would compute in f32"):
+        load_detector(str(tmp_path / "m.onnx"), "openvino", "bf16")
 
 
 def test_of_classes_of_pixels_the_check_of_precisions_is_of_miou(tmp_path, capsys, monkeypatch):
@@ -218,7 +232,8 @@ def test_of_classes_of_pixels_the_check_of_precisions_is_of_miou(tmp_path, capsy
         read_masks(str(tmp_path / "set")).entries,
     )
     assert check["f32"] == pytest.approx(judged["mIoU"], abs=1e-4)
-    assert 0 < check["bf16"] < 1
+    assert check.keys() == set(precision_check.precisions_here())
+    assert all(0 < score < 1 for score in check.values())
     assert "mean mIoU" in capsys.readouterr().out
 
 

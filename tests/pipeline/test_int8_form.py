@@ -14,6 +14,7 @@ import onnx
 import pytest
 
 import run_stream
+from models.runners import sums_overflow
 from pipeline import capacity, doctor, tune
 from pipeline.checkup import trial
 from pipeline.checkup.divisions import Row
@@ -39,8 +40,8 @@ from tests.pipeline.doctors_report import report_of
 from tests.pipeline.model_files import images, write_int8_form, write_model
 from tests.pipeline.task_files import write_semantic
 
-VNNI = "avx2 avx512_vnni fma"
-OLDER = "avx2 fma"
+VNNI = "avx2 avx512_vnni fma sse2"
+OLDER = "avx2 fma sse2"
 SMALL_STREET = "synthetic://street?seed=7&size=320x180&fps=1&seconds=2"
 
 
@@ -154,7 +155,7 @@ def test_who_asks_for_another_precision_never_gets_it(
 def test_a_file_that_is_int8_itself_is_taken_as_it_is(pair: ModelFile) -> None:
     named = read_model_file(pair.path.with_name("m_int8.onnx"))
     for asked in ("auto", "int8"):
-        assert choose_form(named, asked, OLDER, True) == int8_form.Form(named, "")
+        assert choose_form(named, asked, VNNI, True) == int8_form.Form(named, "")
 
 
 def test_metadata_may_change_and_the_graph_may_not(model: ModelFile) -> None:
@@ -202,7 +203,7 @@ def test_int8_of_another_original_is_refused(model: ModelFile) -> None:
 
 def test_int8_on_a_processor_without_it_is_refused(model: ModelFile) -> None:
     write_int8_form(model.path)
-    with pytest.raises(EngineUnavailable, match=r"use precision auto, or name .*--model "):
+    with pytest.raises(EngineUnavailable, match="only cost accuracy; use precision auto"):
         choose_form(model, "int8", OLDER, True)
 
 
@@ -219,6 +220,33 @@ def test_int8_is_not_run_by_another_engine_where_openvino_refuses(model: ModelFi
 
 
 # What is run, and what is told of it
+
+
+@pytest.mark.parametrize(
+    ("flags", "overflow"),
+    [
+        ("sse2 avx2 fma", True),
+        ("sse2 avx2 avx512f", True),
+        ("sse2 avx2 avx_vnni", False),
+        ("sse2 avx512_vnni", False),
+        ("sse2 amx_int8", False),
+        ("fp asimd", False),  # ARM sums in 32 bits
+        ("", False),
+    ],
+)
+def test_sums_overflow_on_x86_without_the_instructions(
+    model: ModelFile, tmp_path: Path, flags: str, overflow: bool
+) -> None:
+    rounded = read_model_file(write_int8_form(model.path))
+    assert choose_form(model, "f32", flags, True).model is model
+    if overflow:
+        with pytest.raises(EngineUnavailable, match=r"m_int8\.onnx .* overflow .* its original"):
+            choose_form(rounded, "f32", flags, True)
+    else:
+        assert choose_form(rounded, "f32", flags, True).model is rounded
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    assert sums_overflow(tmp_path / "cpuinfo") == overflow
+    assert not sums_overflow(tmp_path / "none")
 
 
 def test_the_engine_runs_it_and_says_so(pair: ModelFile) -> None:
