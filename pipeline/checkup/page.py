@@ -169,6 +169,10 @@ def _video_choice(chosen: Report) -> str:
         parts.append("the GPU's pictures are those of software")
     if chosen["decoder"].get("same_images"):
         parts.append("pictures can stay there, and give the CPU's images")
+    if chosen["decoder"].get("draws"):
+        parts.append("boxes can be drawn there, as on the CPU")
+    if chosen["decoder"].get("why_drawn_here"):
+        parts.append(f"pictures are copied to be drawn on: {chosen['decoder']['why_drawn_here']}")
     if chosen["decoder"].get("why_copied"):
         parts.append(f"pictures are copied to main memory: {chosen['decoder']['why_copied']}")
     if chosen["decoder"].get("trouble"):

@@ -1,4 +1,7 @@
-"""Whether pictures can stay on a GPU, and whether what it makes of them is what the CPU makes."""
+"""Whether pictures can stay on a GPU, and whether what it makes of them is what the CPU makes.
+
+That is images for an engine, and drawings for NVENC.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from pipeline.checkup.anonymous import anonymous
 from pipeline.frame import Frame
 from pipeline.gpu.images import DeviceImages
 from pipeline.gpu.preprocess import trouble_of_kernels
+from pipeline.gpu.trial import trouble_of_drawing
 from pipeline.preprocess import preprocess
 from pipeline.sources.delivery import Limits
 from pipeline.sources.gpu import GpuDecoding
@@ -34,7 +38,8 @@ def look_at_staying(clip: Path, gpu: GpuDecoding) -> dict[str, Any]:
     """
     trouble = trouble_of_kernels()
     if trouble:
-        return {"stay": False, "why_copied": anonymous(trouble), "same_images": None}
+        nothing = dict.fromkeys(("same_images", "draws", "why_drawn_here"))
+        return {"stay": False, "why_copied": anonymous(trouble), **nothing}
     gpu.keep_pictures(lambda: None)
     ours, theirs = (_images(clip, decoding) for decoding in (gpu, None))
     has_stayed = same = True
@@ -42,7 +47,14 @@ def look_at_staying(clip: Path, gpu: GpuDecoding) -> dict[str, Any]:
         has_stayed &= isinstance(made, DeviceImages)
         same &= made is not None and wanted is not None and _alike(_array(made), _array(wanted))
     why = None if has_stayed else "its decoder did not leave them there"
-    return {"stay": has_stayed, "why_copied": why, "same_images": same if has_stayed else None}
+    drawing = trouble_of_drawing() if has_stayed else None
+    return {
+        "stay": has_stayed,
+        "why_copied": why,
+        "same_images": same if has_stayed else None,
+        "draws": drawing is None if has_stayed else None,
+        "why_drawn_here": anonymous(drawing) if drawing else None,
+    }
 
 
 def _images(clip: Path, gpu: GpuDecoding | None) -> Iterator[Any]:

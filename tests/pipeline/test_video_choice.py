@@ -103,6 +103,15 @@ def test_images_that_a_gpu_makes_otherwise_are_something_to_repair(tried: Any, s
     assert ("pictures can stay there" in said) == same
 
 
+@pytest.mark.parametrize("why", [None, "this GPU makes other pictures of it"])
+def test_whether_a_gpu_draws_is_told(tried: Any, why: str | None) -> None:
+    found = tried() | {"stay": True, "draws": why is None, "why_drawn_here": why}
+    encoder = {"auto": "h264_nvenc", "why": "asked"}
+    said = _video_choice({"decoder": found, "encoder": encoder, "error": None})
+    assert ("boxes can be drawn there" in said) == (why is None)
+    assert (f"copied to be drawn on: {why}" in said) == (why is not None)
+
+
 def test_why_pictures_cannot_stay_is_told(tried: Any) -> None:
     found = tried()
     assert found["stay"] is False and found["why_copied"] and found["same_images"] is None

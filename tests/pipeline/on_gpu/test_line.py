@@ -303,10 +303,21 @@ def test_the_doctor_shows_whether_pictures_can_stay(
 ) -> None:
     path = make_clip("a.mp4", size=(96, 64), frames=6)
     monkeypatch.setattr(staying_module, "trouble_of_kernels", lambda: None)
-    assert look_at_staying(path, Chips()) == {"stay": True, "why_copied": None, "same_images": True}
+    monkeypatch.setattr(staying_module, "trouble_of_drawing", lambda: None)
+    assert look_at_staying(path, Chips()) == {
+        "stay": True,
+        "why_copied": None,
+        "same_images": True,
+        "draws": True,
+        "why_drawn_here": None,
+    }
     assert not any(seen.downloads)
     found = look_at_staying(path, Chips(options={"fails_at": 3}))
-    assert (found["stay"], found["same_images"]) == (False, None)
+    assert (found["stay"], found["same_images"], found["draws"]) == (False, None, None)
+    monkeypatch.setattr(staying_module, "trouble_of_drawing", lambda: "it fails in /home/me")
+    found = look_at_staying(path, Chips())
+    assert (found["stay"], found["draws"]) == (True, False)
+    assert found["why_drawn_here"].startswith("it fails in ") and "/me" not in str(found)
     monkeypatch.setattr(on_gpu, "CHROMA_SHIFT_X", 30.0)
     assert look_at_staying(path, Chips())["same_images"] is False
     monkeypatch.setattr(staying_module, "trouble_of_kernels", lambda: "there is no Triton")
@@ -314,4 +325,6 @@ def test_the_doctor_shows_whether_pictures_can_stay(
         "stay": False,
         "why_copied": "there is no Triton",
         "same_images": None,
+        "draws": None,
+        "why_drawn_here": None,
     }
