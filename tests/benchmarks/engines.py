@@ -23,6 +23,7 @@ import openvino
 import torch
 
 from models.detection.faster_rcnn import OUTPUTS
+from models.runners import sums_overflow
 from pipeline.engines import load_engine
 from pipeline.frame import Placement
 from pipeline.model_file import read_model_file
@@ -214,7 +215,8 @@ def runners(network: str, batch: int, compiled: bool) -> Iterable[Runner]:
     batches = [frames[start : start + batch] for start in range(0, len(frames), batch)]
     if network == STREET:
         yield from _of_model_file(STREET_FILE, batches)
-        yield from _of_int8_file(STREET_FILE.with_stem(f"{STREET_FILE.stem}_int8"), batches)
+        if not sums_overflow():
+            yield from _of_int8_file(STREET_FILE.with_stem(f"{STREET_FILE.stem}_int8"), batches)
         yield from _of_program(str(STREET_FILE), batches, compiled)
         return
     floats = [twins.as_floats(images) for images in batches]

@@ -176,7 +176,9 @@ def test_the_command_writes_a_file_in_the_forms_of_any_faster_rcnn(tmp_path: Pat
 
 def test_it_learns_four_pictures_by_heart():
     network, batch = tiny(), toys.painted(4, (96, 128), 2)
-    toys.learn(network, batch, 160)
+    toys.learn(network, batch, 120)
+    # At one rate to the end, the last step's rounding, the processor's, decides on a box in nine.
+    toys.learn(network, batch, 40, rate=3e-4)
     assert toys.ap50(found(network, batch.frames), batch.truths) > 0.9
 
 
