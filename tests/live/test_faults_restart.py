@@ -50,8 +50,11 @@ def test_a_killed_camera_is_back_soon_after_it_is_up(cameras):
         assert pause == pytest.approx(waited, abs=2.0), "the clock did not go on meanwhile"
 
 
-def test_a_broken_connection_leaves_nothing_to_the_garbage_collector(cameras):
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_broken_connection_leaves_nothing_to_the_garbage_collector(cameras, busy, monkeypatch):
     """What would wait for it is megabytes: a decoder with its pictures."""
+    if busy:  # then a reader ends a moment after the source has turned to the next
+        monkeypatch.setattr("pipeline.sources.live.camera._PATIENCE_WITH_READERS", 0.0)
     camera = cameras.add(size=(160, 120))
     with Watcher(camera.url) as watcher, without_collector():
         watcher.wait_frames(5)

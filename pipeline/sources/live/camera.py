@@ -198,6 +198,7 @@ class CameraSource:
                 if box.opened_at is not None and not counted:
                     self.stats.connections += 1
                     counted = True
+                    self._orphans.join(0.0)  # a slow one has gone by now, and need not be kept
             self._follow(verdict)
             if arrival is not None:
                 yield self._framed(arrival)
