@@ -104,9 +104,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         title = f"{SHORT.get(network, network)} b{batch}"
         if wanted(title, asked.only):
             rounds = max(1, round(asked.rounds * share))
-            rows += measure(
-                title, list(runners(network, batch, not asked.smoke)), batch, calls, rounds
-            )
+            programs = list(runners(network, batch, whole=not asked.smoke))
+            rows += measure(title, programs, batch, calls, rounds)
     groups = dict.fromkeys(row["group"] for row in rows)
     aims = [one for group in groups for one in aims_of(group, rows)]
     report(
@@ -207,8 +206,8 @@ def _ratio(slow: Mapping[str, Any] | None, fast: Mapping[str, Any]) -> float | N
     return round(slow["wall_ms"] / fast["wall_ms"], 3) if slow else None
 
 
-def runners(network: str, batch: int, compiled: bool) -> Iterable[Runner]:
-    """All programs for one network at one batch size; `compiled`: those that take a minute, too."""
+def runners(network: str, batch: int, whole: bool) -> Iterable[Runner]:
+    """For one network at one batch size; `whole`: also those that take a minute to make."""
     frames = twins.road_frames()[: 2 if network == BIG else None]  # it takes seconds for each
     if network == STREET:
         frames = _as_the_file_wants(STREET_FILE, frames)
@@ -217,15 +216,15 @@ def runners(network: str, batch: int, compiled: bool) -> Iterable[Runner]:
         yield from _of_model_file(STREET_FILE, batches)
         if not sums_overflow():
             yield from _of_int8_file(STREET_FILE.with_stem(f"{STREET_FILE.stem}_int8"), batches)
-        yield from _of_program(str(STREET_FILE), batches, compiled)
+        yield from _of_program(str(STREET_FILE), batches)
         return
     floats = [twins.as_floats(images) for images in batches]
     yield _torchvision_eager(network, floats)
     yield from _torchvision_exported(network, batch, floats)
     yield _ours_in_torch(network, batches)
     yield from _of_model_file(twins.our_onnx(network), batches)
-    if network == SMALL:
-        yield from _of_program(network, batches, compiled)
+    if network == SMALL and whole:
+        yield from _of_program(network, batches)
 
 
 def _torchvision_eager(network: str, floats: Sequence[Any]) -> Runner:
@@ -268,12 +267,12 @@ def _ours_in_torch(network: str, batches: Sequence[Images]) -> Runner:
     return Runner("boxstream", "torch", "f32", inputs, model, read)
 
 
-def _of_program(source: str, batches: Sequence[Images], compiled: bool) -> Iterable[Runner]:
+def _of_program(source: str, batches: Sequence[Images]) -> Iterable[Runner]:
     """What `--engine program` does, compiled and operator by operator."""
     file = read_model_file(twins.our_program(source))
     least = file.score_threshold if file.output_form == "candidates" else 0.0
     for precision in precisions():
-        for build in (False, True) if compiled else (False,):
+        for build in (False, True):
             cache = str(twins.WORKSHOP / "compiled") if build else None
             asked = EngineSettings("program", precision, len(batches[0]), build=build, cache=cache)
             how = "compiled" if build else "uncompiled"

@@ -112,8 +112,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     missing = {r.program: home.why for r, home in homes.items() if isinstance(home, Missing)}
     racing = [r for r in chosen if r.program not in missing or r.program == WITNESS.program]
     pythons = {r.program: h for r, h in homes.items() if isinstance(h, Path)}
+    network = STREET if asked.smoke else NETWORK  # a file of the latter takes a minute to write
     with tempfile.TemporaryDirectory() as folder:
-        job = job_of(asked.smoke, Path(folder), asked.precision)
+        path = synthetic_clip((180, 320), 12) if asked.smoke else clip(CLIPS["540p"])
+        job = job_of(racing, path, network, Path(folder), asked.precision)
         race, failed = rehearse(racing, job, pythons)
         left_out = {p: why for p, why in missing.items() if p != WITNESS.program} | failed
         alike = on_street(race.job, pythons)
@@ -123,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         asked,
         rows,
         COLUMNS,
-        title=f"{job.clip.name}, {job.most} frames, {NETWORK}, {asked.precision}, all H.264 alike",
+        title=f"{job.clip.name}, {job.most} frames, {network}, {asked.precision}, all H.264 alike",
         notes=[
             "same objects: share that the OpenCV loop with our model found as well (same label, "
             "IoU > 0.7, score +- 0.2); of boxstream on street, see the docstring",
@@ -144,12 +146,11 @@ def home_of(rival: Rival, *, may_install: bool) -> Path | Missing | None:
     return None if shutil.which(rival.home) else Missing(f"{rival.home} is not installed (apt)")
 
 
-def job_of(smoke: bool, folder: Path, precision: str) -> Job:
-    """The clip, our model file, and the twin of it that torchvision runs."""
-    path = synthetic_clip((180, 320), 12) if smoke else clip(CLIPS["540p"])
-    most = count_frames(path)
-    twin, model = twin_of(NETWORK), model_for_the_line(NETWORK)
-    return Job(path, model, folder, precision, "default", None, most, twin=twin)
+def job_of(rivals: Sequence[Rival], path: Path, network: str, folder: Path, precision: str) -> Job:
+    """The clip, our model file, and its twin where somebody runs torchvision's."""
+    twin = twin_of(NETWORK) if any("torchvision" in r.program for r in rivals) else None
+    model = model_for_the_line(network)
+    return Job(path, model, folder, precision, "default", None, count_frames(path), twin=twin)
 
 
 def twin_of(network: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ from models.detection.architectures import ARCHITECTURES, faster_rcnn
 from models.detection.faster_rcnn import OUTPUTS
 from models.detection.frame_size import Resize, anchors_on
 from models.detection.pooling import PyramidRoIAlign
+from models.pixels import IMAGENET_DEVIATION, IMAGENET_MEAN
 from tests.models.detectors import (
     TORCHVISION,
     by_torchvision,
@@ -38,7 +39,6 @@ SMALL = {
     "resnet50_fpn_v2": Resize(128, 256),
 }
 """Network sizes at which a test is quick."""
-SIZES_HW = [(360, 640), (481, 361), (270, 480)]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -65,22 +65,30 @@ def pair(request):
     return twins(request.param, SMALL[request.param])
 
 
-@pytest.mark.parametrize("frame_hw", SIZES_HW, ids=str)
-def test_the_graph_finds_exactly_what_torchvision_finds(pair, frame_hw):
+@pytest.mark.parametrize(
+    ("frame_hw", "nms_body"),
+    [
+        ((360, 640), "nonmaxsuppression"),
+        ((481, 361), "fixpoint"),
+        ((270, 480), "nonmaxsuppression"),
+    ],
+    ids=str,
+)
+def test_the_graph_finds_exactly_what_torchvision_finds(pair, frame_hw, nms_body):
     # In float64: what differs cannot be rounding. In float32 a box in some thousand lies so close
     # to a threshold that the order of a sum decides, in torchvision's own hands, too.
     theirs, ours = (model.double() for model in pair)
-    pixels = frames(3, frame_hw)
+    ours.normalise.mean = torch.tensor(IMAGENET_MEAN, dtype=torch.float64)  # not as float32 has it
+    ours.normalise.deviation = torch.tensor(IMAGENET_DEVIATION, dtype=torch.float64)
+    pixels = frames(2, frame_hw)
     reference = by_torchvision(theirs, pixels, torch.float64)
     assert min(len(boxes) for boxes, _, _ in reference) > 20
-    for nms_body in ("nonmaxsuppression", "fixpoint"):
-        assert shares_found(ours, pixels, reference, nms_body) == [1.0] * 3
-    assert shares_found(ours, pixels[:1], reference[:1], "nonmaxsuppression") == [1.0]
+    assert shares_found(ours, pixels, reference, nms_body) == [1.0] * 2
 
 
 def test_float32_changes_no_more_than_rounding_can(pair):
     theirs, ours = (model.float() for model in pair)
-    pixels = frames(3, SIZES_HW[0])
+    pixels = frames(3, (360, 640))
     reference = by_torchvision(theirs, pixels)
     assert np.mean(shares_found(ours, pixels, reference, "nonmaxsuppression")) >= 0.99
 

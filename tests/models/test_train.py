@@ -58,7 +58,7 @@ def new_training(steps: int = 40, half: bool = False) -> Training:
 @pytest.mark.parametrize("half", [False, True])
 def test_all_losses_fall_on_a_batch_learned_by_heart(half):
     training, batch = new_training(half=half), block_batch()
-    history = [training.advance(batch) for _ in range(16)]
+    history = [training.advance(batch) for _ in range(9)]  # slow where bf16 is made up of floats
     assert all(np.isfinite(list(parts.values())).all() for parts in history)
     first, last = (sum(sum(p.values()) for p in part) for part in (history[:3], history[-3:]))
     assert last < 0.7 * first
