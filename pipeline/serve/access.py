@@ -7,6 +7,9 @@
 - Web pages from elsewhere may lead here, but neither fetch, nor embed, nor change anything.
 
 For everybody are only ``/live``, ``/ready`` without its reasons, and the page's style and scripts.
+
+Nothing here reads `Request.url`: Starlette puts it together from what the client claims, and
+where it cannot, from something else than the claim.
 """
 
 from __future__ import annotations
@@ -65,7 +68,7 @@ class Gate:
 
     def _refusal(self, request: Request) -> Response | None:
         """Why a request does not pass; None if it does."""
-        if self._token is None and not _names_this_machine(request.url.hostname):
+        if self._token is None and not _names_this_machine(request):
             return problem(
                 403,
                 "without a token the page is for this machine only",
@@ -76,7 +79,7 @@ class Gate:
                 403, "this request comes from another web page", "use this server's own page"
             )
         request.state.is_known = self._is_known(request)
-        if not request.state.is_known and not request.url.path.startswith(OPEN_PATHS):
+        if not request.state.is_known and not request.scope["path"].startswith(OPEN_PATHS):
             return self._stranger(request)
         return _unfit_body(request)
 
@@ -102,11 +105,11 @@ class Gate:
 
     def _welcome(self, request: Request) -> Response | None:
         """A first visit with the token in the URL: keep it in a cookie, and out of sight."""
-        asks_for_page = request.method == "GET" and request.url.path in {"/", "/docs"}
+        asks_for_page = request.method == "GET" and request.scope["path"] in {"/", "/docs"}
         if self._token is None or not asks_for_page or "token" not in request.query_params:
             return None
         rest = [(k, v) for k, v in request.query_params.multi_items() if k != "token"]
-        there = request.url.path + (f"?{urlencode(rest)}" if rest else "")
+        there = request.scope["path"] + (f"?{urlencode(rest)}" if rest else "")
         answer = RedirectResponse(there, 303)
         answer.set_cookie(
             self._cookie,
@@ -128,11 +131,11 @@ def _same(given: str, wanted: str) -> bool:
     return hmac.compare_digest(given.encode(), wanted.encode())
 
 
-def _names_this_machine(host: str | None) -> bool:
-    if host == "localhost":
-        return True
+def _names_this_machine(request: Request) -> bool:
+    """Whether it is asked for by such a name; who gives none at all is no browser."""
     try:
-        return ipaddress.ip_address(host or "").is_loopback
+        name = urlsplit(f"//{request.headers.get('host', 'localhost')}").hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
 

@@ -1,8 +1,8 @@
 """An HTTP server on a thread of its own that no client can hold up.
 
-What a client does not take within a time limit is thrown away with its connection; so is a
-client that connects and asks nothing. Connections are bounded in number, what waits for each of
-them in bytes.
+A client that takes nothing of what waits for it within a time limit loses its connection; so
+does one that connects and asks nothing. Connections are bounded in number, what waits for each
+of them in bytes.
 """
 
 from __future__ import annotations
@@ -60,7 +60,15 @@ class BoundedProtocol(H11Protocol):
 
     def _expect_progress(self) -> None:
         self._content()
-        self._doom = self.loop.call_later(self.patience, self.transport.abort)
+        waiting = self.transport.get_write_buffer_size()
+        self._doom = self.loop.call_later(self.patience, self._judge, waiting)
+
+    def _judge(self, waited: int) -> None:
+        """Give it up, unless some of what waited has gone; the kernel takes tens of kilobytes."""
+        if self.transport.get_write_buffer_size() < waited:
+            self._expect_progress()
+        else:
+            self.transport.abort()
 
     def _content(self) -> None:
         if self._doom is not None:

@@ -7,6 +7,8 @@ import time
 from http.client import HTTPConnection
 
 import pytest
+from starlette.datastructures import URL
+from starlette.requests import Request
 
 from tests.serve.client import PATIENCE_SECONDS, ask
 from tests.waiting import until
@@ -37,6 +39,14 @@ def test_nothing_private_is_shown_without_the_token(guarded, path):
         assert answer.status == 401
         assert answer.headers["www-authenticate"] == "Bearer"
         assert "Authorization: Bearer" in answer.json["remedy"]
+
+
+def test_the_path_that_counts_is_the_one_that_is_served(guarded, monkeypatch):
+    """Starlette before 1.0.1 takes the URL's path from a Host header such as ``x/live?``."""
+    monkeypatch.setattr(Request, "url", URL("http://x/live?"))
+    assert guarded.client.get("/api/sources").status == 401
+    first = guarded.client.get(f"/docs?token={TOKEN}")
+    assert (first.status, first.headers["location"]) == (303, "/docs")
 
 
 def test_a_request_that_changes_something_needs_the_token_too(guarded):
@@ -86,7 +96,8 @@ def test_a_program_may_put_the_token_into_the_url_of_a_picture(guarded):
 def test_on_this_machine_a_foreign_name_for_it_is_refused(serve):
     """A web page may have its own name point to 127.0.0.1, and would then be "same origin"."""
     client = serve("front").client
-    for host in ("evil.example", f"evil.example:{client.port}", "127.0.0.1.evil.example"):
+    foreign = ("evil.example", f"evil.example:{client.port}", "127.0.0.1.evil.example")
+    for host in (*foreign, "{.evil.example", "[::1", ""):
         assert client.get("/api/sources", Host=host).status == 403
     for host in ("localhost", f"127.0.0.1:{client.port}", "[::1]:80"):
         assert client.get("/api/sources", Host=host).status == 200

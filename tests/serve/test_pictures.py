@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 
 import cv2
 import numpy as np
@@ -151,6 +152,20 @@ def test_a_frozen_client_is_given_up_after_a_while(serve):
         until(lambda: served.page.board.viewers == 1, what="it is watching")
         with repeatedly(lambda n: served.sinks["front"].write(noisy("front", n)), 0.02):
             until(lambda: served.page.board.viewers == 0, what="it has been given up")
+
+
+def test_a_client_that_takes_a_large_picture_slowly_gets_all_of_it(serve):
+    patience, picture = 0.3, noisy("front", 0, (1600, 900))
+    served, taken, pace = serve("front", patience=patience), bytearray(), threading.Event()
+    served.sinks["front"].write(picture)
+    with served.client.connect(receive_bytes=65536) as slow:
+        slow.sendall(b"GET /snapshots/front.jpg HTTP/1.0\r\n\r\n")
+        began = time.monotonic()
+        while piece := slow.recv(65536):
+            taken += piece
+            pace.wait(patience / 10)
+    assert taken.partition(b"\r\n\r\n")[2] == to_jpeg(picture)
+    assert time.monotonic() - began > 2 * patience
 
 
 def test_a_slow_client_gets_fewer_pictures_but_never_old_ones(serve):
