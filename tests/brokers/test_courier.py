@@ -21,7 +21,8 @@ from pipeline.sinks.brokers.contract import (
     Server,
     next_pause,
 )
-from pipeline.sinks.brokers.outbox import Message
+from pipeline.sinks.brokers.courier import served
+from pipeline.sinks.brokers.outbox import Message, Outbox
 from pipeline.sinks.brokers.sink import BrokerSink
 from tests.brokers.results import LABELS, QUICK, adds_up, result, write_many
 from tests.waiting import until
@@ -175,6 +176,22 @@ def test_a_topic_over_which_connections_break_is_found_and_left_alone() -> None:
         until(lambda: bad.report()["dropped"] == {"refused": 30})
         assert (bad.report()["state"], good.report()["state"]) == ("REFUSED", "RUNNING")
     assert server.connections <= 3
+
+
+def test_a_value_is_told_once_the_broker_takes_it_although_it_never_changed() -> None:
+    server, outbox = FakeServer(), Outbox(10)
+    server.refused_topics = {"count"}
+    value = Message("count", b"1", "front", retain=True)
+    with served(server, outbox) as courier:
+
+        def shown() -> bool:
+            outbox.show(value)
+            courier.wake()
+            return value in server.got
+
+        until(lambda: shown() or courier.refusal_of("count"))
+        server.refused_topics.clear()
+        until(shown)
 
 
 def test_a_fault_of_the_program_is_an_error_of_the_sink_and_hides_no_other() -> None:

@@ -22,7 +22,7 @@ from tests.waiting import until
 
 pytest.importorskip("paho.mqtt.client", reason="the extra 'brokers' is not installed")
 
-from pipeline.sinks.brokers import mqtt
+from pipeline.sinks.brokers import mqtt, mqtt_server
 from tests.brokers.listener import Listener
 
 Start = Callable[[Server], Server]
@@ -210,6 +210,18 @@ def test_a_broker_that_says_nothing_holds_up_nobody(mqtt_broker: Server) -> None
         mqtt_broker.thaw()
         until(lambda: sink.report()["waiting"] == 0)
     assert sink.report()["sent"] >= 60
+
+
+def test_the_broker_is_asked_for_a_sign_of_life_while_records_go_out_unanswered(
+    mqtt_broker: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt_server, "_KEEP_ALIVE_SECONDS", 1)
+    index = count()
+    with opened(url(mqtt_broker, options="?qos=0")) as sink:
+        until(
+            lambda: sink.write(result(next(index))) or "PINGREQ" in mqtt_broker.log.read_text(),
+            within=5.0,
+        )
 
 
 def test_the_end_waits_for_a_silent_broker_only_for_a_moment(mqtt_broker: Server) -> None:

@@ -55,6 +55,20 @@ def test_of_a_value_only_the_latest_leaves_and_only_when_it_changed() -> None:
     assert texts(outbox.take(10)) == ["3"]
 
 
+def test_a_value_that_was_refused_leaves_again_when_it_is_shown_again() -> None:
+    outbox = Outbox(10)
+    outbox.show(value("1"))
+    (taken,) = outbox.take(10)
+    outbox.settle(taken, refused=True)
+    assert not outbox.has_mail and outbox.is_empty  # nobody waits for it
+    outbox.show(value("1"))
+    (again,) = outbox.take(10)
+    outbox.show(value("2"))
+    outbox.settle(again, refused=True)
+    outbox.show(value("2"))
+    assert texts(outbox.take(10)) == ["2"]
+
+
 def test_a_new_connection_hears_all_values_again() -> None:
     outbox = Outbox(10)
     outbox.show(value("1", "car"))

@@ -133,6 +133,7 @@ class MqttConnection:
                 self._wait_until_unanswered(self._window - 1)
                 self._publish(message)
         self._wait_until_unanswered(0)
+        self._turn(0.0)  # keep-alives are due even while all goes out without an answer
 
     def idle(self) -> None:
         """Answer and send keep-alives."""

@@ -65,7 +65,7 @@ class Outbox:
             self._drop_surplus(cause_if_full)
 
     def show(self, value: Message) -> None:
-        """Make it the value of its topic, unless it is that already."""
+        """Make it the value of its topic, unless it is that already and was not refused."""
         with self._lock:
             before = self._values.get(value.topic)
             if before is None or before.payload != value.payload:
@@ -90,6 +90,8 @@ class Outbox:
                 return  # closed, and counted as dropped, in the meantime
             del self._under_way[message]
             if message.retain:
+                if refused and self._values.get(message.topic) is message:
+                    del self._values[message.topic]  # not told, so the same may be shown again
                 return
             if refused:
                 self.dropped["refused"] += 1
