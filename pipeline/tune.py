@@ -24,7 +24,9 @@ from rich.table import Table
 
 from pipeline.checkup.divisions import MARGIN, Row, engine_loader, measure
 from pipeline.cores import usable_cores
+from pipeline.engines import gpu_name
 from pipeline.engines.cache_folder import cache_folder
+from pipeline.engines.nvidia import tensorrt_package
 from pipeline.engines.tuning import RULE, Measured, write
 from pipeline.errors import EngineUnavailable, PipelineError
 from pipeline.model_file import ModelFile, read_model_file
@@ -52,18 +54,24 @@ def tune(
         busy: Keep it even if others have used the machine meanwhile.
 
     Raises:
-        EngineUnavailable: The engine is none of the CPU's, or is not here.
+        EngineUnavailable: The engine is none of the CPU's, or is not here; or the model is a
+            program of torch, whose engine divides nothing.
         EngineError: It cannot run the model.
     """
+    if model.is_program:
+        raise EngineUnavailable(
+            f"{model.path.name} is a program of torch, for which nothing is measured; name the "
+            "ONNX file that it was made of"
+        )
+    of_a_cpu = settings.name != "auto" or settings.precision in ("bf16", "int8")
+    if not of_a_cpu and gpu_name() and tensorrt_package():
+        raise _no_cores("TensorRT, which auto takes here,")
     load = engine_loader(model, settings)
     with load(RULE, "recording") as engine:
         runs, name, precision = engine.model, engine.name, engine.precision
         reason = engine.reason
-    if name == "tensorrt":
-        raise EngineUnavailable(
-            "TensorRT runs on the GPU and has no cores to divide; "
-            "name --engine openvino or onnxruntime"
-        )
+    if name not in ("openvino", "onnxruntime"):
+        raise _no_cores(name)
     cores = usable_cores()
     _say(console, f"{runs.path.stem} on {name} in {precision}, {cores} cores: {reason}")
     rows = [row for heat in measure(model, load, name, cores) for row in heat]
@@ -80,6 +88,12 @@ def tune(
     else:
         _say(console, _kept(runs, settings, name, precision, measured))
     return measured
+
+
+def _no_cores(engine: str) -> EngineUnavailable:
+    return EngineUnavailable(
+        f"{engine} has no cores to divide; name --engine openvino or onnxruntime"
+    )
 
 
 def table(rows: Iterable[Row], cores: int) -> Table:

@@ -92,7 +92,7 @@ def load_engine(
         return _onnxruntime(model, settings, purpose, all_sizes, "ONNX Runtime as asked")
     because = "OpenVINO, the faster engine on a CPU"
     of_a_cpu = settings.precision in ("bf16", "int8")
-    if (gpu := _gpu()) and not of_a_cpu:
+    if (gpu := gpu_name()) and not of_a_cpu:
         try:
             return _tensorrt(model, settings, latency, all_sizes, f"TensorRT on the {gpu}")
         except EngineError as refused:
@@ -123,7 +123,7 @@ def _program(model: ModelFile, settings: EngineSettings, latency: bool) -> Engin
     return ProgramEngine(model, settings, latency=latency, because=because)
 
 
-def _gpu() -> str | None:
+def gpu_name() -> str | None:
     """Name of the GPU, where there is one with a driver."""
     try:
         return driver().gpus[0].name

@@ -12,12 +12,13 @@ import importlib
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, cast
 
-from pipeline.engines.nvidia import INSTALL
+from pipeline.engines.nvidia import INSTALL, NEWER_DRIVER
 from pipeline.errors import EngineError, EngineUnavailable
 
 Handle: TypeAlias = Any
 Address: TypeAlias = int
 Code: TypeAlias = Any  # an enumeration; 0 is success
+_OLD_DRIVER = 35  # cudaErrorInsufficientDriver: whatever is asked of it first gives it
 
 
 class CaptureModes(Protocol):
@@ -75,7 +76,7 @@ class Cuda:
     """CUDA's first device; `GpuFailed` with CUDA's own words for whatever fails.
 
     Raises:
-        EngineUnavailable: The package is missing.
+        EngineUnavailable: The package is missing; or, from any call, the driver is too old for it.
     """
 
     def __init__(self) -> None:
@@ -202,9 +203,12 @@ class Cuda:
         """What a function returned beside its code."""
         code, *rest = answer
         if int(code):
-            words = self._runtime.cudaGetErrorString(code)[1]
+            words = self._runtime.cudaGetErrorString(code)[1].decode("utf-8", "replace")
+            if int(code) == _OLD_DRIVER:
+                raise EngineUnavailable(
+                    f"cuda-bindings cannot use the GPU ({function}: {words}); {NEWER_DRIVER}"
+                )
             raise GpuFailed(
-                f"the GPU failed ({function}: {words.decode('utf-8', 'replace')}); "
-                "look at nvidia-smi and at the system's log"
+                f"the GPU failed ({function}: {words}); look at nvidia-smi and at the system's log"
             )
         return rest[0] if rest else None

@@ -17,6 +17,11 @@ from pipeline.errors import EngineUnavailable
 
 LIBRARY = "libcuda.so.1"  # comes with the driver and with nothing else
 INSTALL = "`pip install -e '.[tensorrt]'`"
+NEWER_DRIVER = (
+    "the driver must be made for its CUDA or a newer one (see nvidia-smi): install a newer driver, "
+    "or, in place of what is for CUDA 13, `pip install tensorrt-cu12 tensorrt-lean-cu12-libs "
+    "'cuda-bindings<13'`"
+)
 
 _MAJOR, _MINOR = 75, 76  # CUdevice_attribute: compute capability
 

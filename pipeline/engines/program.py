@@ -38,7 +38,7 @@ from pipeline.engines.contract import (
 )
 from pipeline.engines.precision import choose_gpu_precision, choose_precision
 from pipeline.engines.program_compile import Call, NotCompiled, ProgramCompiler, quiet
-from pipeline.engines.program_cuda import CudaRunner, Port, TorchCuda
+from pipeline.engines.program_cuda import CudaRunner, Port, TorchCuda, gpu_errors
 from pipeline.engines.program_graph import (
     first_line,
     in_precision,
@@ -156,6 +156,7 @@ class ProgramEngine:
         self._fixed = self.batch if is_compiled else 0
         return how
 
+    @gpu_errors()
     def _prepare_gpu(self) -> str:
         """The same with a runner that has a call for each batch size."""
         self._fixed = 0

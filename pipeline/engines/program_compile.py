@@ -78,16 +78,17 @@ class ProgramCompiler:
         """
         shapes = [list(one.shape) for one in given]
         key = key_of("program", program, self._facts | {"shapes": shapes})
+        on_gpu = bool(given[0].is_cuda)
         kept = self._cache.read(key) if self._cache else None
         if kept is not None:
             try:
-                return Compiled(self._loaded(kept), False, lambda: None)
+                return Compiled(self._loaded(kept, on_gpu), False, lambda: None)
             except NotCompiled:
                 pass  # it is compiled anew, and what was kept written over
         if not may_build:
             raise NotCompiled("engine.build is false and no earlier run has compiled it")
         package = self._package(module(), given)
-        return Compiled(self._loaded(package), True, lambda: self._keep(key, package))
+        return Compiled(self._loaded(package, on_gpu), True, lambda: self._keep(key, package))
 
     def _keep(self, key: str, package: bytes) -> None:
         if self._cache:
@@ -113,12 +114,18 @@ class ProgramCompiler:
         except _GIVES_UP as error:
             raise NotCompiled(f"it cannot be compiled ({first_line(error)})") from error
 
-    def _loaded(self, package: bytes) -> Call:
+    def _loaded(self, package: bytes, on_gpu: bool) -> Call:
+        """One for a GPU is called by one thread at a time, and may be captured in a CUDA graph.
+
+        The other kind asks at each call whether an event has happened, which a capture forbids.
+        """
         try:
             with TemporaryDirectory() as folder, quiet():
                 path = Path(folder, "compiled.pt2")
                 path.write_bytes(package)
-                call: Call = self._torch._inductor.aoti_load_package(str(path))
+                call: Call = self._torch._inductor.aoti_load_package(
+                    str(path), run_single_threaded=on_gpu
+                )
                 return call
         except _GIVES_UP as error:
             raise NotCompiled(

@@ -12,8 +12,8 @@ events and graphs apart as a GPU does (``tests/pipeline/stand_in_torch_cuda.py``
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
@@ -70,7 +70,7 @@ class TorchCuda:
 
     def run(self, work: Callable[[], None], stream: Handle) -> None:
         """Give the stream all that `work` does."""
-        with self._cuda.stream(stream):
+        with self._torch.no_grad(), self._cuda.stream(stream):
             work()
 
     def hold(self, stream: Handle, event: Handle) -> None:
@@ -102,8 +102,14 @@ class TorchCuda:
         graph = self._cuda.CUDAGraph()
         # Their runs follow each other in one stream, and outputs are copied out in between.
         self._pool = self._pool or self._cuda.graph_pool_handle()
-        with self._cuda.graph(graph, self._pool, stream, "thread_local"):
-            work()
+        before = self._cuda.current_stream()
+        try:
+            how = self._cuda.graph(graph, self._pool, stream, "thread_local")
+            with self._torch.no_grad(), how:
+                work()
+        except RuntimeError:
+            self._cuda.set_stream(before)  # torch forgets it where a capture cannot be ended
+            raise
         return graph
 
     def launch(self, graph: Handle, stream: Handle) -> None:
@@ -162,13 +168,11 @@ class CudaRunner:
         self._graphs: dict[tuple[int, int], Handle] = {}
         self.no_graphs: str | None = None
         self.closed = False
-        try:
+        with gpu_errors():
             self._copying, self._computing = cuda.stream(), cuda.stream()
             self._places = [self._place() for _ in range(PLACES)]
             self._outputs = [cuda.zeros(port, self._batch) for port in outputs]
             self._capture()
-        except RuntimeError as error:
-            raise _failed(error) from error
 
     def submit(
         self,
@@ -180,7 +184,7 @@ class CudaRunner:
         with self._turn:
             if self.closed:
                 raise EngineError("the engine was closed")
-            try:
+            with gpu_errors():
                 staging = self._free.pop() if self._free else self._staging()
                 number = self._submitted % PLACES
                 self._submitted += 1
@@ -192,20 +196,16 @@ class CudaRunner:
                 for here, there in zip(staging.outputs, self._outputs, strict=True):
                     cuda.copy(here[:n], there[:n], self._computing)
                 cuda.record(staging.done, self._computing)
-            except RuntimeError as error:
-                raise _failed(error) from error
         return Awaited(partial(self.answer, staging, n), answered)
 
     def answer(self, staging: _Staging, n: int) -> tuple[Outputs, float]:
         """Wait for a call; its arrays, and the seconds that the GPU worked on it."""
         if self.closed:
             raise EngineError("the engine was closed before the answer was asked for")
-        try:
+        with gpu_errors():
             with idle():
                 self._cuda.wait(staging.done)
             seconds = self._cuda.seconds_between(staging.begun, staging.done)
-        except RuntimeError as error:
-            raise _failed(error) from error
         names = (port.name for port in self._ports)
         arrays = (rows[:n].numpy().copy() for rows in staging.outputs)
         staging.lent = None
@@ -283,9 +283,14 @@ class CudaRunner:
                     return
 
 
-def _failed(error: RuntimeError) -> EngineError:
-    if isinstance(error, EngineError):
-        return error
-    return EngineError(
-        f"the GPU failed ({first_line(error)}); look at nvidia-smi and at the system's log"
-    )
+@contextmanager
+def gpu_errors() -> Iterator[None]:
+    """Inside the block, or the function, a GPU that fails is an `EngineError`."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except RuntimeError as error:
+        raise EngineError(
+            f"the GPU failed ({first_line(error)}); look at nvidia-smi and at the system's log"
+        ) from error

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
+from pipeline.engines.nvidia import INSTALL
 from pipeline.engines.trt_calls import (
     Builder,
     IBuilderConfig,
@@ -61,7 +62,7 @@ def build(machine: Machine, order: Order, timings: bytes) -> Built:
         timings: What earlier builds measured, or nothing.
 
     Raises:
-        EngineUnavailable: The TensorRT that is installed only runs plans.
+        EngineUnavailable: The TensorRT that is installed only runs plans, or lacks a library.
         ModelMismatch: TensorRT cannot read the model.
         EngineError: It can, and fails all the same.
     """
@@ -76,10 +77,13 @@ def _built(trt: TensorRt, log: TrtLog, order: Order, timings: bytes) -> Built:
     network = builder.create_network(typed)
     parser = trt.OnnxParser(network, log.logger)
     if not parser.parse(order.onnx):
-        raise ModelMismatch(
-            f"TensorRT cannot read {order.model} ({_errors(parser)}); export it again, or use "
-            "--engine openvino"
-        )
+        failed = f"TensorRT cannot read {order.model} ({_errors(parser)})"
+        if "Unable to open library" in failed:
+            raise EngineUnavailable(
+                f"{failed}; tensorrt-lean-cu13-libs of TensorRT's version has it: run {INSTALL}, "
+                "or beside tensorrt-cu12 install tensorrt-lean-cu12-libs"
+            )
+        raise ModelMismatch(f"{failed}; export it again, or use --engine openvino")
     config = builder.create_builder_config()
     _configure(trt, config, parser, order)
     _add_profiles(builder, network, config, order)

@@ -152,6 +152,13 @@ class PlanCache:
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise Unusable(f"it cannot be read ({error})") from error
 
+    def check_writable(self) -> None:
+        """To be asked before a build of minutes; `EngineError` if its plan could not be kept."""
+        try:
+            tempfile.TemporaryFile(dir=self.folder).close()
+        except OSError as error:
+            raise _cannot_write(self.folder, error) from error
+
     def add(self, key: PlanKey, plan: bytes, golden: Outputs, about: dict[str, Any]) -> None:
         """Keep a plan that may work; replaces whatever is there."""
         sha256 = hashlib.sha256(plan).hexdigest()

@@ -12,6 +12,8 @@ from pipeline.errors import EngineError
 
 log = logging.getLogger(__name__)
 
+_OF_MEMORY = ("outofmemory", "out of memory", "could not be allocated")
+
 
 class TrtLog:
     """Listens from any thread.
@@ -46,6 +48,14 @@ class TrtLog:
             return otherwise
         self._errors.clear()
         return newest
+
+    def memory_error(self) -> str:
+        """The newest error that tells of too little memory, and forget all; else empty."""
+        for said in reversed([*self._errors]):
+            if any(words in said.lower() for words in _OF_MEMORY):
+                self._errors.clear()
+                return said
+        return ""
 
     @contextmanager
     def told(self, what: str) -> Iterator[None]:

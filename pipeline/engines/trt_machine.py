@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import cast
 
 from pipeline.engines.cuda_calls import Cuda
-from pipeline.engines.nvidia import Gpu, TensorRtPackage, driver
-from pipeline.engines.trt_calls import LeanTensorRt, Runtime, TensorRt, import_tensorrt
+from pipeline.engines.nvidia import NEWER_DRIVER, Gpu, TensorRtPackage, driver
+from pipeline.engines.trt_calls import LeanTensorRt, Runtime, TensorRt, import_tensorrt, version_of
 from pipeline.engines.trt_log import TrtLog
 from pipeline.engines.trt_memory import Lane
 from pipeline.errors import EngineUnavailable
@@ -47,6 +48,7 @@ class Machine:
         cuda, log = Cuda(), TrtLog(trt)
         if package.can_build:  # the lean runtime finds in a plan what it needs of them
             full = cast(TensorRt, trt)
+            _load_vc_plugin(version_of(trt)[0])
             if not full.init_libnvinfer_plugins(log.logger, ""):
                 raise EngineUnavailable(f"TensorRT cannot load its plugins ({log.last_error()})")
         machine = cls(trt, package, log, cuda, Lane(cuda, end), gpu)
@@ -64,8 +66,7 @@ class Machine:
         if said := self.log.last_error(otherwise=""):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))  # it must never be destroyed
             raise EngineUnavailable(
-                f"TensorRT {self.trt.__version__} cannot use the GPU ({said}); the driver must be "
-                "made for its CUDA or a newer one (see nvidia-smi), else install tensorrt-cu12"
+                f"TensorRT {self.trt.__version__} cannot use the GPU ({said}); {NEWER_DRIVER}"
             )
         return made
 
@@ -73,3 +74,15 @@ class Machine:
     def compute_capability(self) -> str:
         """Such as ``"9.0"``."""
         return "{}.{}".format(*self.gpu.compute_capability)
+
+
+def _load_vc_plugin(major: int) -> None:
+    """Have in the process what the ONNX parser opens by name for a RoiAlign.
+
+    TensorRT's own wheels lack it. The package that has it is not imported, because that would load
+    a second runtime. A TensorRT of the system has it where the parser looks.
+    """
+    package = find_spec("tensorrt_lean_libs")
+    for folder in (package and package.submodule_search_locations) or ():
+        with suppress(OSError):  # of another version; the parser says so if it is needed
+            ctypes.CDLL(f"{folder}/libnvinfer_vc_plugin.so.{major}")

@@ -166,6 +166,7 @@ class Plans:
         """Build a plan, and see whether it may work."""
         wanted, started = self._wanted, time.perf_counter()
         full_tensorrt(self._machine)  # before anybody waits for anything
+        self._cache.check_writable()
         name = f"{wanted.model.path.name} at {key.size_hw[0]}x{key.size_hw[1]}"
         log.warning("TensorRT builds a plan for %s, which takes minutes", name)
         golden = golden_input(wanted.model, key.size_hw)

@@ -223,6 +223,8 @@ class PlanRunner:
             raise self._failed(what)
 
     def _failed(self, what: str) -> EngineError:
+        if said := self._log.memory_error():
+            return GpuFailed(f"the GPU has no memory to {what} ({said})")
         return EngineError(f"TensorRT could not {what} ({self._log.last_error()})")
 
 

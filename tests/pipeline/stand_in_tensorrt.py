@@ -65,6 +65,8 @@ class Faults:
         enqueue: Work cannot be enqueued.
         build: Nothing can be built.
         unknown: An operator that the parser does not know.
+        library: What the parser opens at its end, as for a RoiAlign.
+        memory: The GPU has none for a plan.
         driver: It is too old; a builder cannot be made, a runtime is made and of no use.
     """
 
@@ -73,6 +75,8 @@ class Faults:
     enqueue: bool = False
     build: bool = False
     unknown: str = ""
+    library: str = ""
+    memory: bool = False
     driver: bool = False
 
 
@@ -162,6 +166,11 @@ class OnnxParser:
         for node in self._network.model.graph.node:
             if node.op_type == self._faults.unknown:
                 self._errors.append(f"In node of type {node.op_type}:\nno importer")
+        if self._faults.library:
+            try:
+                ctypes.CDLL(self._faults.library)
+            except OSError as error:
+                self._errors.append(f"INTERNAL_ERROR:\nUnable to open library: {error}")
         return not self._errors
 
     def get_error(self, index: int) -> SimpleNamespace:
@@ -277,6 +286,10 @@ class Runtime:
 
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> Engine | None:
         assert not self._trt.faults.driver, "a real one would have crashed"
+        if self._trt.faults.memory:
+            for words in ("Error Code 2: OutOfMemory (Requested size was 9 bytes.)", "it failed"):
+                self._logger.log(ILogger.Severity.ERROR, words)
+            return None
         magic, _, rest = serialized_engine.partition(b"\n")
         sha256, _, body = rest.partition(b"\n")
         if magic + b"\n" != MAGIC or hashlib.sha256(body).hexdigest().encode() != sha256:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -125,6 +127,49 @@ def test_a_gpu_that_fails_is_an_engine_error_with_a_remedy() -> None:
             late()
 
 
+class CudaThatEndsNoCapture:
+    """As much of ``torch.cuda`` as a capture takes; one that fails leaves its stream current."""
+
+    def __init__(self) -> None:
+        self.current = "default"
+        self.fails = False
+        self.CUDAGraph, self.graph_pool_handle = object, object
+        self.current_stream = lambda: self.current
+
+    def set_stream(self, stream: str) -> None:
+        self.current = stream
+
+    @contextmanager
+    def stream(self, stream: str):
+        before, self.current = self.current, stream
+        yield
+        self.current = before
+
+    @contextmanager
+    def graph(self, graph: object, pool: object, stream: str, mode: str):
+        before, self.current = self.current, stream
+        yield
+        if self.fails:
+            raise RuntimeError("operation failed due to a previous error during capture")
+        self.current = before
+
+
+def test_a_capture_that_fails_leaves_the_current_stream_as_it_was() -> None:
+    cuda = CudaThatEndsNoCapture()
+    cuda.fails = True
+    with pytest.raises(RuntimeError, match="during capture"):
+        TorchCuda(SimpleNamespace(cuda=cuda, no_grad=torch.no_grad)).captured(int, "computing")
+    assert cuda.current == "default"
+
+
+def test_nothing_that_runs_on_a_gpu_is_kept_for_gradients() -> None:
+    cuda, found = CudaThatEndsNoCapture(), list[tuple[str, bool]]()
+    calls = TorchCuda(SimpleNamespace(cuda=cuda, no_grad=torch.no_grad))
+    for give in (calls.run, calls.captured):
+        give(lambda: found.append((cuda.current, torch.is_grad_enabled())), "computing")
+    assert found == [("computing", False)] * 2 and cuda.current == "default"
+
+
 def test_the_stand_in_has_the_face_of_the_real_one() -> None:
     def methods(kind):
         functions = inspect.getmembers(kind, inspect.isfunction)
@@ -145,6 +190,7 @@ def test_torch_has_what_is_called_by_name_and_arguments() -> None:
     graph = list(inspect.signature(cuda.graph.__init__).parameters)
     assert graph[1:5] == ["cuda_graph", "pool", "stream", "capture_error_mode"]
     assert callable(cuda.graph_pool_handle) and callable(cuda.synchronize)
+    assert callable(cuda.current_stream) and callable(cuda.set_stream)
 
 
 @pytest.mark.needs_cuda

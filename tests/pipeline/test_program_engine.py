@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,10 +21,11 @@ import torch
 import pipeline.engines.program as program_engine
 from pipeline.checkup.questions import look_at_torch
 from pipeline.engines import load_engine
+from pipeline.engines.cache_folder import CacheFolder
 from pipeline.engines.precision import choose_gpu_precision
 from pipeline.engines.program_compile import Compiled, ProgramCompiler
 from pipeline.engines.program_cuda import CudaRunner
-from pipeline.errors import ConfigError, EngineUnavailable, ModelMismatch
+from pipeline.errors import ConfigError, EngineError, EngineUnavailable, ModelMismatch
 from pipeline.machine import instruction_sets
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.settings import EngineSettings
@@ -197,6 +200,25 @@ def test_machine_code_that_finds_something_else_is_not_used_and_not_kept(
     assert not (tmp_path / "kept").exists()
 
 
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_machine_code_for_a_gpu_asks_nothing_while_it_is_captured(
+    on_gpu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways, real = [], inspect.signature(torch._inductor.aoti_load_package)
+    assert "run_single_threaded" in real.parameters
+    monkeypatch.setattr(ProgramCompiler, "_package", lambda *_: b"machine code")
+    monkeypatch.setattr(
+        torch._inductor,
+        "aoti_load_package",
+        lambda path, run_single_threaded=False: ways.append(run_single_threaded),
+    )
+    given = [SimpleNamespace(shape=(1,), is_cuda=on_gpu)]
+    for _ in range(2):  # compiled, and kept
+        compiler = ProgramCompiler(torch, CacheFolder(tmp_path), {})
+        compiler.compiled(b"program", given, torch.nn.Identity, may_build=True).keep()
+    assert ways == [on_gpu] * 2
+
+
 # A GPU of straw
 
 
@@ -209,7 +231,27 @@ def _backends() -> Iterator[None]:
     cudnn.allow_tf32, cudnn.benchmark, matmul.allow_tf32 = before
 
 
-@pytest.mark.usefixtures("_backends")
+@pytest.fixture
+def _straw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch finds a GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA of straw")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+
+
+@pytest.mark.usefixtures("_backends", "_straw")
+def test_a_gpu_that_fails_while_a_program_is_loaded_is_an_engine_error(
+    model: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA error: out of memory\nCompile with ...")
+
+    monkeypatch.setattr(torch.Tensor, "to", fail)
+    with pytest.raises(EngineError, match=r"failed \(CUDA error: out of memory\); look at nvidia"):
+        program(model)
+
+
+@pytest.mark.usefixtures("_backends", "_straw")
 def test_on_a_gpu_calls_are_under_way_and_come_back_right(
     model: ModelFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,9 +259,6 @@ def test_on_a_gpu_calls_are_under_way_and_come_back_right(
     monkeypatch.setattr(
         program_engine, "CudaRunner", lambda cuda, *given: real(StandInTorchCuda(), *given)
     )
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA of straw")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     to = torch.Tensor.to
     monkeypatch.setattr(
         torch.Tensor, "to", lambda self, kind, *a, **k: self if kind == "cuda" else to(self, kind)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack
@@ -358,6 +361,36 @@ def test_a_graph_that_tensorrt_cannot_read_is_a_model_mismatch(
     assert "\n" not in str(caught.value)
 
 
+def test_a_library_that_the_parser_lacks_is_named_with_its_package(
+    straw: StrawGpu, model: ModelFile
+) -> None:
+    straw.trt.faults.library = "libnvinfer_vc_plugin.so.nowhere"
+    with pytest.raises(
+        EngineUnavailable, match=r"Unable to open library: .*so\.nowhere.*tensorrt-lean-cu13-libs"
+    ):
+        straw.engine(model)
+
+
+def test_the_library_that_the_parser_opens_by_name_is_loaded_from_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: ModelFile
+) -> None:
+    if not (compiler := shutil.which("gcc")):
+        pytest.skip("there is no gcc to make a library with")
+    package, name = tmp_path / "tensorrt_lean_libs", "libnvinfer_vc_plugin.so.10"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise AssertionError('it loads a second runtime')")
+    command = [compiler, "-shared", f"-Wl,-soname,{name}", "-o", package / name, "-x", "c", "-"]
+    subprocess.run(command, input=b"", check=True)
+    straw = install(monkeypatch, tmp_path / "plans", version="10.15.1.29")
+    straw.trt.faults.library = name
+    with pytest.raises(EngineUnavailable, match="Unable to open library"):
+        straw.engine(model)
+    monkeypatch.syspath_prepend(tmp_path)
+    with straw.engine(model) as engine:
+        assert "its plan was built" in engine.reason
+    assert "tensorrt_lean_libs" not in sys.modules
+
+
 def test_a_graph_without_the_promised_outputs_is_a_model_mismatch(
     straw: StrawGpu, model: ModelFile
 ) -> None:
@@ -403,13 +436,18 @@ def test_an_old_tensorrt_is_refused(
         straw.engine(model)
 
 
+@pytest.mark.parametrize(
+    ("streams", "says"), [(0, r"cannot use the GPU \(CUDA init"), (35, "cudaStreamCreateWithFlags")]
+)
 def test_a_driver_that_is_too_old_for_tensorrt_is_an_error_and_no_crash(
-    straw: StrawGpu, model: ModelFile
+    straw: StrawGpu, model: ModelFile, streams: int, says: str
 ) -> None:
     straw.engine(model).__exit__(None, None, None)
     straw.trt.faults.driver = True
+    straw.cuda.fail["cudaStreamCreateWithFlags"] = streams
+    remedy = r"nvidia-smi.* tensorrt-cu12 .*'cuda-bindings<13'"
     for batch in (3, 2):  # with a plan in the cache, and without
-        with pytest.raises(EngineUnavailable, match=r"cannot use the GPU \(CUDA init.*nvidia-smi"):
+        with pytest.raises(EngineUnavailable, match=f"{says}.*{remedy}"):
             straw.engine(model, batch=batch)
     gc.collect()
     assert straw.trt.crashes == 0

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from pipeline import build
 from pipeline.engines import load_engine
+from pipeline.engines.cuda_calls import GpuFailed
 from pipeline.engines.trt_cache import PlanCache, PlanKey, plan_folder
 from pipeline.engines.trt_progress import BuildBars, build_monitor
 from pipeline.errors import EngineError, EngineUnavailable
@@ -157,6 +158,18 @@ def test_a_damaged_or_foreign_plan_is_discarded_with_a_reason_and_built_anew(
     assert says in caplog.text
     assert "in the cache" in started(straw, model)
     assert len(straw.trt.built) == 2
+    assert straw.cuda.left() == {}
+
+
+def test_a_plan_is_not_to_blame_where_the_gpu_has_no_memory(
+    straw: StrawGpu, model: ModelFile
+) -> None:
+    started(straw, model)
+    straw.trt.faults.memory = True
+    with pytest.raises(GpuFailed, match=r"no memory to read the plan \(.*OutOfMemory"):
+        straw.engine(model)
+    straw.trt.faults.memory = False
+    assert "in the cache" in started(straw, model)
     assert straw.cuda.left() == {}
 
 
@@ -311,6 +324,14 @@ def test_a_cache_that_can_only_be_read_serves_its_plans(straw: StrawGpu, model: 
         lock.unlink()
         lock.mkdir()
     assert "in the cache" in started(straw, model, build=False)
+
+
+def test_where_a_plan_could_not_be_kept_none_is_built(straw: StrawGpu, model: ModelFile) -> None:
+    straw.folder = Path("/proc")  # where nobody can make a file, not even root
+    with pytest.raises(EngineError, match=r"cannot write TensorRT's plans to '/proc'.*cache=PATH"):
+        straw.engine(model)
+    assert straw.trt.built == []
+    assert straw.cuda.left() == {}
 
 
 @pytest.mark.parametrize(

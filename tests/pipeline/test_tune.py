@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from pipeline import tune
 from pipeline.checkup import divisions as module
@@ -16,10 +18,12 @@ from pipeline.checkup.divisions import MARGIN, Heat, Row, calls_of, divisions, w
 from pipeline.engines import load_engine
 from pipeline.engines.contract import Answered
 from pipeline.engines.tuning import RULE, Division
+from pipeline.errors import EngineUnavailable
 from pipeline.frame import Batch, Placement
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.settings import EngineSettings
 from tests.pipeline.frames import blank
+from tests.pipeline.gpu import install
 from tests.pipeline.model_files import ENGINES, images, write_model
 
 
@@ -189,6 +193,38 @@ def test_the_command_measures_a_real_engine_and_the_next_run_uses_it(
     settings = EngineSettings(name=name, precision="f32", cache=cache)
     with load_engine(read_model_file(path), settings) as engine:
         assert "measured on this machine 20" in engine.reason
+
+
+def test_a_program_of_torch_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "load_engine", None)
+    model = replace(read_model_file(write_model(tmp_path / "m.onnx")), is_program=True)
+    for name in ("auto", "program"):
+        with pytest.raises(EngineUnavailable, match=r"program of torch.*ONNX file"):
+            tune.tune(model, EngineSettings(name=name), Console())
+
+
+def test_where_auto_takes_a_gpu_an_engine_of_the_cpu_is_to_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tune, "measure", lambda *_: iter([]))
+    straw = install(monkeypatch, tmp_path / "plans")
+    words = ["--model", str(write_model(tmp_path / "m.onnx")), "--cache", str(tmp_path / "cache")]
+    assert tune.main(words) == 4
+    assert "name --engine openvino or onnxruntime" in capsys.readouterr().err
+    assert straw.trt.built == [] and not (tmp_path / "cache").exists()
+    assert tune.main([*words, "--engine", "onnxruntime"]) == 0
+
+
+def test_an_engine_that_divides_no_cores_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = read_model_file(write_model(tmp_path / "m.onnx"))
+    engine = SimpleNamespace(model=model, name="another", precision="f32", reason="")
+    monkeypatch.setattr(module, "load_engine", lambda *_, **__: nullcontext(engine))
+    with pytest.raises(EngineUnavailable, match="another has no cores to divide"):
+        tune.tune(model, EngineSettings(), Console())
 
 
 def test_a_cache_that_cannot_be_used_is_told_and_no_error(
