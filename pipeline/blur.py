@@ -22,6 +22,7 @@ from pipeline.detect import Shown, thresholds_by_class
 from pipeline.errors import ConfigError
 from pipeline.frame import Boxes, Frame, Result
 from pipeline.model_file import ModelFile
+from pipeline.nms import MOST_BOXES
 from pipeline.settings import DetectionSettings, RenderSettings
 from pipeline.yuv import Plane
 
@@ -35,8 +36,10 @@ FORGOTTEN_SECONDS = 60.0  # after which a source that sends nothing needs no mem
 def detect_also_blurred(
     detection: DetectionSettings, render: RenderSettings, model: ModelFile
 ) -> DetectionSettings:
-    """The same settings, with thresholds low enough to find what is to be blurred.
+    """The same settings, so wide that all is found that is to be blurred.
 
+    Thresholds are low; nobody goes unfound because there are more than may be shown, or because
+    something of another class, such as a bicycle, lies over him.
     `detect` with these, then `conceal`, then `Shown` with the settings themselves.
 
     Raises:
@@ -45,8 +48,14 @@ def detect_also_blurred(
     blurred = blurred_classes(render, model)
     lowest = np.minimum(thresholds_by_class(model, detection), render.blur_threshold)
     lowered = {model.object_names[i]: float(lowest[i]) for i in np.flatnonzero(blurred).tolist()}
-    thresholds = {**detection.class_thresholds, **lowered}
-    return replace(detection, class_thresholds=thresholds) if lowered else detection
+    if not lowered:
+        return detection
+    return replace(
+        detection,
+        class_thresholds={**detection.class_thresholds, **lowered},
+        nms="class_aware" if detection.nms == "class_agnostic" else detection.nms,
+        max_detections=MOST_BOXES,
+    )
 
 
 def blurred_classes(render: RenderSettings, model: ModelFile) -> npt.NDArray[np.bool_]:

@@ -146,11 +146,19 @@ class Shown:
         return self._thresholds_of.get(source, self.thresholds)
 
     def filter(self, results: Iterable[Result]) -> Iterator[Result]:
-        """Keep of each result what reaches the thresholds."""
+        """Keep of each result what reaches the thresholds, and no more than the settings want."""
         for result in results:
             found = result.detections
             keep = found.scores >= self.thresholds_for(result.frame.source)[found.class_ids]
-            yield result if keep.all() else replace(result, detections=found[keep])
+            shown = self._few(found if keep.all() else found[keep])
+            yield result if shown is found else replace(result, detections=shown)
+
+    def _few(self, found: Detections) -> Detections:
+        """What the settings leave: more is found where it is to be blurred."""
+        limit = self._settings.max_detections
+        if self._settings.nms == "class_agnostic" and self._model.output_form == "candidates":
+            return class_agnostic(found, nms_iou(self._model, self._settings), limit)
+        return found[:limit] if len(found) > limit else found
 
     def _with(self, own: OwnThresholds) -> Thresholds:
         """The thresholds of the line with those of a source laid over them."""
@@ -171,6 +179,11 @@ def thresholds_by_class(model: ModelFile, settings: DetectionSettings) -> Thresh
             raise ConfigError(_unknown_class(name, model))
         thresholds[model.object_names.index(name)] = threshold
     return thresholds
+
+
+def nms_iou(model: ModelFile, settings: DetectionSettings) -> float:
+    """The overlap from which suppression drops a box."""
+    return model.nms_iou if settings.nms_iou is None else settings.nms_iou
 
 
 def _unknown_class(name: str, model: ModelFile) -> str:
@@ -208,7 +221,7 @@ def _objects(
     thresholds: Thresholds,
     on_inexact: Callable[[Frame], None] | None,
 ) -> Generator[Result, None, None]:
-    iou = model.nms_iou if settings.nms_iou is None else settings.nms_iou
+    iou = nms_iou(model, settings)
     suppress, limit = SUPPRESS[settings.nms], settings.max_detections
     for row, (frame, placement) in enumerate(zip(batch.frames, batch.placements, strict=True)):
         if on_inexact and "exact" in outputs and not outputs["exact"][row]:

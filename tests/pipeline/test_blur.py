@@ -28,7 +28,7 @@ from pipeline.blur import (
     grow,
     pixelate,
 )
-from pipeline.detect import OwnThresholds, Shown, thresholds_by_class
+from pipeline.detect import OwnThresholds, Shown, detect, thresholds_by_class
 from pipeline.errors import ConfigError
 from pipeline.frame import Detections, Frame, Result
 from pipeline.model_file import ModelFile
@@ -36,6 +36,7 @@ from pipeline.render import render
 from pipeline.settings import DetectionSettings, RenderSettings
 from pipeline.yuv import own_yuv420p, planes
 from tests.pipeline.frames import blank, frame_of
+from tests.pipeline.test_detect import Row, answer
 
 NAMES = ("person", "bicycle", "car")
 BLUR = RenderSettings(blur=("person",), blur_threshold=0.1, blur_frames=0)
@@ -220,6 +221,33 @@ def test_the_detector_is_asked_for_what_is_blurred_and_for_nothing_else(model) -
     asked = detect_also_blurred(mixed, BLUR, model)
     assert thresholds_by_class(model, asked).tolist() == pytest.approx([0.1, 0.5, 0.3])
     assert detect_also_blurred(mixed, RenderSettings(), model) is mixed
+
+
+def test_nobody_stays_readable_because_few_are_shown(model) -> None:
+    people: list[Row] = [((20 * i, 10, 20 * i + 12, 60), 0.9 - 0.02 * i, 0) for i in range(8)]
+    few = replace(DETECTION, max_detections=3)
+    seen, hidden = shown_and_hidden(people, few, model)
+    assert (len(seen), len(hidden)) == (3, 8)
+    assert seen.scores.tolist() == pytest.approx([0.9, 0.88, 0.86])
+
+
+def test_nobody_stays_readable_under_something_of_another_class(model) -> None:
+    rider: list[Row] = [((50, 10, 90, 90), 0.9, 1), ((51, 11, 91, 91), 0.8, 0)]
+    seen, hidden = shown_and_hidden(rider, replace(DETECTION, nms="class_agnostic"), model)
+    assert seen.class_ids.tolist() == [1]
+    assert len(hidden) == 1
+
+
+def shown_and_hidden(
+    rows: list[Row], settings: DetectionSettings, model: ModelFile
+) -> tuple[Detections, np.ndarray]:
+    """What the whole line shows and blurs of one frame in which `rows` are found."""
+    answers = [answer([rows], [blank(200, 100)])]
+    results = detect(answers, model, detect_also_blurred(settings, BLUR, model))
+    shown = Shown(model, settings)
+    (result,) = shown.filter(conceal(results, model, shown, BLUR))
+    assert result.private is not None
+    return result.detections, result.private
 
 
 def test_an_unknown_class_is_refused_before_the_first_frame(model) -> None:
