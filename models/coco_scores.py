@@ -106,7 +106,7 @@ def score(truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, 
     # pycocotools prints its progress; the figures are returned instead.
     with contextlib.redirect_stdout(io.StringIO()):
         wanted = COCO()
-        wanted.dataset = {"info": {}, **truth}
+        wanted.dataset = {"info": {}, **truth, "annotations": numbered(truth["annotations"])}
         wanted.createIndex()
         evaluation = COCOeval(wanted, found_in(wanted, detections), "bbox")
         evaluation.evaluate()
@@ -118,6 +118,15 @@ def score(truth: dict[str, Any], detections: list[dict[str, Any]]) -> dict[str, 
         "stats": stats,
         "classes": by_class(evaluation, truth),
     }
+
+
+def numbered(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Annotations as pycocotools reads them right: it takes the id 0 for "not found", and wants
+    ``iscrowd`` and ``area`` of each."""
+    return [
+        {"iscrowd": 0, "area": a["bbox"][2] * a["bbox"][3], **a, "id": number}
+        for number, a in enumerate(annotations, 1)
+    ]
 
 
 def found_in(truth: COCO, detections: list[dict[str, Any]]) -> COCO:

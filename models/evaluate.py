@@ -150,8 +150,14 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("give --annotations for boxes or --masks for classes of pixels")
     if (arguments.network is None) != (arguments.weights is None):
         parser.error("--network and --weights belong together")
-    if arguments.precision == "bf16" and arguments.engine == "openvino" and not has_bf16():
+    if arguments.precision == "bf16" and not (arguments.model and arguments.engine == "openvino"):
+        parser.error("--precision bf16 wants --model and --engine openvino; all else is f32")
+    if arguments.precision == "bf16" and not has_bf16():
         parser.error("--precision bf16: this processor has none, OpenVINO would compute in f32")
+    if arguments.detections and arguments.merge:
+        parser.error("--merge: results of a file are judged in the classes that they name")
+    if arguments.size and arguments.network and arguments.masks:
+        parser.error("--size: a --network of classes of pixels takes pictures as they are")
     if arguments.annotations and not arguments.detections and not arguments.images:
         parser.error("--model needs --images")
     if arguments.detections and arguments.report and not arguments.images:

@@ -113,7 +113,10 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--fit", choices=["letterbox", "stretch"], default="letterbox")
     words.add_argument("--threshold", type=score, default=0.5, help="recommended score")
     words.add_argument(
-        "--min-score", type=score, metavar="S", help="below it the graph itself finds nothing"
+        "--min-score",
+        type=score,
+        metavar="S",
+        help="below it the graph of a Faster R-CNN itself finds nothing",
     )
     words.add_argument(
         "--proposals",
@@ -176,6 +179,10 @@ def _no_program(options: argparse.Namespace) -> str | None:
 
 def _write_faster_rcnn(options: argparse.Namespace) -> str | None:
     """Says what is wrong with the arguments, if anything is."""
+    if options.palette:
+        return (
+            f"--palette: a {options.network} finds objects, which are drawn in the line's colours"
+        )
     if options.network in ARCHITECTURES:
         model, origin = load_weights(options.network, options.weights)
         names = options.names.split(",") if options.names else class_names_of(model.num_classes)
@@ -220,6 +227,8 @@ def _write_network(options: argparse.Namespace) -> str | None:
         return f"--names is needed: a {options.network} does not know what its classes are called"
     if options.proposals or options.per_level:
         return f"--proposals, --per-level: a {options.network} is no Faster R-CNN"
+    if options.min_score is not None:
+        return f"--min-score: a {options.network} is no Faster R-CNN; it keeps its own"
     if len(options.size) > 1:
         return f"--size: a {options.network} is written for one size"
     if options.palette and len(options.palette) != len(names):

@@ -35,7 +35,7 @@ from models.network import Network
 from models.network_judges import folded
 from models.schedules import Schedule
 from models.starting_weights import SettingsError, load_trunk
-from models.training import HALVES, Norms, Precision, Recipe, Training, freeze
+from models.training import HALVES, Precision, Recipe, Training, freeze, usual_norms
 from models.training_loop import TIMES, Log, fit_model
 
 
@@ -88,8 +88,8 @@ def train(
     network = rung.network(len(run.class_names))
     if run.trunk:
         load_trunk(network, torch.load(run.trunk, weights_only=True))
-    norms: Norms = "heads" if cast(Network, network).task == "semantic" else "frozen"
-    freeze(network, rung.frozen, norms)
+    norms = usual_norms(cast(Network, network).task, begun=bool(run.trunk))
+    freeze(network, rung.frozen if run.trunk else 0, norms)
     network = network.to(memory_format=torch.channels_last)
     warm_up = min(200, rung.steps // 4)
     schedule = Schedule(rung.steps, warm_up)

@@ -153,6 +153,10 @@ def network_of(path: Path, about: Mapping[str, Any]) -> nn.Module:
     size_hw = tuple(about["input_size_hw"])
     if isinstance(network, FasterRCNN):
         form = about["output_form"]
+        if counts := about.get("proposals"):
+            network.rpn.settings = replace(
+                network.rpn.settings, pre_nms=counts["per_level"], post_nms=counts["kept"]
+            )
         return network.prepare(
             size_hw, output_form=form, nms_body="fixpoint", nms_iterations=NMS_ITERATIONS
         )

@@ -12,6 +12,7 @@ only some of them see, becomes an ``iscrowd`` region, which training neither rew
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,11 @@ import cv2
 import numpy as np
 from rich.progress import track
 
-from models.class_names import COCO_IDS, STREET_NAMES
+from models.class_names import COCO_IDS, STREET_NAMES, class_of
 from models.data import read_picture
 from models.detectors import Detector, load_detector
 from models.found import Found
+from models.pictures import DataError
 from models.teacher import agree, look, overlap
 
 
@@ -81,6 +83,8 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 def clip_frames(clip: Path) -> Iterator[tuple[int, np.ndarray]]:
     """Index and RGB picture of every frame of a clip."""
     capture = cv2.VideoCapture(str(clip))
+    if not capture.isOpened():
+        raise DataError(f"{clip} is no video that can be read")
     index = 0
     while True:
         read, image = capture.read()
@@ -170,8 +174,8 @@ def complete(
     by_image: dict[int, list[dict[str, Any]]] = {}
     for a in given["annotations"]:
         by_image.setdefault(a["image_id"], []).append(a)
-    labelled = {c.get("coco_id") for c in given["categories"]}
-    free = [c["id"] - 1 for c in street_categories() if c["coco_id"] not in labelled]
+    labelled = {class_of(c, STREET_NAMES) for c in given["categories"]}
+    free = [class_id for class_id in range(len(STREET_NAMES)) if class_id not in labelled]
     # The teachers' categories get numbers after the given ones, which keep theirs.
     last = max(c["id"] for c in given["categories"])
     extra = [{**c, "id": c["id"] + last} for c in street_categories()]
@@ -227,7 +231,18 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--complete", type=Path, help="COCO json to complete instead of clips")
     parser.add_argument("--images", type=Path, help="pictures of --complete")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if bool(options.clips) == bool(options.complete):
+        parser.error("give clips to label, or --complete a COCO json")
+    if options.complete and not options.images:
+        parser.error("--complete needs --images")
+    stems = Counter(clip.stem for clip in options.clips)
+    if same := [stem for stem, count in stems.items() if count > 1]:
+        parser.error(
+            f"{stems[same[0]]} clips are called {same[0]}, and pictures are named after clips; "
+            "label each into an --out of its own"
+        )
+    return options
 
 
 def main() -> None:

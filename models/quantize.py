@@ -162,6 +162,9 @@ def make_int8(options: argparse.Namespace, original: Original, told: Console) ->
 def make_float16(options: argparse.Namespace, original: Original, told: Console) -> Verdict | None:
     """Write the float16 file, compared with the original if there are frames or labelled sets."""
     kept = frozenset(options.keep_float)
+    known = [layer.name for layer in feature_layers(original.graphs[0][1])]
+    if unknown := kept.difference(known):
+        raise DataError(f"no layer {min(unknown)!r}; there are {', '.join(known)}")
     proto = original.changed(
         lambda graph: halved(graph, [x for x in feature_layers(graph) if x.name not in kept])
     )

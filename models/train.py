@@ -30,7 +30,7 @@ from torch import nn
 
 from models.class_names import STREET_NAMES
 from models.data import TrainingBatches, parse_share
-from models.detection.alternating_training import alternate
+from models.detection.alternating_training import FINISHED, PHASES, alternate
 from models.detection.faster_rcnn import FasterRCNN
 from models.input_sizes import parse_size
 from models.mask_batches import MaskBatches, View
@@ -41,10 +41,11 @@ from models.proposals import read_proposals
 from models.schedules import CURVES, Schedule
 from models.segmentation.losses import PixelLoss
 from models.starting_weights import SettingsError, load_fitting, load_trunk
-from models.training import Norms, Recipe, Training, freeze
+from models.training import Norms, Recipe, Training, freeze, trunk_of, usual_norms
 from models.training_loop import Log, fit_model
 from models.validation import Row, validate_detection, validate_semantic
 
+FROZEN = 4  # parts of a trunk that starts from ImageNet: edges and colours
 WEIGHT_DECAYS = {"adamw": 0.02, "sgd": 5e-4}
 
 
@@ -102,11 +103,16 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     learning("--floor", type=float, default=0.01, help="least share of the rate")
     learning("--warm-up", type=int, default=200, help="steps")
     learning("--average", type=float, default=0.999, help="decay of the averaged weights; 0: none")
-    learning("--frozen", type=int, default=4, help="first parts of the trunk left as they are")
+    learning(
+        "--frozen",
+        type=int,
+        help="first parts of the trunk left as they are; default: 4 with --trunk or --weights",
+    )
     learning(
         "--norms",
         choices=("frozen", "heads", "learning"),
-        help="which batch norms learn; default: frozen, for semantic networks heads",
+        help="which batch norms learn; default: all of a network that starts at random, else none; "
+        "of a semantic one that starts from no model file, those of the heads",
     )
     return parser.parse_args(words)
 
@@ -120,9 +126,24 @@ def build(arguments: argparse.Namespace, task: Task, class_names: tuple[str, ...
     if arguments.weights:
         left = load_fitting(model, arguments.weights)
         Console().print(f"left random: {', '.join(left) or 'nothing'}")
-    norms: Norms = arguments.norms or ("heads" if task == "semantic" else "frozen")
-    freeze(model, arguments.frozen, norms)
+    freeze(model, *left_alone(arguments, model, task))
     return model.to(arguments.device).to(memory_format=torch.channels_last)
+
+
+def left_alone(arguments: argparse.Namespace, model: nn.Module, task: Task) -> tuple[int, Norms]:
+    """How many parts of the trunk, and which norms, are not to learn; random ones are all to."""
+    if arguments.frozen and trunk_of(model) is None:
+        raise SettingsError(f"--frozen: {arguments.network} has no trunk whose parts could be")
+    is_file = arguments.weights is not None and arguments.weights.suffix == ".onnx"
+    if is_file and arguments.norms not in (None, "frozen"):
+        raise SettingsError(
+            f"--norms {arguments.norms}: a model file has its norms within its convolutions, which "
+            "learning norms would undo; start from a checkpoint, or leave them frozen"
+        )
+    begun = bool(arguments.trunk or arguments.weights)
+    parts = (FROZEN if begun else 0) if arguments.frozen is None else arguments.frozen
+    usual = "frozen" if is_file else usual_norms(task, begun=begun)
+    return parts, arguments.norms or usual
 
 
 def task_of(name: str) -> Task:
@@ -250,12 +271,22 @@ def main(words: list[str] | None = None) -> None:
         fit_model(training, data, log, arguments.every, arguments.workers, validate_now)
         return training.average.model
 
+    if not arguments.resume and holds_training(arguments.out):
+        raise SettingsError(
+            f"{arguments.out} holds a training; add --resume, or name another --out"
+        )
     if not arguments.alternating:
         fit(data, arguments.out, arguments.resume)
     elif isinstance(model, FasterRCNN) and isinstance(data, TrainingBatches) and processes == 1:
         alternate(model, data, arguments.size, arguments.out, fit, resume=arguments.resume)
     else:
         raise SettingsError("--alternating is for a Faster R-CNN, in one process")
+
+
+def holds_training(out: Path) -> bool:
+    """Whether a training, or a step of an alternating one, has left a checkpoint there."""
+    folders = (out, *(out / phase.name for phase in PHASES))
+    return any((folder / name).exists() for folder in folders for name in ("last.pt", FINISHED))
 
 
 def figures(

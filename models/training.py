@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.averaging import Average
 from models.data import MaskBatch, TrainingBatch
-from models.network import Network
+from models.network import Network, Task
 from models.schedules import Schedule
 
 Norms = Literal["frozen", "heads", "learning"]
@@ -68,6 +68,13 @@ def freeze(network: nn.Module, trunk_parts: int, norms: Norms = "frozen") -> Non
     for module in within.modules():
         if isinstance(module, _BatchNorm):
             module.requires_grad_(False)
+
+
+def usual_norms(task: Task, *, begun: bool) -> Norms:
+    """Which batch norms had best learn; begun: the network starts from weights, not at random."""
+    if not begun:
+        return "learning"
+    return "heads" if task == "semantic" else "frozen"
 
 
 def train_mode(network: nn.Module) -> None:

@@ -136,7 +136,8 @@ class SSD(nn.Module):
         maps = self.backbone(self.fit(self.normalise(batch.frames)))
         logits, deltas = self.head["classification_head"](maps), self.head["regression_head"](maps)
         height, width = batch.frames.shape[1:3]
-        scale = torch.tensor([self.side / width, self.side / height] * 2)
+        to_side = [self.side / width, self.side / height] * 2
+        scale = torch.tensor(to_side, device=batch.frames.device)
         truths = [
             Truth(truth.boxes * scale, truth.class_ids, truth.ignored * scale)
             for truth in batch.truths

@@ -49,6 +49,19 @@ def test_yolox_nano_reaches_its_known_figures_on_voc(shared_data):
     assert {k: figures[k] for k in known} == pytest.approx(known, abs=0.005)
 
 
+def test_any_number_of_an_annotation_counts_and_what_it_lacks_is_filled_in():
+    boxes = [[10, 10, 30, 20], [60, 10, 30, 20]]
+    truth = {
+        "categories": [{"id": 1, "name": "car"}],
+        "images": [{"id": 1, "file_name": "1.png", "height": 60, "width": 300}],
+        "annotations": [
+            {"id": i, "image_id": 1, "category_id": 1, "bbox": box} for i, box in enumerate(boxes)
+        ],
+    }
+    found = [{"image_id": 1, "category_id": 1, "bbox": box, "score": 0.9} for box in boxes]
+    assert score(truth, found)["AP"] == pytest.approx(1.0)  # one of them is number 0
+
+
 def write_set(folder: Path, names: list[str]) -> Path:
     """Two pictures; one box of each category in the first, none in the second."""
     categories = [{"id": 10 + i, "name": n} for i, n in enumerate(names)]
@@ -190,6 +203,24 @@ def test_the_command_writes_the_figures(tmp_path, monkeypatch, capsys):
     evaluate.main()
     assert json.loads((tmp_path / "out.json").read_text())["AP"] == pytest.approx(1.0)
     assert "car" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--model", "street", "--precision", "bf16"], "wants --model and --engine openvino"),
+        (["--detections", "found.json", "--merge", "v=car,bus"], "judged in the classes"),
+        (["--network", "unet", "--weights", "w.pt", "--masks", "m", "--size", "64x64"], "--size"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(words, reason, monkeypatch, capsys):
+    if "--masks" not in words:
+        words = [*words, "--annotations", "a.json", "--images", "i"]
+    monkeypatch.setattr(sys, "argv", ["evaluate", *words])
+    with pytest.raises(SystemExit) as end:
+        evaluate.main()
+    assert end.value.code == 2
+    assert reason in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("has_bf16", [True, False])

@@ -295,6 +295,16 @@ def test_the_command_line_writes_a_file_from_a_file(small_model, tmp_path, capsy
     assert about["class_names"] == list(STREET_NAMES)
 
 
+@pytest.mark.parametrize(
+    "words", [("yolo_v2", "--min-score", "0.3"), ("mobilenet_v2_fpn", "--palette", "1,2,3")]
+)
+def test_what_a_network_does_not_have_is_refused(words, tmp_path, small_model, capsys):
+    torch.save(small_model.state_dict(), tmp_path / "weights.pth")
+    words = [*words, "--weights", str(tmp_path / "weights.pth"), "--names", "a,b,c,d,e,f"]
+    assert main([*words, "--size", "64x96", "--out", str(tmp_path / "m.onnx")]) == 2
+    assert words[1] in capsys.readouterr().err
+
+
 def test_published_weights_without_a_network_name_the_way_out(monkeypatch, tmp_path, capsys):
     def no_network(*_args, **_kwargs):
         raise URLError("Temporary failure in name resolution")

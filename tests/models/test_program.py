@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torchvision
@@ -14,6 +16,7 @@ from torch.hub import tqdm
 
 from models import program as programs
 from models.detection.architectures import ARCHITECTURES, faster_rcnn
+from models.detection.faster_rcnn import FasterRCNN
 from models.detection.mask_rcnn import mask_rcnn
 from models.export import main
 from models.model_file import Objects, description
@@ -317,6 +320,13 @@ def test_the_bundled_detector_as_a_program_finds_what_its_onnx_file_finds(tmp_pa
             ]
             assert len(sides[0][0][0]) > 10
             assert matched_share(sides[0][0], sides[1][0]) == 1.0
+
+
+def test_a_program_of_a_model_file_looks_at_as_many_boxes_as_that() -> None:
+    (entry,) = onnx.load(STREET).metadata_props
+    network = programs.network_of(STREET, json.loads(entry.value))
+    assert isinstance(network, FasterRCNN)
+    assert (network.rpn.settings.pre_nms, network.rpn.settings.post_nms) == (150, 100)
 
 
 def test_a_semantic_program_needs_no_numbers_of_objects(tmp_path: Path) -> None:

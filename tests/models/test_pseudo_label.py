@@ -6,10 +6,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from models import pseudo_label
 from models.class_names import COCO_NAMES, STREET_NAMES
 from models.found import Found
+from models.pictures import DataError
 from models.pseudo_label import Trust, records
 from models.teacher import agree, inside, look, tiles
 
@@ -158,3 +160,56 @@ def test_a_clip_becomes_a_coco_set_without_the_frames_held_out(tmp_path, monkeyp
     assert kept == [f"clip_{i:05d}.jpg" for i in (0, 2, 4, 10)]
     assert all((tmp_path / "out" / "images" / name).is_file() for name in kept)
     assert len(coco["annotations"]) == 8 and {a["category_id"] for a in coco["annotations"]} == {3}
+
+
+def run_pseudo_label(monkeypatch, *words: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["pseudo_label", "--teacher", "any.onnx", *words])
+    monkeypatch.setattr(pseudo_label, "load_detector", lambda file, engine: RedBlocks())
+    pseudo_label.main()
+
+
+def test_a_class_that_was_labelled_by_hand_is_not_labelled_twice(tmp_path, monkeypatch):
+    image = street((150, 40))
+    cv2.imwrite(str(tmp_path / "1.png"), image[:, :, ::-1])
+    write_clip(tmp_path / "clip.mp4", [image] * 2)
+    run_pseudo_label(
+        *(monkeypatch, "--out", str(tmp_path / "by_teacher"), "--tile", "60"),
+        str(tmp_path / "clip.mp4"),
+    )
+    seen = json.loads((tmp_path / "by_teacher" / "instances.json").read_text())["annotations"]
+    given = {
+        "categories": [{"id": 1, "name": "car"}],  # as COCO has it, without coco_id
+        "images": [{"id": 1, "file_name": "1.png", "height": 0, "width": 0}],
+        "annotations": [
+            {"id": i, "image_id": 1, "category_id": 1, "bbox": a["bbox"], "iscrowd": 0}
+            for i, a in enumerate(seen, 1)
+        ],
+    }
+    assert seen
+    (tmp_path / "by_hand.json").write_text(json.dumps(given))
+    run_pseudo_label(
+        *(monkeypatch, "--out", str(tmp_path / "out"), "--tile", "60"),
+        *("--complete", str(tmp_path / "by_hand.json"), "--images", str(tmp_path)),
+    )
+    coco = json.loads((tmp_path / "out" / "instances.json").read_text())
+    assert [a["category_id"] for a in coco["annotations"]] == [1] * len(seen)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["a/cam.mp4", "b/cam.mp4"], "2 clips are called cam"),
+        (["--complete", "set.json"], "--complete needs --images"),
+        ([], "give clips to label, or --complete"),
+    ],
+)
+def test_what_would_be_mixed_up_is_refused(words, reason, tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as end:
+        run_pseudo_label(monkeypatch, "--out", str(tmp_path), *words)
+    assert end.value.code == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_a_clip_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match=r"missing\.mp4 is no video"):
+        run_pseudo_label(monkeypatch, "--out", str(tmp_path), str(tmp_path / "missing.mp4"))

@@ -24,6 +24,7 @@ from models.training import Precision, Recipe, Training, freeze, train_mode
 from models.training_loop import TIMES
 from tests.models.detection.test_mask_training import tiny as tiny_mask_rcnn
 from tests.models.detection.test_single_map import tiny as tiny_faster_rcnn
+from tests.models.tiny import TinySegmenter
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -174,6 +175,8 @@ def test_the_command_trains_validates_and_resumes(tmp_path):
              "--every", "2", "--workers", "0", "--warm-up", "1",
              "--out", str(tmp_path / "run")]  # fmt: skip  # a command
     main([*words, "--epochs", "0.5"])  # 8 pictures with the repeats, batch 2: two steps
+    with pytest.raises(SettingsError, match="holds a training; add --resume"):
+        main([*words, "--steps", "4"])
     main([*words, "--steps", "4", "--resume"])
     with (tmp_path / "run" / "losses.csv").open() as lines:
         assert [row["step"] for row in csv.DictReader(lines)] == ["2", "4"]
@@ -189,6 +192,33 @@ def test_the_command_trains_validates_and_resumes(tmp_path):
 def test_resuming_without_a_checkpoint_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
         new_training().load(tmp_path / "last.pt")
+
+
+def built(*words: str) -> torch.nn.Module:
+    arguments = parse_arguments([*words, "--data", "a:b", "--out", "c"])
+    return train.build(arguments, train.task_of(arguments.network), ("car", "bus"))
+
+
+def test_what_starts_at_random_learns_and_what_starts_from_weights_in_part(tmp_path):
+    assert all(p.requires_grad for p in built("mobilenet_v2_fpn").parameters())
+    torch.save(faster_rcnn("mobilenet_v2_fpn", 2).state_dict(), tmp_path / "weights.pt")
+    begun = built("mobilenet_v2_fpn", "--weights", str(tmp_path / "weights.pt"))
+    left = [n for n, p in begun.named_parameters() if not p.requires_grad]
+    assert any(n.startswith("backbone.body.3.") for n in left)
+    assert not any(n.startswith("backbone.body.4.") and "conv.2" in n for n in left)
+    with pytest.raises(SettingsError, match="has no trunk"):
+        built("ssdlite320_mobilenet_v3_large", "--frozen", "2")
+
+
+def test_norms_that_a_model_file_has_in_its_convolutions_do_not_learn(monkeypatch):
+    """They would divide by a deviation that is in the weights already."""
+    monkeypatch.setitem(train.PAPERS, "deeplab_v3_plus", TinySegmenter)
+    monkeypatch.setattr(train, "load_fitting", lambda model, file: [])
+    words = ("deeplab_v3_plus", "--weights", "tiny.onnx")
+    norms = [m for m in built(*words).modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms and not any(p.requires_grad for norm in norms for p in norm.parameters())
+    with pytest.raises(SettingsError, match="has its norms within its convolutions"):
+        built(*words, "--norms", "heads")
 
 
 def test_detectors_learn_from_sides_that_are_multiples_of_32(tmp_path):

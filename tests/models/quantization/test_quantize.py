@@ -191,6 +191,7 @@ def test_float16_needs_no_frames_and_is_compared_where_there_are_some(tmp_path, 
     [
         (["--calibrate", "gone.mp4"], 2, "there is no gone.mp4"),
         (["--calibrate", "PICTURES", "--keep-float", "trunk"], 2, "no layer 'trunk'"),
+        (["--float16", "--keep-float", "trunk"], 2, "no layer 'trunk'"),
     ],
 )
 def test_wrong_words_end_with_a_reason(tmp_path, folder, capsys, words, code, reason):
