@@ -13,7 +13,8 @@ SHELL := bash
 .PHONY: run test check bench bench-full lint clean
 
 PYTHON := .venv/bin/python
-PIP_INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check
+# Without compiling all of it to bytecode: Python does so for what is imported, a small part of it.
+PIP_INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-compile
 # A few workers with one thread each: the same on a laptop and on a large server. One more than
 # cores, because the tests with cameras mostly wait.
 WORKERS = $(shell $(PYTHON) -c "import os; print(min((os.cpu_count() or 1) + 1, 4))")

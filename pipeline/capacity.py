@@ -142,7 +142,7 @@ def examine(asked: argparse.Namespace) -> dict[str, Any]:
     bundled = _ZOO / f"{asked.model}.onnx"
     model = read_model_file(bundled if bundled.exists() else Path(asked.model))
     cores, rows = usable_cores(), []
-    with load_engine(model, EngineSettings(name=asked.engine)) as engine:
+    with load_engine(model, EngineSettings(name=asked.engine), live=True) as engine:
         with tempfile.TemporaryDirectory() as folder:
             for name, clip in clips(asked, Path(folder)):
                 cost = measure(clip, model, engine, asked.frames)

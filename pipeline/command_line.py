@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pipeline import strict_yaml
 from pipeline.durations import parse_duration
 from pipeline.errors import ConfigError
 
@@ -110,6 +110,6 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
         "recording.keep_seconds": seconds(arguments.keep),
         "render.enabled": "false" if arguments.no_draw else None,
     }
-    texts = [f"{key}={json.dumps(value)}" for key, value in values.items() if value is not None]
+    texts = [f"{key}={strict_yaml.dump(wish)}" for key, wish in values.items() if wish is not None]
     texts += [f"{key}={value}" for key, value in numbers.items() if value is not None]
     return [*arguments.set, *texts]

@@ -47,7 +47,8 @@ def load_settings(
     if path is not None:
         settings = _laid_over(settings, strict_yaml.read(Path(path)), str(path))
     for word in overrides:
-        settings = _laid_over(settings, _read_override(word), f"--set {word}")
+        origin = f"--set {_shown(word)}"
+        settings = _laid_over(settings, _read_override(word, origin), origin)
     for key, value in (options or {}).items():
         settings = _laid_over(settings, _nested(key, value), "command line")
     return settings
@@ -76,16 +77,24 @@ def dump_settings(settings: Settings) -> str:
     shown = replace(
         settings,
         sources=tuple(map(without_secrets, settings.sources)),
-        out=tuple(without_stream_key(without_secrets(out)) for out in settings.out),
+        out=tuple(map(_shown, settings.out)),
     )
     return "\n".join(_lines(shown, "")) + "\n"
 
 
-def _read_override(word: str) -> Any:
+def _shown(text: str) -> str:
+    """`text`, which may hold an address, as an error may show it."""
+    return without_stream_key(without_secrets(text))
+
+
+def _read_override(word: str, origin: str) -> Any:
     key, equals, value = word.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"--set {word}: expected KEY=VALUE, such as engine.batch=4")
-    return _nested(key.strip(), strict_yaml.parse(value, f"--set {word}"))
+    if not equals or not key.strip() or "://" in key:  # rtsp://host/?channel=1 is no key
+        raise ConfigError(
+            f"{origin}: expected KEY=VALUE, such as engine.batch=4; "
+            "a SOURCE goes before --set, or behind --"
+        )
+    return _nested(key.strip(), strict_yaml.parse(value, origin))
 
 
 def _nested(dotted: str, value: object) -> dict[str, Any]:
@@ -206,12 +215,14 @@ def _found(value: object) -> str:
     """How a wrong value is named: its kind and the start of what it says."""
     if value is None:
         return "nothing (null)"
-    shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
+    shown = _shown(repr(value))  # before it is cut: a login is known by its @
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return _FOUND.get(type(value), f"a {type(value).__name__} ") + shown
 
 
 def _unknown(dotted: str, siblings: list[str]) -> str:
     """The message for a key that does not exist, with the nearest that does."""
+    dotted = _shown(dotted)
     every = list(_dotted_keys(Settings()))
     by_leaf = {key.rpartition(".")[2]: key for key in reversed(every)}
     parent, _, leaf = dotted.rpartition(".")

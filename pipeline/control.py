@@ -105,10 +105,13 @@ class LineControl:
                 [url],
                 name=name,
                 taken=line.roster.names_used,
+                max_frames=self._settings.max_frames,
+                duration=self._settings.duration,
                 live=replace(self._settings.live, credentials=None),
                 environment={},
                 decoder=self._decoder,
                 decoder_threads=self._settings.decoder_threads,
+                recorded=self._settings.recorded,
             )
             line.roster.join(source)
         return source.name

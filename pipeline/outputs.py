@@ -123,7 +123,7 @@ class Outputs:
         self._several = len(sources) > 1 or (
             page is not None and any(source.live for source in sources)
         )
-        self._inputs = [source.media_path for source in sources if source.media_path]
+        self._inputs = [source.input_path for source in sources if source.input_path]
         for source in sources:
             self.of(source)
 

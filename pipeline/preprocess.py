@@ -21,7 +21,7 @@ from pipeline.errors import SourceError, reason
 from pipeline.frame import Batch, Frame, Placement
 from pipeline.gpu.pictures import is_on_gpu
 from pipeline.model_file import Fit
-from pipeline.yuv import Colours
+from pipeline.yuv import Colours, reformatted
 
 PADDING = 114  # grey of the letterbox bars, as in training
 
@@ -104,8 +104,9 @@ def _paste(
     matrix = _MATRICES[colours.matrix]
     is_full = colours.full_range or picture.format.is_rgb
     try:
-        scaled = reformatter.reformat(
+        scaled = reformatted(
             picture,
+            reformatter,
             width=width,
             height=height,
             format=_PLANAR_RGB,
@@ -113,7 +114,6 @@ def _paste(
             dst_colorspace=matrix,
             src_color_range=ColorRange.JPEG if is_full else ColorRange.MPEG,
             interpolation=INTERPOLATION,
-            threads=1,  # the cores are busy with decoding and inference
         )
     except (av.FFmpegError, ValueError) as error:
         raise SourceError(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 
-_SECRETS = re.compile(r"((?:token|pass\w*|pwd|secret|key)=)[^&#]*", re.IGNORECASE)
+# Of an address, or of a map as Python shows it.
+_SECRETS = re.compile(r"((?:token|pass\w*|pwd|secret|key)(?:=|': ))[^&#]*", re.IGNORECASE)
 _END = r"/?(?:\?|$)"  # of a path
 _STREAM_KEY = re.compile(
     rf"(rtmps?://[^/?]+/(?:[^?]*/)?)(?!(?:\$\w+|\$?\{{\w+\}}){_END})[^/?]+(?={_END})",

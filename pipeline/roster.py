@@ -98,6 +98,7 @@ class Roster:
         self._outputs, self._tally = outputs, tally
         self._members: dict[str, Member] = {}
         self._leaving: dict[str, Member] = {}
+        self._effort = DecodeEffort.FULL
         self._lock = threading.Lock()
 
     @property
@@ -135,6 +136,8 @@ class Roster:
         branches = tuple(self._connect(source, sink, checkout) for sink in sinks)
         with self._lock:
             self.names_used.add(source.name)
+            if is_live(source):
+                source.set_effort(self._effort)
             end = self._start(source)
             self._members[source.name] = Member(source, tuple(sinks), branches, end)
 
@@ -154,9 +157,11 @@ class Roster:
         return True
 
     def set_effort(self, effort: DecodeEffort) -> None:
-        """Have cameras decoded with that much effort."""
-        for source in filter(is_live, self.sources):
-            source.set_effort(effort)
+        """Have cameras decoded with that much effort, those that join later too."""
+        with self._lock:
+            self._effort = effort
+            for source in filter(is_live, self.sources):
+                source.set_effort(effort)
 
     def sweep(self) -> None:
         """Finish the sinks of sources whose last result is through; call it now and then."""

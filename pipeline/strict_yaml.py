@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from pipeline.errors import ConfigError
+from pipeline.redaction import without_secrets
 
 _LONGEST_FILE_BYTES = 1 << 20
 
@@ -91,7 +92,7 @@ class _StrictLoader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 problem = "a key must be a word"
             elif key.value in seen:
-                problem = f"duplicate key {key.value!r}"
+                problem = f"duplicate key {without_secrets(key.value)!r}"
             else:
                 seen.add(key.value)
                 continue

@@ -15,10 +15,10 @@ from fractions import Fraction
 from typing import Any, cast
 
 import av
-import av.video.reformatter
 import numpy as np
 import numpy.typing as npt
 from av.video.plane import VideoPlane
+from av.video.reformatter import VideoReformatter
 
 from pipeline.gpu.pictures import in_memory
 
@@ -38,6 +38,9 @@ _LUMA_WEIGHTS = {  # AVColorSpace -> weights of red and blue (ITU-T H.273, table
     10: (0.2627, 0.0593),  # BT.2020 with constant luminance, which swscale takes for the other
 }
 _SWSCALE_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # swscale numbers them on its own
+_BT601_625 = 5
+_TRANSFERS = {1, *range(4, 9), *range(11, 19)}  # those that swscale knows; it refuses others
+_PRIMARIES = {1, *range(4, 13), 22}
 _PLANAR_420 = {"yuv420p", "yuvj420p"}
 
 
@@ -190,9 +193,35 @@ _of_thread = threading.local()
 def _reformat(picture: av.VideoFrame, **options: Any) -> av.VideoFrame:
     """Convert by swscale, with a context that is kept for the thread: making one is dear."""
     if not hasattr(_of_thread, "reformatter"):
-        _of_thread.reformatter = av.video.reformatter.VideoReformatter()
-    converted: av.VideoFrame = _of_thread.reformatter.reformat(picture, threads=1, **options)
-    return converted
+        _of_thread.reformatter = VideoReformatter()
+    return reformatted(picture, _of_thread.reformatter, **options)
+
+
+def reformatted(
+    picture: av.VideoFrame, reformatter: VideoReformatter, **options: Any
+) -> av.VideoFrame:
+    """Convert by swscale on this thread, and leave alone the tags of a picture that others hold.
+
+    PyAV takes those of light off a picture while it converts, and puts back what it has found: of
+    two threads that convert one picture the second may find nothing. Those that the result shall
+    have, too, it leaves where they are; no pixel depends on it.
+
+    Args:
+        options: As PyAV's reformatter knows them, besides those of light and of threads.
+
+    Raises:
+        av.FFmpegError: Nothing can convert this pixel format.
+    """
+    transfer, primaries = picture.color_trc, picture.color_primaries
+    if picture.colorspace == _BT601_625:
+        options["src_colorspace"] = UNSPECIFIED  # as tagged; PyAV would tag it as 525 lines
+    return reformatter.reformat(
+        picture,
+        dst_color_trc=transfer if transfer in _TRANSFERS else UNSPECIFIED,
+        dst_color_primaries=primaries if primaries in _PRIMARIES else UNSPECIFIED,
+        threads=1,  # the cores are busy with decoding and inference
+        **options,
+    )
 
 
 def _is_rgb(picture: av.VideoFrame) -> bool:

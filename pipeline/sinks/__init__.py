@@ -37,6 +37,7 @@ from pipeline.sinks.push import SCHEMES as PUSH_SCHEMES
 from pipeline.sinks.push import PushSink
 from pipeline.sinks.records import JsonLinesSink
 from pipeline.sinks.segments import SegmentsSink
+from pipeline.sinks.territory import Territory
 from pipeline.sinks.video import VideoSink
 
 __all__ = ["Sink", "SinkTarget", "open_sink", "open_sinks", "target_of"]
@@ -58,6 +59,8 @@ class SourceFacts(Protocol):
     def url(self) -> str: ...
     @property
     def rate(self) -> Fraction | None: ...
+    @property
+    def input_path(self) -> Path | None: ...
     @property
     def media_path(self) -> Path | None: ...
     @property
@@ -82,7 +85,8 @@ def open_sinks(
             "add one with {event} in its name, such as rec/{source}/%Y%m%d-%H%M%S-{event}.mp4"
         )
     target = target_of(source, class_names, pixels)
-    inputs = [*inputs, *(_folders_of_pictures(source.url) if source.is_images else ())]
+    inputs = [*inputs, *filter(None, [source.input_path])]
+    inputs += _folders_of_pictures(source.url) if source.is_images else ()
     sinks = [open_sink(out, target, video, inputs, recording) for out in outs]
     _tell_apart([sink for sink in sinks if isinstance(sink, PushSink)])
     names = [sink.name for sink in sinks if not isinstance(sink, NullSink)]
@@ -212,7 +216,7 @@ def _open_recording(
     text = expanded(out, target.name.replace("%", "%%"), also=["event"] if is_video else [])
     pattern = FilePattern(text, recording.event_classes or target.class_names)
     for given in inputs:
-        if pattern.matches(given):
+        if pattern.territory.meets(Territory.of(given)):
             raise ConfigError(f"out: {out!r} also means the input {str(given)!r}; choose another")
     if not is_video:
         return JournalSink(pattern, target, recording)

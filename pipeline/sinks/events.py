@@ -218,11 +218,11 @@ class EventsSink:
 
     def _put(self, footage: Footage) -> None:
         moment = footage.moment
+        if footage.packet.is_keyframe and self._is_over(moment):
+            self._end_event()  # even if something is seen now: that begins another
         seen = self._sightings.among(moment.detections)
         if len(seen):
             self._saw(moment, seen)
-        if footage.packet.is_keyframe and self._is_over(moment):
-            self._end_event()
         if self._event is None:
             self._rewind.add(footage)
         else:
@@ -276,9 +276,15 @@ class EventsSink:
 
 
 def _append(path: Path, line: bytes) -> None:
-    """Append a line in one piece, so that several sinks may share the file."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    try:
-        os.write(file, line)
-    finally:
-        os.close(file)
+    """Append a line in one piece, so that several sinks may share the file.
+
+    One that was torn before it (by a full disk, or when the machine went down) is not cut off, as
+    another sink may be appending; it stays a line of its own.
+    """
+    with path.open("ab+", buffering=0) as file:
+        if file.seekable() and file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                line = b"\n" + line
+        while line:  # a disk that fills up may take a part, and refuse the rest next time
+            line = line[file.write(line) :]

@@ -47,6 +47,7 @@ class Source(Protocol):
         size_hw: Height and width of the first picture, upright; later ones may differ.
         rate: Declared frames/s, None if unknown.
         frame_count: About how many frames there will be, for a progress bar; None if unknown.
+        input_path: The file that is read, which no output may write over; None if it is not one.
         media_path: The file that holds the sound, None if there can be none.
         origin: Seconds on the clock of `media_path` at which `Frame.pts` is 0.
         is_images: Whether it is a set of pictures, without a time of their own.
@@ -59,6 +60,7 @@ class Source(Protocol):
     size_hw: tuple[int, int] | None
     rate: Fraction | None
     frame_count: int | None
+    input_path: Path | None
     media_path: Path | None
     origin: Fraction
     is_images: bool

@@ -46,6 +46,7 @@ class FolderSource:
 
     live = False
     is_images = True
+    input_path: Path | None = None
     media_path: Path | None = None
     origin = Fraction(0)
     rate: Fraction | None = _RATE

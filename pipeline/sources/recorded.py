@@ -74,6 +74,7 @@ class RecordedSource:
             SourceError: It cannot be read.
         """
         self.name, self.url = name, url
+        self.input_path: Path | None = path
         self.media_path: Path | None = path
         self._path, self._limits = path, limits
         self._decoder_threads = decoder_threads or _sensible_threads()

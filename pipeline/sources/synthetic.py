@@ -38,6 +38,7 @@ class StreetSource:
 
     live = False
     is_images = False
+    input_path: Path | None = None
     media_path: Path | None = None
     origin = Fraction(0)
 

@@ -30,8 +30,8 @@ class Upright:
     Whether a stream is turned is read from its first picture; later ones cost one look at
     their rotation. The filter works in the picture's own pixel format (4:2:2 becomes 4:4:4
     when it is turned by a quarter, because its chroma cannot be kept otherwise). Rows of what
-    is delivered follow one another downwards in memory. A picture that lies on a GPU is brought
-    to main memory to be turned.
+    is delivered follow one another downwards in memory. A turned copy has no display matrix. A
+    picture that lies on a GPU is brought to main memory to be turned.
     """
 
     def __init__(self) -> None:
@@ -103,6 +103,8 @@ def _build(picture: av.VideoFrame, steps: Steps) -> Graph:
     for step in steps:
         name, _, argument = step.partition("=")
         nodes.append(graph.add(name, argument or None))
+    # What still said that it is to be turned would be turned again by whoever looks.
+    nodes.append(graph.add("sidedata", "mode=delete:type=DISPLAYMATRIX"))
     nodes.append(graph.add("buffersink"))
     graph.link_nodes(*nodes).configure()
     return graph

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from pipeline.graph import background
 from pipeline.settings import LiveSettings
 from pipeline.sources import close_sources
 from pipeline.sources.delivery import Limits
@@ -139,6 +141,18 @@ def test_a_camera_that_hangs_itself_waits_like_a_new_one(street: Street) -> None
         street.wake.set()
         script.give(*(n / 25 for n in range(100)))
         until(lambda: watch.source.stats.connections == 2)
+
+
+def test_a_reader_that_has_gone_is_not_kept_though_nobody_counts() -> None:
+    """As of a camera that is sound, whose readers are slow to go."""
+    abandoned = Abandoned()
+    slow = background(lambda: None, "slow")
+    abandoned.add(slow)
+    slow.join()
+    kept = weakref.ref(slow)
+    del slow
+    abandoned.add(background(lambda: None, "another"))
+    assert kept() is None
 
 
 @pytest.mark.slow

@@ -146,7 +146,8 @@ def test_a_file_may_hold_user_and_password_as_they_are(tmp_path):
     (tmp_path / "door").write_text(f"admin:{NASTY}\n# a comment\n", encoding="utf-8")
     address = parsed("rtsp://cam/x", credentials=str(tmp_path / "door"))
     assert login_of(address) == ("admin", NASTY)
-    (source,) = open_sources([f"rtsp://cam/x#credentials={tmp_path / 'door'}"])
+    other = (tmp_path / "door").rename(tmp_path / "\N{DOOR}")
+    (source,) = open_sources([f"rtsp://cam/x#credentials={other}"])
     assert source.url == "rtsp://cam/x"
 
 

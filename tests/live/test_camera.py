@@ -200,6 +200,14 @@ def test_silence_is_seen_from_outside_and_ends_in_a_new_connection():
     assert watch.source.stats.failures == {"stalled": 1}
 
 
+def test_one_that_opens_and_shows_nothing_is_counted_and_noticed_in_time(monkeypatch):
+    monkeypatch.setattr(watchdog, "_SILENCE_SECONDS", 0.3)
+    script = Script(on_open=lambda: threading.Event().wait(0.2))  # while it is waited for
+    with watched(camera(script, open_seconds=600, stall_seconds=0.3)) as watch:
+        until(lambda: watch.source.stats.failures["stalled"] == 1, within=0.5 + BUSY)
+        assert watch.source.stats.connections >= 1
+
+
 def test_a_camera_that_recovers_in_time_keeps_its_connection():
     script, silent = Script(), threading.Event()
     script.give(0.0, silent.wait)

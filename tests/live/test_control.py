@@ -16,12 +16,16 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 import run_stream
+from pipeline.control import LineControl, RunningLine
 from pipeline.serve import LineNotRunning
+from pipeline.settings import RecordedSettings, Settings
+from pipeline.sources import Source
 from tests.live.kit.cameras import CameraServer
 from tests.live.kit.mjpeg import MjpegServer
 from tests.live.kit.odd_servers import OddServer, SilentServer
@@ -219,6 +223,16 @@ def test_an_added_camera_is_sent_no_secret_of_ours(
         assert server.heard
         assert not [line for line in server.heard if line.lower().startswith("authorization")]
     assert "open-sesame" not in json.dumps(program.stop())
+
+
+@pytest.mark.parametrize("limit", [{"max_frames": 3}, {"duration": 0.5}])
+def test_an_added_source_is_read_and_ends_as_the_settings_say(limit: dict[str, Any]) -> None:
+    joined = list[Source]()
+    roster = SimpleNamespace(stays=True, sources=[], names_used=set(), join=joined.append)
+    control = LineControl(Settings(recorded=RecordedSettings(stride=2), **limit), (), ())
+    control.attach(cast(RunningLine, SimpleNamespace(roster=roster)))
+    control.add("synthetic://street?size=160x96&fps=10&seconds=2", None)
+    assert [round(10 * frame.pts_seconds) for frame in joined[0].frames()] == [0, 2, 4]
 
 
 def test_a_paused_source_gives_nothing_until_it_goes_on(start: Callable[..., Program]) -> None:

@@ -15,7 +15,11 @@ import pytest
 from pipeline.errors import UnsupportedCodec
 from pipeline.settings import LiveSettings
 from pipeline.sources import open_sources
+from pipeline.sources.live.address import parse_address
+from pipeline.sources.live.connection import CameraConnection
+from pipeline.sources.live.decoder import Effort
 from pipeline.sources.live.hearing import Hearing
+from pipeline.sources.live.mailbox import Mailbox
 from tests.clips import as_frame, numbered_picture, read_number
 from tests.live.kit.cameras import why_no_secure_cameras
 from tests.live.kit.odd_servers import OddServer
@@ -162,6 +166,19 @@ def test_a_stream_is_shown_from_its_first_keyframe_on(tmp_path):
             watch.wait_for_frames(5)
     assert read_number(watch.frames[0].picture) >= 20
     assert source.stats.anomalies["before_keyframe"] or source.stats.frames_dropped["corrupt"]
+
+
+def test_a_stream_that_waits_for_its_first_keyframe_is_alive(tmp_path):
+    """So it is not taken for stalled before it may be a stream that marks no keyframes."""
+    content = transport_stream(tmp_path / "a.ts", frames=60, gop=20).read_bytes()
+    (tmp_path / "b.ts").write_bytes(content[188 * 12 :])
+    box = Mailbox(threading.Condition())
+    with StreamServer(tmp_path / "b.ts", seconds=0.0) as server:
+        address = parse_address(server.url("http"), {})
+        with CameraConnection(address, LiveSettings(), 1, Effort()) as connection:
+            box.opened()
+            next(iter(connection.pictures(box)))
+    assert box.last_sign > box.opened_at
 
 
 class HlsServer:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError, SourceNotFound
 from pipeline.graph import background
-from pipeline.settings import LiveSettings
+from pipeline.settings import LiveSettings, VideoSettings
+from pipeline.sinks import open_sinks
 from pipeline.sources import open_sources
 from pipeline.sources.live import CameraSource
 from tests.clips import read_number
-from tests.live.scripted import watched
+from tests.live.scripted import luma, watched
 
 
 def replay(url: object, live: LiveSettings | None = None, **limits: object) -> CameraSource:
@@ -111,10 +113,31 @@ def test_a_mistyped_recording_is_known_before_the_run(tmp_path):
         replay("synthetic://street?sede=1")
 
 
+@pytest.mark.parametrize("out", ["2026.mp4", "x/../2026.mp4", "%Y.mp4"])
+def test_a_recording_that_is_replayed_is_never_written_over(make_clip, tmp_path, out):
+    clip = make_clip("2026.mp4", frames=3)
+    before, source = clip.read_bytes(), replay(clip)
+    with pytest.raises(ConfigError, match="the input"):
+        (sink,) = open_sinks([str(tmp_path / out)], source, ("car",), VideoSettings())
+        with sink:
+            pass
+    assert clip.read_bytes() == before
+    assert source.media_path is None, "its sound would be copied"
+
+
 def test_a_name_with_a_hash_is_a_name_when_there_is_such_a_file(make_clip):
     source = replay(make_clip("a#b.mp4", frames=2))
     assert source.name == "a#b"
     assert len(list(source.frames())) + source.stats.frames_dropped.total() == 2
+
+
+@pytest.mark.parametrize("degrees", [90, 180, -90])
+def test_a_turned_recording_is_turned_once(make_clip, degrees):
+    clip = make_clip("turned.mp4", frames=1, size=(64, 40), rotation=degrees)
+    (as_file,) = open_sources([str(clip)])[0].frames()
+    (as_camera,) = replay(clip).frames()
+    assert as_camera.size_hw == as_file.size_hw == ((40, 64) if degrees == 180 else (64, 40))
+    np.testing.assert_array_equal(luma(as_camera), luma(as_file))
 
 
 def test_several_replays_keep_their_rates_side_by_side(make_clip):

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.capacity import USABLE, draw_clip, forecast, main
+from pipeline.engines import tuning
+from pipeline.engines.tuning import Division, Measured
 from pipeline.errors import NoVideo, SourceNotFound
 from pipeline.frame_cost import FrameCost, measure
 from pipeline.model_file import read_model_file
@@ -99,6 +101,16 @@ def test_the_command_tells_what_a_recording_makes(tmp_path, capsys):
     assert "cameras of 5 frames/s\n" in shown and "gpu" not in shown
     assert main([*asked, "--max-fps", "0.5"]) == 0
     assert "cameras of 5 frames/s, 0.5 of them looked at" in capsys.readouterr().out
+
+
+def test_what_was_tuned_for_recordings_is_no_measure_of_cameras(tmp_path, monkeypatch, capsys):
+    model = write_model(tmp_path / "small.onnx")
+    clip = write_clip(tmp_path / "yard.mp4", size=(96, 64), frames=3)
+    tuned = Measured("2026-11-29", {"recording": Division(1, 1, 4), "cameras": Division(1, 1, 1)})
+    monkeypatch.setattr(tuning, "read", lambda *_: tuned)
+    asked = [str(clip), "--model", str(model), "--engine", "openvino", "--frames", "2", "--json"]
+    assert main(asked) == 0
+    assert "1 image per call: measured" in json.loads(capsys.readouterr().out)["reason"]
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys):

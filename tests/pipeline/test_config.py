@@ -12,6 +12,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pipeline.command_line import overrides, parse
 from pipeline.config import dump_settings, load_settings
 from pipeline.errors import ConfigError
 from pipeline.settings import (
@@ -92,6 +93,14 @@ def test_a_lone_source_needs_no_brackets():
 def test_options_are_taken_as_they_are():
     odd = ["[not a list].mp4", "a: b.mp4", "\N{AUTOMOBILE}.mp4", "\udcff.mp4", "1e3"]
     assert load_settings(None, (), {"sources": odd}).sources == tuple(odd)
+
+
+def test_any_name_may_be_given_on_the_command_line():
+    odd = ["\N{AUTOMOBILE}.mp4", "1e3", "null", "\udcff", "a: b"]
+    words = [*odd, "--model", *odd[:1], "--report", *odd[:1], "--out", *odd]
+    settings = load_settings(None, overrides(parse(words, [])))
+    assert settings.sources == settings.out == tuple(odd)
+    assert (settings.model, settings.report) == ((odd[0],), odd[0])
 
 
 @pytest.mark.parametrize("text", ["1e-1", "0.1", "1E-1", "+1e-1", ".1"])
@@ -204,6 +213,38 @@ def test_a_word_that_is_no_choice_is_refused(word, expected):
 @pytest.mark.parametrize("word", ["engine.batch", "=4", " =4", ""])
 def test_a_word_without_key_or_value_is_refused(word):
     assert "expected KEY=VALUE, such as engine.batch=4" in refused(word)
+
+
+@pytest.mark.parametrize("camera", ["rtsp://me:ge.heim@h/1", "rtsp://me:ge.heim@h/1?channel=1"])
+def test_a_source_that_set_has_swallowed_is_told_its_place_and_not_its_password(camera):
+    words = ["--set", "engine.batch=1", camera]
+    message = refused(*overrides(parse(words, [])))
+    assert "a SOURCE goes before --set" in message and "***@h/1" in message
+    assert "ge" not in message.replace("engine", "") and "heim" not in message
+    placed = load_settings(None, overrides(parse([camera, *words[:2]], [])))
+    assert placed.sources == (camera,) and placed.engine.batch == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sources: [{name: front, url: 'rtsp://me:ge.heim@h'}]",
+        "sources: [{name: front, user: me, password: ge.heim}]",
+        "sources: {'rtsp://me:ge.heim@a.camera.of.a.rather.long.name.in.the.yard': 1}",
+        "engine: 'rtsp://me:ge.heim@a.camera.of.a.rather.long.name.in.the.yard.of.us'",
+        "'rtsp://me:ge.heim@10.0.0.5/1': front",
+        "{'rtsp://me:ge.heim@h': 1, 'rtsp://me:ge.heim@h': 2}",
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named_without_its_passwords(tmp_path, text):
+    message = refused_file(tmp_path / "mine.yaml", text)
+    assert "***" in message and "me:" not in message and "heim" not in message
+
+
+def test_a_word_that_is_wrong_is_named_without_its_password():
+    for word in ("live.password=ge.heim", "sources={a: 'rtsp://me:ge.heim@h'}"):
+        message = refused(word)
+        assert "***" in message and "heim" not in message
 
 
 def test_a_duplicate_key_is_refused_with_its_line(tmp_path):

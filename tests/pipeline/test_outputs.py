@@ -33,6 +33,7 @@ class Camera:
     name: str
     url: str = "rtsp://camera"
     rate: Fraction | None = Fraction(25)
+    input_path: Path | None = None
     media_path: Path | None = None
     live: bool = True
     is_images: bool = False
@@ -100,6 +101,12 @@ def test_the_files_of_a_source_that_has_left_are_not_written_over(tmp_path: Path
         with pytest.raises(ConfigError, match="give one of them another name"):
             outputs.of(joining)
     assert list(outputs.sinks) == ["yard"]
+
+
+def test_no_source_writes_over_what_another_one_reads(tmp_path: Path) -> None:
+    cameras: list[Any] = [Camera("yard"), Camera("door", input_path=tmp_path / "yard.mp4")]
+    with pytest.raises(ConfigError, match="over the input"):
+        Outputs(Settings(out=(f"{tmp_path}/{{source}}.mp4",)), MODEL, cameras, None)
 
 
 def test_every_source_that_is_only_counted_has_an_entry_of_its_own() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from threading import Event, Thread
 
 import av
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from pipeline.canvas import PlaneCanvas, Rect
 from pipeline.frame import Detections, Frame, Result
+from pipeline.preprocess import preprocess
 from pipeline.render import PALETTE, Style, draw, render
 from pipeline.settings import RenderSettings
 from pipeline.text import line_height, plate, rasterise
@@ -56,6 +59,13 @@ def picture(
         converted.colorspace, converted.color_range = matrix, range_
     converted.pts, converted.time_base = 7, Fraction(1, 30)
     return converted
+
+
+def shrunk(source: av.VideoFrame) -> np.ndarray:
+    """(90, 160, 3) uint8 RGB as the network sees a picture."""
+    frame = Frame(source, "a", 0, 0, Fraction(1, 25), 0.0)
+    (batch,) = preprocess([[frame]], (90, 160), "stretch")
+    return batch.images[0]
 
 
 def rgb_of(drawn: av.VideoFrame) -> np.ndarray:
@@ -179,6 +189,42 @@ def test_time_colours_and_size_are_those_of_the_frame() -> None:
     assert (drawn.width, drawn.height, drawn.format.name) == (320, 180, "yuv420p")
     assert (drawn.colorspace, drawn.color_range) == (BT709, LIMITED)
     assert rendered.frame is frame and rendered.detections is result.detections
+
+
+@pytest.mark.parametrize("matrix", [5, BT2020])
+@pytest.mark.parametrize("convert", [to_bgr, own_yuv420p, shrunk])
+def test_a_picture_keeps_its_tags_while_it_is_converted(
+    convert: Callable[[av.VideoFrame], object], matrix: int
+) -> None:
+    shared, seen, done = av.VideoFrame(1920, 1080, "yuv444p"), set(), Event()
+    shared.colorspace, shared.color_range = matrix, LIMITED
+    shared.color_primaries, shared.color_trc = 9, 18  # BT.2020 and HLG
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.add((shared.colorspace, shared.color_primaries, shared.color_trc))
+
+    watcher = Thread(target=watch)
+    watcher.start()
+    for _ in range(5):
+        convert(shared)
+    done.set()
+    watcher.join()
+    assert seen == {(matrix, 9, 18)}
+
+
+@pytest.mark.parametrize("form", ["yuv420p", "yuv444p", "nv12", "p010le", "gray", "gbrp"])
+def test_tags_of_light_change_no_pixel_and_are_handed_on(form: str) -> None:
+    tagged, plain = picture(form, BT709), picture(form, BT709)
+    for transfer, primaries in [*((n, 9) for n in range(20)), *((18, n) for n in range(24))]:
+        tagged.color_trc, tagged.color_primaries = transfer, primaries
+        for convert in (to_bgr, shrunk):
+            np.testing.assert_array_equal(convert(tagged), convert(plain))
+        copy = own_yuv420p(tagged)
+        for ours, theirs in zip(planes(copy), planes(own_yuv420p(plain)), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        for each in (tagged, copy):
+            assert (each.color_trc, each.color_primaries) == (transfer, primaries)
 
 
 def test_rendering_that_is_switched_off_passes_results_on() -> None:

@@ -16,6 +16,7 @@ from pipeline.graph import Graph
 from pipeline.metrics import SourceStats
 from pipeline.roster import Roster
 from pipeline.sources.delivery import Limits, deliver
+from pipeline.sources.live.decoder import DecodeEffort
 from pipeline.tally import Tally
 from tests.pipeline.frames import blank
 from tests.waiting import until
@@ -32,6 +33,7 @@ class Source:
         self.name, self.live, self.gap = name, frames is None, gap
         self.stats = SourceStats(name, live=self.live)
         self.closed = 0
+        self.effort: DecodeEffort | None = None
         self._count, self._ended = frames, threading.Event()
 
     def frames(self) -> Iterator[Frame]:
@@ -43,8 +45,8 @@ class Source:
     def close(self) -> None:
         self.closed += 1
 
-    def set_effort(self, effort: object) -> None:
-        raise NotImplementedError
+    def set_effort(self, effort: DecodeEffort) -> None:
+        self.effort = effort
 
     def _made(self) -> Iterator[Frame]:
         picture = blank(32, 24).picture
@@ -157,6 +159,15 @@ def test_a_camera_with_a_failed_sink_can_be_removed_and_its_other_sink_is_finish
         sweep_until(roster, lambda: line.forgotten)
         assert good.is_closed
     assert line.complaints == ["output write bad: OSError: the disk is full"]
+
+
+def test_a_camera_that_joins_under_overload_is_decoded_with_as_little_effort_as_the_others():
+    line = Line(door=[Sink("door")], yard=[Sink("yard")])
+    door, yard = Source("door", gap=0.01), Source("yard", gap=0.01)
+    with line.running(door, stays=True) as (roster, _):
+        roster.set_effort(DecodeEffort.KEYFRAMES)
+        roster.join(yard)
+    assert door.effort is yard.effort is DecodeEffort.KEYFRAMES
 
 
 def test_another_sink_takes_the_time_when_the_first_has_failed():

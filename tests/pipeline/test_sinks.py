@@ -143,6 +143,7 @@ class Pictures:
     url: str
     name: str = "pictures"
     rate: Fraction | None = None
+    input_path: Path | None = None
     media_path: Path | None = None
     live: bool = False
     is_images: bool = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, SinkError
 from pipeline.frame import Detections, Result
 from pipeline.settings import RecordingSettings, VideoSettings
 from pipeline.sinks import open_sink
@@ -139,6 +140,15 @@ def test_a_gap_without_pictures_ends_an_event_with_the_next_one(tmp_path: Path) 
     assert len(numbers) - 60 <= KEYFRAME_FRAMES
 
 
+def test_what_is_seen_first_after_a_gap_begins_an_event_of_its_own(tmp_path: Path) -> None:
+    seen = [shot(n, "car") for n in [*range(50), *range(2000, 2030)]]
+    report = record(tmp_path, [*seen, shot(2030)])
+    assert report["events"] == report["files"] == 2
+    assert [line["pts_seconds"] for line in lines(tmp_path)] == [[0, 1.96], [80, 81.16]]
+    looks = [look(file)[0] for file in files(tmp_path)]
+    assert looks == [[*range(50)], [n % 256 for n in range(2000, 2031)]]
+
+
 def test_an_event_at_the_end_is_finished(tmp_path: Path) -> None:
     record(tmp_path, shots(60, {59: "car"}))
     assert look(files(tmp_path)[0])[0][-1] == 59 and len(lines(tmp_path)) == 1
@@ -182,6 +192,26 @@ def test_many_objects_count_by_frame_and_the_best_is_kept(tmp_path: Path) -> Non
     record(tmp_path, [Result(made.frame, found)])
     (line,) = lines(tmp_path)
     assert line["frames"] == {"car": 1} and line["best"]["box"] == [5, 5, 20, 20]
+
+
+def test_a_line_that_was_torn_stays_alone(tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").write_text('{"source": "c')
+    record(tmp_path, shots(3, {0: "car"}))
+    torn, line, end = (tmp_path / "events.jsonl").read_text().split("\n")
+    assert (torn, json.loads(line)["event"], end) == ('{"source": "c', "car", "")
+
+
+def test_a_line_of_which_only_a_part_fits_is_an_error(tmp_path: Path) -> None:
+    log, before = tmp_path / "events.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    log.write_text("{}\n" * 100_000)  # more than the video is going to have
+    size = log.stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 30, before[1]))
+    try:
+        with pytest.raises(SinkError, match="largest size allowed"):
+            record(tmp_path, shots(3, {0: "car"}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert log.stat().st_size == size + 30
 
 
 CHILD = """

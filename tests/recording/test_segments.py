@@ -231,6 +231,47 @@ def test_a_pattern_that_means_the_input_is_refused(tmp_path: Path) -> None:
         open_sink(f"{tmp_path}/{PATTERN}.mp4", target, VIDEO)
 
 
+@pytest.mark.parametrize(
+    ("out", "given"),
+    [
+        ("rec", "{tmp_path}/rec/20250101.mp4"),
+        ("{tmp_path}/rec", "rec/20250101.mp4"),
+        ("rec", "rec/../rec/20250101.mp4"),
+        ("link", "rec/20250101.mp4"),
+        ("rec", "link/20250101.mp4"),
+        ("rec", "link.mp4"),
+    ],
+)
+def test_old_recordings_never_go_with_the_input_among_them_however_it_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, given: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    video = tmp_path / "rec" / "20250101.mp4"
+    video.parent.mkdir()
+    video.write_text("precious")
+    os.utime(video, (0, 0))
+    Path("link").symlink_to("rec")
+    Path("link.mp4").symlink_to(video)
+    target = SinkTarget("a", NAMES, media_path=Path(given.format(tmp_path=tmp_path)))
+    out = f"{out.format(tmp_path=tmp_path)}/%Y%m%d.mp4"
+    with (
+        pytest.raises(ConfigError, match="also means the input"),
+        open_sink(out, target, VIDEO, (), RecordingSettings(keep_seconds=60.0)),
+    ):
+        pass
+    assert video.read_text() == "precious"
+
+
+def test_an_input_beside_the_recordings_is_no_recording(tmp_path: Path) -> None:
+    video = tmp_path / "drive.mp4"
+    video.write_text("precious")
+    os.utime(video, (0, 0))
+    target, recording = SinkTarget("a", NAMES, media_path=video), RecordingSettings(keep_seconds=60)
+    with open_sink(f"{tmp_path}/{PATTERN}.mp4", target, VIDEO, (), recording):
+        pass
+    assert video.read_text() == "precious"
+
+
 def test_event_classes_without_an_output_for_events_are_an_error(tmp_path: Path) -> None:
     recording = RecordingSettings(event_classes=("car",))
     with pytest.raises(ConfigError, match=r"add one with \{event\}"):

@@ -35,7 +35,7 @@ class Abandoned:
     def count(self) -> int:
         """How many still hang."""
         with self._lock:
-            self._threads = [thread for thread in self._threads if not thread.join(0.0)]
+            self._threads = self._hanging()
             return len(self._threads)
 
     @property
@@ -46,7 +46,10 @@ class Abandoned:
     def add(self, thread: Background) -> None:
         """Count one more, until it ends."""
         with self._lock:
-            self._threads.append(thread)
+            self._threads = [*self._hanging(), thread]
+
+    def _hanging(self) -> list[Background]:
+        return [thread for thread in self._threads if not thread.join(0.0)]
 
 
 class Orphans:

@@ -53,6 +53,7 @@ class CameraSource:
     is_images = False
     rate: Fraction | None = None
     frame_count: int | None = None
+    input_path: Path | None = None
     media_path: Path | None = None
     origin = Fraction(0)
 
@@ -187,18 +188,15 @@ class CameraSource:
 
     def _watched(self, box: Mailbox, watchdog: Watchdog) -> Generator[Frame, None, Trouble | None]:
         """What one connection delivers; returns why it broke, raises `Trouble` to give it up."""
-        counted = False
         while not (self._is_done() or self._is_paused):
             with self._desk:
                 patience = watchdog.looks_again_in(time.monotonic())
                 self._wait(lambda: box.has_news or self._is_paused, patience)
+                if box.take_opening():
+                    self.stats.connections += 1
                 arrival = box.take()
                 verdict = watchdog.judge(time.monotonic()) if arrival is None else Verdict.GOOD
                 box.settle(self.stats)
-                if box.opened_at is not None and not counted:
-                    self.stats.connections += 1
-                    counted = True
-                    self._orphans.join(0.0)  # a slow one has gone by now, and need not be kept
             self._follow(verdict)
             if arrival is not None:
                 yield self._framed(arrival)
@@ -213,6 +211,7 @@ class CameraSource:
         if verdict is Verdict.STALLED and self.stats.state != "STALLED":
             self._change("STALLED", Cause.STALLED, "connected, but no good picture comes")
         elif verdict is Verdict.GOOD and self.stats.state != "RUNNING":
+            self._orphans.join(0.0)  # a slow one has gone by now, and need not be kept
             self._change("RUNNING")
 
     def _framed(self, arrival: Arrival) -> Frame:

@@ -235,6 +235,7 @@ class CameraConnection:
             if not started and packet.size:
                 if not packet.is_keyframe and time.monotonic() - begin < _KEYFRAME_SECONDS:
                     ledger.count("before_keyframe")
+                    ledger.sign_of_life()
                     self._hearing.of_loss()  # nothing was lost that anyone could have had
                     continue
                 started = True

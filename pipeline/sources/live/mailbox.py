@@ -57,7 +57,7 @@ class Mailbox:
         self._dropped: Counter[str] = Counter()
         self._anomalies: Counter[str] = Counter()
         self._decoder: DecodedBy | None = None
-        self._closed = False
+        self._closed = self._has_just_opened = False
         self._rate = ArrivalRate()
         self.opened_at: float | None = None
         self.first_good: float | None = None
@@ -73,6 +73,7 @@ class Mailbox:
         """The connection stands."""
         with self._reading():
             self.opened_at = self.last_sign = time.monotonic()
+            self._has_just_opened = True
             self._desk.notify_all()
 
     def came(self, arrival: float) -> None:
@@ -142,7 +143,12 @@ class Mailbox:
     @property
     def has_news(self) -> bool:
         """Whether there is something that the source does not know yet."""
-        return self._latest is not None or self.end is not None
+        return self._latest is not None or self.end is not None or self._has_just_opened
+
+    def take_opening(self) -> bool:
+        """Whether the connection stands now, and did not at the last look."""
+        opened, self._has_just_opened = self._has_just_opened, False
+        return opened
 
     def take(self) -> Arrival | None:
         """The latest picture, once."""

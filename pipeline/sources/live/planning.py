@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
@@ -10,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote
 
+from pipeline import strict_yaml
 from pipeline.config import overlaid
 from pipeline.errors import ConfigError
 from pipeline.settings import LiveSettings
@@ -139,6 +139,7 @@ def _replayed(
         ends=True,
     )
     source.size_hw, source.rate = checked.size_hw, checked.rate
+    source.input_path = checked.input_path
     return source
 
 
@@ -181,7 +182,7 @@ def _overlaid(
                 f"an unknown option behind the # of a {scheme} source{meant}; "
                 f"known: {', '.join(known)}. (In a password # is written %23.)"
             )
-    words |= {key: json.dumps(words[key]) for key in ("size", "credentials") if key in words}
+    words |= {key: strict_yaml.dump(words[key]) for key in ("size", "credentials") if key in words}
     return name, overlaid(live, words, f"the options of a {scheme} source")
 
 
