@@ -208,7 +208,8 @@ def _ratio(slow: Mapping[str, Any] | None, fast: Mapping[str, Any]) -> float | N
 
 def runners(network: str, batch: int, whole: bool) -> Iterable[Runner]:
     """For one network at one batch size; `whole`: also those that take a minute to make."""
-    frames = twins.road_frames()[: 2 if network == BIG else None]  # it takes seconds for each
+    few = network == BIG or not whole  # the big one takes seconds for each
+    frames = twins.road_frames()[: 2 if few else None]
     if network == STREET:
         frames = _as_the_file_wants(STREET_FILE, frames)
     batches = [frames[start : start + batch] for start in range(0, len(frames), batch)]
