@@ -16,6 +16,7 @@ from models.boxes import SizeHW
 from models.detection.proposers import propose
 from models.found import Found, suppress
 from models.input_sizes import at_size, sizes_of
+from models.pictures import DataError
 from models.runners import Runner, onnxruntime_runner, openvino_runner
 from models.yolox import YoloX
 
@@ -185,11 +186,11 @@ def load_detector(
     file = model_path(name_or_file)
     run, about, content = open_model(file, engine, precision, input_hw)
     if about.get("task") == "semantic":
-        raise ValueError(f"{file} finds classes of pixels, not objects; judge it with --masks")
+        raise DataError(f"{file} finds classes of pixels, not objects; judge it with --masks")
     if "class_names" in about:
         return ModelFile(run, about, iou_threshold)
     shape = [d.dim_value for d in content.graph.output[0].type.tensor_type.shape.dim]
     if shape[-1:] == [85]:
         side = content.graph.input[0].type.tensor_type.shape.dim[-1].dim_value
         return YoloX(run, side, iou_threshold=iou_threshold or 0.65)
-    raise ValueError(f"{file} is neither a boxstream model file nor YOLOX (output shape {shape})")
+    raise DataError(f"{file} is neither a boxstream model file nor YOLOX (output shape {shape})")

@@ -28,6 +28,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from models.bad_input import told
 from models.class_names import STREET_NAMES
 from models.coco_scores import meet, narrowed, regroup, results, score
 from models.data import read_picture, read_truth
@@ -241,4 +242,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with told():
+        main()

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from models.bad_input import told
 from models.class_names import COCO_NAMES, class_of
 from models.data import Entry, TrainingBatches, parse_share, read_truth
 from models.ladder_export import export_rung
@@ -229,4 +230,5 @@ def main(words: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with told():
+        main()

@@ -9,7 +9,7 @@ import numpy as np
 
 
 class DataError(ValueError):
-    """A data set is not there, of no known form, or shares no class with the model."""
+    """A data set or model file is not there, of no known form, or does not fit the other."""
 
 
 def read_picture(file: Path) -> np.ndarray:

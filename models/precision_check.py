@@ -25,6 +25,7 @@ from typing import Any
 import onnx
 from rich.console import Console
 
+from models.bad_input import told
 from models.detectors import load_detector, model_path
 from models.evaluate import evaluate
 from models.masks import read_masks
@@ -117,4 +118,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with told():
+        sys.exit(main())

@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from models.bad_input import told
 from models.boxes import iou
 from models.data import DataError, corners, read_picture
 from models.detection.proposers import PROPOSERS, propose
@@ -247,4 +248,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with told():
+        main()

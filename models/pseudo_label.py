@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from rich.progress import track
 
+from models.bad_input import told
 from models.class_names import COCO_IDS, STREET_NAMES, class_of
 from models.data import read_picture
 from models.detectors import Detector, load_detector
@@ -257,4 +258,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with told():
+        main()

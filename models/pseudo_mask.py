@@ -27,6 +27,7 @@ import cv2
 import numpy as np
 from rich.progress import track
 
+from models.bad_input import told
 from models.detectors import Detector, load_detector
 from models.input_sizes import parse_size
 from models.mask_sources import licence_of, parse_source, title_of
@@ -242,4 +243,5 @@ def main(words: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with told():
+        main()

@@ -16,6 +16,7 @@ from onnx import ModelProto, numpy_helper
 from torch import Tensor, nn
 
 from models.input_sizes import at_size, sizes_of
+from models.pictures import DataError
 
 HALF = "_half"  # the exporter's mark on weights that it stored as float16
 
@@ -39,7 +40,7 @@ def load_from_model_file(model: nn.Module, path: Path) -> None:
     missing = [name for name in state if name not in found and not name.endswith("tracked")]
     wrong = [name for name, value in found.items() if value.shape != state[name].shape]
     if missing or wrong:
-        raise ValueError(
+        raise DataError(
             f"{path} does not hold this architecture: {len(missing)} weights are missing and "
             f"{len(wrong)} have another shape, such as {(missing + wrong)[0]}"
         )

@@ -11,6 +11,7 @@ import numpy as np
 from models.boxes import SizeHW
 from models.detectors import fit, model_path, open_model
 from models.network import IGNORED
+from models.pictures import DataError
 from models.runners import Runner
 from models.segmentation_scores import Segmenter
 
@@ -59,7 +60,7 @@ class InWordsOf:
         own = list(segmenter.class_names)
         meant = {one: name for name, several in merge.items() for one in several}
         if unknown := sorted(set(meant) - set(own) | set(merge) - set(class_names)):
-            raise ValueError(
+            raise DataError(
                 f"no class {unknown[0]!r}; the model has {', '.join(own)}, the set "
                 f"{', '.join(class_names)}"
             )
@@ -94,5 +95,5 @@ def load_segmenter(
     file = model_path(name_or_file)
     run, about, _ = open_model(file, engine, precision, input_hw)
     if about.get("task") != "semantic":
-        raise ValueError(f"{file} is no semantic model file; --masks judges no other")
+        raise DataError(f"{file} is no semantic model file; --masks judges no other")
     return SemanticFile(run, about)

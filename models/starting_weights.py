@@ -37,7 +37,7 @@ def load_fitting(model: nn.Module, file: Path) -> list[str]:
     own = model.state_dict()
     fitting = {n: v for n, v in given.items() if n in own and v.shape == own[n].shape}
     if not fitting:
-        raise ValueError(f"{file} holds no weights of this architecture")
+        raise SettingsError(f"{file} holds no weights of this architecture")
     model.load_state_dict(fitting, strict=False)
     return sorted(own.keys() - fitting.keys())
 

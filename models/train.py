@@ -28,6 +28,7 @@ import torch.distributed as dist
 from rich.console import Console
 from torch import nn
 
+from models.bad_input import told
 from models.class_names import STREET_NAMES
 from models.data import TrainingBatches, parse_share
 from models.detection.alternating_training import FINISHED, PHASES, alternate
@@ -313,4 +314,5 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
 
 
 if __name__ == "__main__":
-    main()
+    with told():
+        main()

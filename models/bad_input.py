@@ -1,0 +1,26 @@
+"""How the commands of this room end where what they are given is wrong."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from models.pictures import DataError
+from models.published import WeightsError
+from models.starting_weights import SettingsError
+
+EXIT_ARGUMENTS = 2
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Inside the block such an error ends the program, with its reason in one line.
+
+    Whatever else is raised is a fault of ours, and keeps its traceback.
+    """
+    try:
+        yield
+    except (DataError, SettingsError, WeightsError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(EXIT_ARGUMENTS)
