@@ -129,13 +129,19 @@ class Calibrated:
         return self.original.changed(change)
 
 
+def kept_float(options: argparse.Namespace, layers: Iterable[str]) -> frozenset[str]:
+    """Names of the layers that are not to be rounded; `DataError` for one that there is not."""
+    kept = frozenset(options.keep_float)
+    if unknown := kept.difference(layers):
+        raise DataError(f"no layer {min(unknown)!r}; there are {', '.join(layers)}")
+    return kept
+
+
 def make_int8(options: argparse.Namespace, original: Original, told: Console) -> Verdict:
     """Write the int8 file; raises :class:`Refused`."""
     frames = original.fitted(read_frames(options.calibrate, options.frames))
     calibrated = Calibrated(original, frames)
-    kept = frozenset(options.keep_float)
-    if unknown := kept - calibrated.noise.keys():
-        raise DataError(f"no layer {min(unknown)!r}; there are {', '.join(calibrated.noise)}")
+    kept = kept_float(options, calibrated.noise)
     gate = Gate(original.path, _some(frames[0], COMPARED), options.data, options.most_loss)
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / options.out.name
@@ -161,10 +167,7 @@ def make_int8(options: argparse.Namespace, original: Original, told: Console) ->
 
 def make_float16(options: argparse.Namespace, original: Original, told: Console) -> Verdict | None:
     """Write the float16 file, compared with the original if there are frames or labelled sets."""
-    kept = frozenset(options.keep_float)
-    known = [layer.name for layer in feature_layers(original.graphs[0][1])]
-    if unknown := kept.difference(known):
-        raise DataError(f"no layer {min(unknown)!r}; there are {', '.join(known)}")
+    kept = kept_float(options, [x.name for x in feature_layers(original.graphs[0][1])])
     proto = original.changed(
         lambda graph: halved(graph, [x for x in feature_layers(graph) if x.name not in kept])
     )
