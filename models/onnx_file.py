@@ -15,9 +15,10 @@ import numpy as np
 import onnx
 import torch
 
-from models import onnx_operators
 from models.boxes import SizeHW
+from models.inference_form import for_inference
 from models.onnx_channels_last import flatten_channels_last
+from models.onnx_operators import TRANSLATIONS
 from models.onnx_own_biases import give_own_biases
 
 METADATA_KEY = "boxstream"
@@ -38,24 +39,22 @@ def to_onnx(
     regions: a second input ``regions`` (N, regions, 4) float32, if there are any.
     half_weights: see :func:`halve_weights`.
     """
-    device = network.normalise.mean.device
+    lean = for_inference(network)
+    device = lean.normalise.mean.device
     given = [torch.zeros(2, *frame_hw, 3, dtype=torch.uint8, device=device)]
     given += [torch.zeros(2, regions, 4, device=device)] if regions else []
     batch = torch.export.Dim("N", min=1, max=LARGEST_BATCH)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, about its own insides
         program = torch.onnx.export(
-            network,
+            lean,
             tuple(given),
             dynamo=True,
             opset_version=OPSET,
             input_names=["frames", "regions"][: len(given)],
             output_names=list(outputs),
-            dynamic_shapes=free_batch(network, len(given), batch),
-            custom_translation_table={
-                torch.ops.boxstream.ranked_nms.default: onnx_operators.ranked_nms,
-                torch.ops.boxstream.roi_align.default: onnx_operators.roi_align,
-            },
+            dynamic_shapes=free_batch(lean, len(given), batch),
+            custom_translation_table=TRANSLATIONS,
             verbose=False,
         )
     assert program is not None

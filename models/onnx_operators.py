@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 import onnx_ir
+import torch
 from onnxscript import BOOL, FLOAT, INT64
 from onnxscript import opset18 as _opset18
+
+from models.detection import pooling, suppression  # noqa: F401  # they make the operators
 
 op: Any = _opset18  # its annotations know no constants
 
@@ -53,3 +56,10 @@ def roi_align(maps: FLOAT, boxes: FLOAT, image: INT64, output: int, sampling: in
 
 def _constant(value: Any, dtype: type[np.generic]) -> Any:
     return op.Constant(value=onnx_ir.tensor(np.asarray(value, dtype)))
+
+
+TRANSLATIONS: dict[Any, Any] = {
+    torch.ops.boxstream.ranked_nms.default: ranked_nms,
+    torch.ops.boxstream.roi_align.default: roi_align,
+}
+"""How each of our operators is written in ONNX."""

@@ -18,7 +18,6 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,16 +28,16 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.boxes import SizeHW
 from models.detection.faster_rcnn import NMS_BODIES, FasterRCNN
 from models.detection.mask_rcnn import MaskRCNN
+from models.inference_form import for_inference
 from models.input_sizes import at_size, sizes_of
 from models.onnx_file import LARGEST_BATCH, METADATA_KEY, free_batch
 from models.papers import PAPERS
 from models.program_operators import roi_align_by_rows
-from models.reading import folded_norms, least_score_in, load_from_model_file
+from models.reading import least_score_in, load_from_model_file
 from models.runners import onnxruntime_runner
 
 SUFFIX = ".pt2"
@@ -64,8 +63,7 @@ def to_program(network: Any, frame_hw: SizeHW, regions: int = 0) -> ExportedProg
     regions: a second input ``regions`` (N, regions, 4) float32, if there are any.
     Raises ValueError when something in it depends on what is in the pictures.
     """
-    lean = deepcopy(network)
-    fold_norms(lean)
+    lean = for_inference(network)
     device = lean.normalise.mean.device
     given = [torch.zeros(2, *frame_hw, 3, dtype=torch.uint8, device=device)]
     given += [torch.zeros(2, regions, 4, device=device)] if regions else []
@@ -96,15 +94,6 @@ def what_waits(program: ExportedProgram) -> Iterator[str]:
             yield name or node.name
         elif name == "aten._to_copy" and node.kwargs.get("device") not in (None, device):
             yield f"{name} to {node.kwargs['device']}"
-
-
-def fold_norms(network: nn.Module) -> None:
-    """Put every batch norm into the convolution before it; in eval mode they compute the same."""
-    for conv, norm in folded_norms(network):
-        convolution, follower = network.get_submodule(conv), network.get_submodule(norm)
-        if isinstance(follower, nn.BatchNorm2d) and isinstance(convolution, nn.Conv2d):
-            network.set_submodule(conv, fuse_conv_bn_eval(convolution, follower))
-            network.set_submodule(norm, nn.Identity())
 
 
 def write_program(program: ExportedProgram, about: Mapping[str, Any], path: Path) -> None:

@@ -98,14 +98,20 @@ def _biases(proto: ModelProto) -> dict[str, str]:
 
 
 def folded_norms(model: nn.Module) -> list[tuple[str, str]]:
-    """Names of every convolution and the batch norm right behind it."""
+    """Names of every convolution and the batch norm right behind it.
+
+    Behind it are those that one module holds side by side; a norm at the beginning of another
+    module may be given something else.
+    """
     modules = [
         (name, module) for name, module in model.named_modules() if not list(module.children())
     ]
     return [
         (name, following)
         for (name, module), (following, norm) in pairwise(modules)
-        if isinstance(module, nn.Conv2d) and hasattr(norm, "running_mean")
+        if isinstance(module, nn.Conv2d)
+        and hasattr(norm, "running_mean")
+        and name.rpartition(".")[0] == following.rpartition(".")[0]
     ]
 
 

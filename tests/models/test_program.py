@@ -23,7 +23,7 @@ from models.model_file import Objects, description
 from models.network import SEMANTIC_OUTPUTS
 from models.papers import PAPERS
 from models.pixels import Normalise
-from models.program import fold_norms, to_program, what_waits, write_program
+from models.program import to_program, what_waits, write_program
 from models.program_operators import roi_align_by_rows
 from pipeline.engines import load_engine
 from pipeline.engines.program_graph import in_precision, on_device, read_program
@@ -179,21 +179,6 @@ class Asks(nn.Module):
 def test_what_waits_for_the_host_is_found(how: str, name: str) -> None:
     program = torch.export.export(Asks(how), (torch.ones(2, 3, dtype=torch.int64),))
     assert name in set(what_waits(program.run_decompositions({})))
-
-
-def test_folding_norms_changes_nothing_but_rounding() -> None:
-    torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1)
-    ).eval()
-    nn.init.uniform_(network[1].running_mean)
-    nn.init.uniform_(network[1].running_var, 0.5, 2.0)
-    nn.init.uniform_(network[1].weight)
-    x = torch.randn(2, 3, 9, 9)
-    wanted = network(x)
-    fold_norms(network)
-    assert isinstance(network[1], nn.Identity)
-    torch.testing.assert_close(network(x), wanted, atol=1e-5, rtol=0)
 
 
 # What it finds

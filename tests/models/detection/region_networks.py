@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import openvino
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.hub import tqdm
 from torchvision.ops import batched_nms, box_iou
 
-from models import onnx_operators
 from models.backbones.features import FeatureMaps
 from models.boxes import SizeHW, clip
 from models.data import TrainingBatch
@@ -26,6 +26,7 @@ from models.detection.roi import BoxPredictor
 from models.detection.sppnet import PyramidPool, SPPNet
 from models.detection.staged_heads import StagedHeads
 from models.detection.warp import Warp
+from models.onnx_file import to_onnx
 
 COLOURS = torch.tensor([[250, 20, 20], [20, 250, 20], [20, 20, 250]], dtype=torch.uint8)
 CLASSES = 3
@@ -161,30 +162,9 @@ def _area(verdicts: list[tuple[float, bool]], total: int) -> float:
 def exported(network: nn.Module, frame_hw: SizeHW, file: Path) -> Path:
     """The network as an ONNX file with a free batch."""
     network.eval().prepare(frame_hw)
-    inputs = (
-        torch.zeros(2, *frame_hw, 3, dtype=torch.uint8),
-        torch.tensor([0.0, 0.0, 9.0, 9.0]).repeat(2, network.regions, 1),
-    )
-    free = {0: torch.export.Dim("N", min=1, max=64)}
-    interval, tqdm.monitor_interval = tqdm.monitor_interval, 0  # no thread to watch a hidden bar
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own, about its own insides
-        program = torch.onnx.export(
-            network,
-            inputs,
-            dynamo=True,
-            opset_version=18,
-            input_names=["frames", "regions"],
-            output_names=list(network.outputs),
-            dynamic_shapes=(free, free),
-            custom_translation_table={
-                torch.ops.boxstream.roi_align.default: onnx_operators.roi_align
-            },
-            verbose=False,
-        )
-    tqdm.monitor_interval = interval
-    assert program is not None
-    program.save(file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tqdm, "monitor_interval", 0, raising=False)  # it would start a thread
+        onnx.save(to_onnx(network, frame_hw, network.outputs, network.regions), file)
     return file
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import openvino
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.hub import tqdm
@@ -18,6 +19,7 @@ from models.boxes import SizeHW
 from models.data import TrainingBatch
 from models.detection.losses import Truth
 from models.found import Found
+from models.onnx_file import to_onnx
 
 COLOURS = np.array([[220, 40, 40], [40, 220, 40], [60, 60, 230]], np.uint8)
 
@@ -111,22 +113,10 @@ def _of_class(found: Sequence[Found], truths: Sequence[Truth], class_id: int) ->
 
 
 def exported(network: nn.Module, frames: Tensor, file: Path) -> None:
-    """Write the network as ONNX with a free batch."""
-    # The exporter makes progress bars, unseen ones; each starts a thread to watch over it.
-    tqdm.monitor_interval = 0
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter's own, about its own insides
-        torch.onnx.export(
-            network,
-            (frames,),
-            file,
-            dynamo=True,
-            opset_version=18,
-            input_names=["frames"],
-            output_names=list(network.outputs),
-            dynamic_shapes=({0: torch.export.Dim("N", min=1, max=64)},),
-            verbose=False,
-        )
+    """Write the network as ONNX for frames of this size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tqdm, "monitor_interval", 0, raising=False)  # it would start a thread
+        onnx.save(to_onnx(network, tuple(frames.shape[1:3]), network.outputs), file)
 
 
 def by_onnxruntime(file: Path, frames: Tensor) -> list[np.ndarray]:

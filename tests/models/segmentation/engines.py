@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,31 +14,14 @@ from torch import Tensor, nn
 from torch.hub import tqdm
 
 from models.network import SEMANTIC_OUTPUTS
+from models.onnx_file import to_onnx
 
 
 def write_onnx(network: nn.Module, frame_hw: tuple[int, int], path: Path) -> None:
-    """The prepared network with a free batch, opset 18."""
-    batch = torch.export.Dim("N", min=1, max=64)
-    frames = torch.zeros(2, *frame_hw, 3, dtype=torch.uint8)
-    with (
-        torch.no_grad(),
-        warnings.catch_warnings(),
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        warnings.simplefilter("ignore")  # the exporter's own
+    """The prepared network as it is exported."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tqdm, "monitor_interval", 0, raising=False)  # it would start a thread
-        program = torch.onnx.export(
-            network,
-            (frames,),
-            dynamo=True,
-            opset_version=18,
-            input_names=["frames"],
-            output_names=list(SEMANTIC_OUTPUTS),
-            dynamic_shapes=({0: batch},),
-            verbose=False,
-        )
-    assert program is not None
-    onnx.save(program.model_proto, path)
+        onnx.save(to_onnx(network, frame_hw, SEMANTIC_OUTPUTS), path)
 
 
 def by_onnxruntime(path: Path, frames: Tensor) -> np.ndarray:
