@@ -51,6 +51,13 @@ def pytest_make_collect_report() -> Generator[None, Any, Any]:
     return report
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """This folder's own files first: theirs are the longest tests, and whichever worker came to
+    them at the end would be alone.
+    """
+    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a GPU where there is none."""
     if item.get_closest_marker("needs_cuda") and not shutil.which("nvidia-smi"):
