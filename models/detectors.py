@@ -153,7 +153,7 @@ def open_model(
         input_hw: which of the sizes that a file of ours has; None: the usual one.
 
     Raises:
-        LookupError: a file without that size.
+        DataError: a file without that size.
     """
     content = onnx.load(str(file), load_external_data=False)
     entries = {p.key: p.value for p in content.metadata_props}
@@ -181,7 +181,7 @@ def load_detector(
     Raises:
         FileNotFoundError: neither a bundled name nor a file.
         ValueError: an ONNX file of another kind.
-        LookupError: a file without that size.
+        DataError: a file without that size.
     """
     file = model_path(name_or_file)
     run, about, content = open_model(file, engine, precision, input_hw)

@@ -16,6 +16,7 @@ from math import prod
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from models.boxes import SizeHW
+from models.pictures import DataError
 
 FRAMES = "frames"
 CHOICE = "choice"
@@ -50,16 +51,16 @@ def combine(models: Sequence[tuple[SizeHW, ModelProto]]) -> ModelProto:
 def at_size(model: ModelProto, size_hw: SizeHW) -> ModelProto:
     """The model for frames of one size, as it was before :func:`combine`.
 
-    A model of that size only is returned as it is. Raises LookupError where it has no such size.
+    A model of that size only is returned as it is. Raises DataError where it has no such size.
     """
     name, graphs = _name(size_hw), _branches(model.graph)
     if not graphs:
         sides = model.graph.input[0].type.tensor_type.shape.dim
         if tuple(side.dim_value for side in sides[1:3]) != size_hw:
-            raise LookupError(f"the model is not for frames of {name}")
+            raise DataError(f"the model is not for frames of {name}")
         return model
     if name not in graphs:
-        raise LookupError(f"no graph for {name}, only for {', '.join(graphs)}")
+        raise DataError(f"no graph for {name}, only for {', '.join(graphs)}")
     single = ModelProto()
     single.CopyFrom(model)
     graph = _with_names(graphs[name], lambda value: value.removeprefix(f"{name}/"))

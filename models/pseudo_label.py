@@ -30,6 +30,8 @@ from models.found import Found
 from models.pictures import DataError
 from models.teacher import agree, look, overlap
 
+LABELS = "instances.json"
+
 
 @dataclass(frozen=True)
 class Trust:
@@ -145,8 +147,7 @@ def street_categories() -> list[dict[str, Any]]:
 def label_clips(
     teachers: Sequence[Detector], clips: list[Path], out: Path, options: argparse.Namespace
 ) -> None:
-    """Write every n-th frame of the clips as JPEG and the teachers' labels as
-    OUT/instances.json."""
+    """Write every n-th frame of the clips as JPEG and the teachers' labels as OUT/LABELS."""
     (out / "images").mkdir(parents=True, exist_ok=True)
     held_out = [thumbnail(read_picture(f)) for f in pictures(options.hold_out)]
     coco = CocoFile(street_categories(), f"labelled by {names(options.teacher)}; no hand labels")
@@ -163,7 +164,7 @@ def label_clips(
                 image.shape[:2],
                 records(found, options.trust, range(len(STREET_NAMES)), np.zeros((0, 4))),
             )
-    coco.write(out / "instances.json")
+    coco.write(out / LABELS)
 
 
 def complete(
@@ -192,7 +193,7 @@ def complete(
             a["category_id"] += last
         coco.add(image["file_name"], picture.shape[:2], own + added)
     out.mkdir(parents=True, exist_ok=True)
-    coco.write(out / "instances.json")
+    coco.write(out / LABELS)
 
 
 def names(teachers: Sequence[str]) -> str:
@@ -237,6 +238,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("give clips to label, or --complete a COCO json")
     if options.complete and not options.images:
         parser.error("--complete needs --images")
+    if (options.out / LABELS).exists():
+        parser.error(f"{options.out / LABELS} is there already; give --out a folder of its own")
     stems = Counter(clip.stem for clip in options.clips)
     if same := [stem for stem, count in stems.items() if count > 1]:
         parser.error(

@@ -90,7 +90,7 @@ def load_segmenter(
     Raises:
         FileNotFoundError: neither a bundled name nor a file.
         ValueError: an ONNX file of another kind.
-        LookupError: a file without that size.
+        DataError: a file without that size.
     """
     file = model_path(name_or_file)
     run, about, _ = open_model(file, engine, precision, input_hw)

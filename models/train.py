@@ -97,7 +97,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     learning("--epochs", type=float, help="instead of --steps: passes over the data")
     learning("--optimiser", choices=sorted(WEIGHT_DECAYS), default="adamw")
     learning("--rate", type=float, default=4e-4, help="learning rate of the heads")
-    learning("--trunk-rate", type=float, default=0.3, help="share of --rate for the trunk")
+    learning("--trunk-rate", type=float, help="share of --rate for the trunk; default: 0.3")
     learning("--weight-decay", type=float, help="default: 0.02 for adamw, 5e-4 for sgd")
     learning("--momentum", type=float, default=0.9, help="of sgd")
     learning("--schedule", choices=sorted(CURVES), default="cosine", help="of the rate")
@@ -133,8 +133,14 @@ def build(arguments: argparse.Namespace, task: Task, class_names: tuple[str, ...
 
 def left_alone(arguments: argparse.Namespace, model: nn.Module, task: Task) -> tuple[int, Norms]:
     """How many parts of the trunk, and which norms, are not to learn; random ones are all to."""
-    if arguments.frozen and trunk_of(model) is None:
-        raise SettingsError(f"--frozen: {arguments.network} has no trunk whose parts could be")
+    of_trunk = {
+        "--frozen": bool(arguments.frozen),
+        "--trunk-rate": arguments.trunk_rate is not None,
+        "--norms heads": arguments.norms == "heads",
+    }
+    if trunk_of(model) is None:
+        for option in (option for option, given in of_trunk.items() if given):
+            raise SettingsError(f"{option}: {arguments.network} has no trunk apart from its heads")
     is_file = arguments.weights is not None and arguments.weights.suffix == ".onnx"
     if is_file and arguments.norms not in (None, "frozen"):
         raise SettingsError(
@@ -306,7 +312,7 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
     return Recipe(
         kind=arguments.optimiser,
         rate=arguments.rate,
-        trunk_share=arguments.trunk_rate,
+        trunk_share=Recipe.trunk_share if arguments.trunk_rate is None else arguments.trunk_rate,
         weight_decay=WEIGHT_DECAYS[arguments.optimiser] if decay is None else decay,
         momentum=arguments.momentum,
         average_decay=arguments.average,

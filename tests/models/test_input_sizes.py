@@ -22,6 +22,7 @@ from models.export import main
 from models.input_sizes import at_size, combine, sizes_of
 from models.model_file import export
 from models.onnx_lint import lint
+from models.pictures import DataError
 from models.reading import load_from_model_file
 from pipeline.errors import ModelMismatch
 from pipeline.model_file import read_model_file
@@ -169,7 +170,7 @@ def test_a_file_of_one_size_is_left_as_it_is(tmp_path: Path) -> None:
     path = write_plain(tmp_path / "plain.onnx", (32, 48))
     assert taken_out(read_model_file(path), (32, 48)) == path
     assert at_size(onnx.load(path), (32, 48)) == onnx.load(path)
-    with pytest.raises(LookupError, match="not for frames of 64x96"):
+    with pytest.raises(DataError, match="not for frames of 64x96"):
         at_size(onnx.load(path), (64, 96))
     assert sizes_of(onnx.load(path)) == []
 
@@ -183,7 +184,7 @@ def test_a_size_that_the_file_promises_but_has_not_is_refused(sized: Path) -> No
     for engine in ENGINES:
         with pytest.raises(ModelMismatch, match="24x48, which cannot be found"):
             load(read_model_file(sized), engine, all_sizes=True)
-    with pytest.raises(LookupError, match="24x48, only for 64x96, 32x48, 16x24"):
+    with pytest.raises(DataError, match="24x48, only for 64x96, 32x48, 16x24"):
         at_size(model, (24, 48))
 
 

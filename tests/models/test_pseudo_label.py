@@ -210,6 +210,14 @@ def test_what_would_be_mixed_up_is_refused(words, reason, tmp_path, monkeypatch,
     assert reason in capsys.readouterr().err
 
 
+def test_earlier_labels_are_not_replaced(tmp_path, monkeypatch, capsys):
+    (tmp_path / "instances.json").write_text("mended by hand")
+    with pytest.raises(SystemExit) as end:
+        run_pseudo_label(monkeypatch, "--out", str(tmp_path), str(tmp_path / "cam.mp4"))
+    assert end.value.code == 2
+    assert "is there already" in capsys.readouterr().err
+
+
 def test_a_clip_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"missing\.mp4 is no video"):
         run_pseudo_label(monkeypatch, "--out", str(tmp_path), str(tmp_path / "missing.mp4"))

@@ -206,8 +206,14 @@ def test_what_starts_at_random_learns_and_what_starts_from_weights_in_part(tmp_p
     left = [n for n, p in begun.named_parameters() if not p.requires_grad]
     assert any(n.startswith("backbone.body.3.") for n in left)
     assert not any(n.startswith("backbone.body.4.") and "conv.2" in n for n in left)
+
+
+@pytest.mark.parametrize(
+    "words", [("--frozen", "2"), ("--trunk-rate", "0.1"), ("--norms", "heads")]
+)
+def test_what_concerns_a_trunk_is_refused_where_there_is_none(words):
     with pytest.raises(SettingsError, match="has no trunk"):
-        built("ssdlite320_mobilenet_v3_large", "--frozen", "2")
+        built("ssdlite320_mobilenet_v3_large", *words)
 
 
 def test_norms_that_a_model_file_has_in_its_convolutions_do_not_learn(monkeypatch):
