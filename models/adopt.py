@@ -20,14 +20,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
 from onnx import numpy_helper, version_converter
 
+from models.bad_input import told
 from models.boxes import SizeHW
 from models.class_names import COCO_NAMES, STREET_NAMES
 from models.model_file import Objects, description
 from models.network import DETECTION_OUTPUTS
 from models.onnx_file import OPSET, write
+from models.onnx_reading import ModelFileError, read_onnx
 from models.yolox import grid
 
 EXIT_ARGUMENTS, EXIT_MODEL = 2, 4
@@ -252,9 +253,9 @@ def main(words: Sequence[str] | None = None) -> int:
     kind = KINDS[arguments.kind]
     names = NAMES.get(arguments.names) or arguments.names.split(",")
     try:
-        foreign = onnx.load(str(arguments.file))
+        foreign = read_onnx(arguments.file)
         model = adopt(foreign, kind, names)
-    except (OSError, DecodeError, AdoptionError, onnx.checker.ValidationError) as error:
+    except (OSError, ModelFileError, AdoptionError, onnx.checker.ValidationError) as error:
         print(f"cannot adopt {arguments.file}: {error}", file=sys.stderr)
         return EXIT_MODEL
     about = about_adopted(model, kind, names, arguments)
@@ -281,4 +282,5 @@ def about_adopted(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with told():
+        sys.exit(main())

@@ -4,7 +4,6 @@ batches drawn from them."""
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +17,10 @@ from torch.utils.data import Dataset
 from models.augment import Labelled, collage, vary
 from models.class_names import class_of
 from models.detection.losses import Truth
+from models.json_files import read_truth
 from models.masks import rasterise
 from models.pictures import DataError as DataError
 from models.pictures import read_picture as read_picture
-from models.voc import voc_as_coco
 
 
 @dataclass(frozen=True)
@@ -58,30 +57,6 @@ def corners(annotations: list[dict[str, Any]]) -> np.ndarray:
     return boxes
 
 
-def read_truth(annotations: Path) -> dict[str, Any]:
-    """The content of a COCO json, or VOC's annotations in that form.
-
-    Args:
-        annotations: a json file, a folder of VOC's XML files, or a list of pictures (.txt) in
-            VOC's ``ImageSets/Main``.
-
-    Raises:
-        DataError: it is not there or of another form.
-    """
-    if annotations.is_dir() or annotations.suffix == ".txt":
-        return voc_as_coco(annotations)
-    try:
-        content = json.loads(annotations.read_text())
-    except FileNotFoundError:
-        raise DataError(f"no annotation file {annotations}") from None
-    except json.JSONDecodeError as error:
-        raise DataError(f"{annotations} is not a COCO annotation file: {error}") from error
-    parts = ("images", "annotations", "categories")
-    if missing := [part for part in parts if part not in content]:
-        raise DataError(f"{annotations} is not a COCO annotation file: it has no {missing[0]}")
-    return dict(content)
-
-
 def read_coco(
     annotations: Path,
     images: Path,
@@ -89,7 +64,7 @@ def read_coco(
     regions: Mapping[str, np.ndarray] | None = None,
     masks: bool = False,
 ) -> list[Entry]:
-    """Entries of a COCO json or of VOC's annotations; see :func:`read_truth`.
+    """Entries of a COCO json or of VOC's annotations; see :func:`models.json_files.read_truth`.
 
     Crowds and classes the model does not know become ignored regions.
 
@@ -103,11 +78,8 @@ def read_coco(
             proposals.
     """
     content = read_truth(annotations)
-    try:
-        categories = {c["id"]: class_of(c, class_names) for c in content["categories"]}
-        by_image: dict[int, list[dict[str, Any]]] = {i["id"]: [] for i in content["images"]}
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{annotations} is not a COCO annotation file: {error!r}") from error
+    categories = {c["id"]: class_of(c, class_names) for c in content["categories"]}
+    by_image: dict[int, list[dict[str, Any]]] = {i["id"]: [] for i in content["images"]}
     if all(c is None for c in categories.values()):
         raise DataError(f"{annotations} has none of the classes {', '.join(class_names)}")
     for a in content["annotations"]:

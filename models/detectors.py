@@ -3,7 +3,6 @@
 What `models.evaluate` scores and `models.precision_check` compares.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,11 +15,10 @@ from models.boxes import SizeHW
 from models.detection.proposers import propose
 from models.found import Found, suppress
 from models.input_sizes import at_size, sizes_of
+from models.onnx_reading import entry_in, model_path, read_onnx
 from models.pictures import DataError
 from models.runners import Runner, onnxruntime_runner, openvino_runner
 from models.yolox import YoloX
-
-ZOO = Path(__file__).parent / "zoo"
 
 
 class Detector(Protocol):
@@ -127,23 +125,6 @@ def fit(
     return canvas, scale_xy, np.array([left, top], np.float32)
 
 
-def model_path(name_or_file: str) -> Path:
-    """The file of a bundled model, given by name, or the file itself.
-
-    Raises:
-        FileNotFoundError: neither a bundled name nor a file.
-    """
-    file = Path(name_or_file)
-    if not file.suffix:
-        file = ZOO / f"{name_or_file}.onnx"
-    if not file.is_file():
-        bundled = ", ".join(sorted(f.stem for f in ZOO.glob("*.onnx")))
-        raise FileNotFoundError(
-            f"no model {name_or_file!r}; bundled: {bundled}, or give an ONNX file"
-        )
-    return file
-
-
 def open_model(
     file: Path, engine: str, precision: str, input_hw: SizeHW | None
 ) -> tuple[Runner, dict[str, Any], onnx.ModelProto]:
@@ -153,11 +134,10 @@ def open_model(
         input_hw: which of the sizes that a file of ours has; None: the usual one.
 
     Raises:
-        DataError: a file without that size.
+        DataError: it is no ONNX file, or has not that size.
     """
-    content = onnx.load(str(file), load_external_data=False)
-    entries = {p.key: p.value for p in content.metadata_props}
-    about = json.loads(entries.get("boxstream", "{}"))
+    content = read_onnx(file, external=False)
+    about = entry_in(content)
     source: Path | bytes = file
     if input_hw or sizes_of(content):
         about["input_size_hw"] = input_hw = input_hw or sizes_of(content)[0]
@@ -180,8 +160,7 @@ def load_detector(
 
     Raises:
         FileNotFoundError: neither a bundled name nor a file.
-        ValueError: an ONNX file of another kind.
-        DataError: a file without that size.
+        DataError: no ONNX file, one of another kind, or one without that size.
     """
     file = model_path(name_or_file)
     run, about, content = open_model(file, engine, precision, input_hw)

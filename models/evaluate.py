@@ -31,9 +31,10 @@ from rich.progress import track
 from models.bad_input import told
 from models.class_names import STREET_NAMES
 from models.coco_scores import meet, narrowed, regroup, results, score
-from models.data import read_picture, read_truth
+from models.data import read_picture
 from models.detectors import Detector, ModelFile, load_detector
 from models.input_sizes import parse_size
+from models.json_files import read_results, read_truth
 from models.masks import read_masks
 from models.network_judges import NetworkSegmenter, network_detector
 from models.papers import PAPERS
@@ -48,6 +49,7 @@ from models.runners import has_bf16
 from models.segmentation_scores import Segmenter
 from models.segmenters import InWordsOf, load_segmenter
 from models.voc_scores import voc_scores
+from models.weights import load_network
 
 Records = list[dict[str, Any]]
 SIZE_HW = (320, 576)
@@ -129,7 +131,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--annotations", type=Path, help="COCO json, or VOC's XML folder or list (.txt)")
     add("--images", type=Path, help="folder of the pictures")
     add("--masks", metavar="SET", help="labels of pixels, see models.masks.read_masks")
-    add("--weights", type=Path, help="of --network: model_STEP.pt")
+    add("--weights", type=Path, help="of --network: what a training wrote, model_STEP.pt")
     add("--classes", help="of --network, comma separated; default: the street's, the masks' own")
     add("--size", type=parse_size, metavar="HxW", help="of several that --model has; of --network")
     add("--regions", type=Path, metavar="NPZ", help="proposals, for models that need them")
@@ -168,9 +170,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def network_of(arguments: argparse.Namespace, class_names: Sequence[str]) -> torch.nn.Module:
     """The network that ``--network`` names, with its weights, in eval mode."""
-    network = PAPERS[arguments.network](len(class_names))
-    network.load_state_dict(torch.load(arguments.weights, weights_only=True, map_location="cpu"))
-    return network.eval()
+    return load_network(arguments.network, str(arguments.weights), class_names)[0]
 
 
 def detector_of(arguments: argparse.Namespace) -> Detector:
@@ -203,7 +203,7 @@ def judge_boxes(arguments: argparse.Namespace) -> dict[str, Any]:
     """Average precision, table and report of a detector or of its results."""
     truth = read_truth(arguments.annotations)
     if arguments.detections:
-        detections = json.loads(arguments.detections.read_text())
+        detections = read_results(arguments.detections, truth)
     else:
         regions = read_proposals(arguments.regions) if arguments.regions else None
         merge = parse_merge(arguments.merge)

@@ -1,7 +1,7 @@
 """The command that writes a network as a model file (:mod:`models.model_file`).
 
     python -m models.export mobilenet_v3_large_320_fpn --weights DEFAULT --size 360x640 --out m.onnx
-    python -m models.export deeplab_v3 --weights runs/road/model_9000.pt --size 288x512 \
+    python -m models.export deeplab_v3 --weights runs/road/model_009000.pt --size 288x512 \
         --names road,car,sky --palette 128,64,128/0,0,142/70,130,180 --out road.onnx
 
 ``--size`` more than once writes a file that can be run at several sizes; a name that ends in
@@ -23,6 +23,7 @@ from typing import Any, cast
 
 import torchvision
 
+from models.bad_input import told
 from models.class_names import STREET_NAMES
 from models.detection.architectures import ARCHITECTURES, COCO_CLASSES
 from models.detection.faster_rcnn import NMS_BODIES, OUTPUTS, FasterRCNN
@@ -93,7 +94,13 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m models.export", description="Write a model file."
     )
     words.add_argument("network", choices=list(PAPERS), metavar="NETWORK", help=", ".join(PAPERS))
-    words.add_argument("--weights", required=True, metavar="FILE|DEFAULT")
+    words.add_argument(
+        "--weights",
+        required=True,
+        metavar="FILE|DEFAULT",
+        help="what a training wrote (model_STEP.pt), or DEFAULT for torchvision's, which are "
+        "fetched",
+    )
     words.add_argument(
         "--size",
         required=True,
@@ -103,14 +110,26 @@ def parser() -> argparse.ArgumentParser:
         help="of the frames; give more for a file that can also be run at smaller ones",
     )
     words.add_argument("--out", required=True, type=Path, metavar="FILE")
-    words.add_argument("--form", choices=list(OUTPUTS), default="candidates")
+    words.add_argument(
+        "--form",
+        choices=list(OUTPUTS),
+        default="candidates",
+        help="of a Faster R-CNN: candidates (unless given) leaves the last suppression to the "
+        "line, where it can be set; detections has it in the graph",
+    )
     words.add_argument(
         "--nms",
         choices=list(NMS_BODIES),
         help="how suppression is written in the graph of a Faster R-CNN (fixpoint unless given) or "
         "a Mask R-CNN (nonmaxsuppression unless given); TensorRT takes fixpoint",
     )
-    words.add_argument("--fit", choices=["letterbox", "stretch"], default="letterbox")
+    words.add_argument(
+        "--fit",
+        choices=["letterbox", "stretch"],
+        default="letterbox",
+        help="how frames of another shape are brought to --size: letterbox (unless given) keeps "
+        "theirs, between grey bars; stretch fills",
+    )
     words.add_argument("--threshold", type=score, default=0.5, help="recommended score")
     words.add_argument(
         "--min-score",
@@ -259,4 +278,5 @@ def _provenance(options: argparse.Namespace, origin: Mapping[str, Any]) -> dict[
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with told():
+        sys.exit(main())

@@ -198,7 +198,7 @@ def start(trunk: FeatureMaps, name: str, weights: str) -> None:
     try:
         load_classifier(trunk, state_of(name, weights))
     except RuntimeError as error:
-        raise WeightsError(f"{weights} does not hold a {name}: {error}") from error
+        raise WeightsError(f"{weights} does not hold a {name}") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

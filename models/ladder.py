@@ -31,7 +31,8 @@ from rich.console import Console
 
 from models.bad_input import told
 from models.class_names import COCO_NAMES, class_of
-from models.data import Entry, TrainingBatches, parse_share, read_truth
+from models.data import Entry, TrainingBatches, parse_share
+from models.json_files import read_truth
 from models.ladder_export import export_rung
 from models.ladder_judging import ENGINES, Engine, judge_detection, judge_segmentation
 from models.ladder_report import write_report

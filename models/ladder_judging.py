@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.data import read_picture, read_truth
+from models.data import read_picture
 from models.detection.overfeat import OverFeat
 from models.detectors import Detector, fit
 from models.evaluate import evaluate
 from models.found import Found
+from models.json_files import read_truth
 from models.ladder_rungs import Rung
 from models.ladder_timing import measure, merged, milliseconds, one_thread
 from models.ladder_training import Run, is_staged

@@ -33,6 +33,7 @@ from models.ladder_rungs import Rung
 from models.mask_batches import MaskBatches
 from models.network import Network
 from models.network_judges import folded
+from models.published import state_in
 from models.schedules import Schedule
 from models.starting_weights import SettingsError, load_trunk
 from models.training import HALVES, Precision, Recipe, Training, freeze, usual_norms
@@ -87,7 +88,7 @@ def train(
     torch.manual_seed(seed)
     network = rung.network(len(run.class_names))
     if run.trunk:
-        load_trunk(network, torch.load(run.trunk, weights_only=True))
+        load_trunk(network, state_in(run.trunk))
     norms = usual_norms(cast(Network, network).task, begun=bool(run.trunk))
     freeze(network, rung.frozen if run.trunk else 0, norms)
     network = network.to(memory_format=torch.channels_last)

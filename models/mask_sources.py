@@ -3,49 +3,50 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
 
+from models.json_files import PICTURES, read_coco_json
 from models.pictures import DataError, read_picture
 from models.pseudo_label import clip_frames, frames_to_keep_out, pictures, thumbnail
 from models.road_classes import ROAD_NAMES
 
 LICENCES = {
-    "highway_day*.mp4": "MIT (Udacity)",
-    "rural_night*.mp4": "MIT (Udacity)",
-    "drive_concat*.mp4": "MIT (Udacity)",
-    "cam_road*.mp4": "MIT",
-    "crowd*.mp4": "MIT",
-    "cam_overhead*.mp4": "CC BY 4.0 (Intel)",
+    "highway_day_960x540_25fps.mp4": "MIT (Udacity)",
+    "highway_day_1280x720_25fps_editlist.mp4": "MIT (Udacity)",
+    "highway_day_1280x720_25fps_mpeg4.mp4": "MIT (Udacity)",
+    "rural_night_1920x1080_30fps_hevc.mp4": "MIT (Udacity)",
+    "rural_night_1920x1080_30fps_mpeg4.mp4": "MIT (Udacity)",
+    "drive_concat_1280x720_25fps_hevc.mp4": "MIT (Udacity)",
+    "cam_road_640x352_24fps.mp4": "MIT",
+    "crowd_1280x720_25fps.mp4": "MIT",
+    "cam_overhead_768x432_12.5fps.mp4": "CC BY 4.0 (Intel)",
     "det_trafficcam": "CC BY 4.0",
     "det_vehicles": "CC BY 2.0 (Open Images)",
 }
-"""Of the recordings of the data pack that may be used: by file, of pictures by folder."""
+"""Of the recordings that the bundled models learned from, and others used with them: by the name of
+the file, of pictures by that of the folder."""
 
-FORBIDDEN = ("*camvid*", "city_day*", "0001TP*", "0006R0*", "0016E5*", "Seq05VD*")
-"""Names of CamVid's recordings, whose terms are non-commercial."""
+NON_COMMERCIAL = frozenset({"city_day_480x360_15fps.mp4", "seg_camvid"})
+"""CamVid's recordings, which lie among them."""
 
 
 def licence_of(source: Path, stated: str | None) -> str:
-    """The licence of a clip or a folder of pictures.
+    """The licence of a clip or a folder of pictures: what is stated, or else what is known.
 
     Raises:
-        DataError: it is CamVid's, or unknown and not stated.
+        DataError: nothing is stated, and it is CamVid's or unknown.
     """
-    names = [source.name, *(parent.name for parent in source.parents)]
-    if any(fnmatch(name.lower(), bad.lower()) for name in names for bad in FORBIDDEN):
+    if stated is not None:
+        return stated
+    if NON_COMMERCIAL.intersection(source.parts):
         raise DataError(f"{source} is CamVid's: its terms are non-commercial, leave it out")
-    for pattern, licence in LICENCES.items():
-        if any(fnmatch(name, pattern) for name in names):
-            return licence
-    if stated is None:
+    if (title := title_of(source)) not in LICENCES:
         raise DataError(f"the licence of {source} is not known; state it with --licence")
-    return stated
+    return LICENCES[title]
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def listed_pictures(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The same of the pictures of a folder that a COCO json lists."""
     keep_out = held_out(options)
-    for one in json.loads(file.read_text())["images"][:: options.every_picture]:
+    for one in read_coco_json(file, PICTURES)["images"][:: options.every_picture]:
         image = read_picture(folder / one["file_name"])
         small = thumbnail(image)
         if all(float(np.abs(small - other).mean()) >= 4.0 for other in keep_out):

@@ -9,7 +9,6 @@ All come out as classes of one list of names; what has another name is unknown (
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 
 from models.class_names import class_of
+from models.json_files import read_json
 from models.network import IGNORED
 from models.pictures import DataError, read_picture
 
@@ -156,10 +156,11 @@ def read_folder(folder: Path, class_names: Sequence[str] | None = None) -> MaskS
     about = next((p for p in places if p.is_file()), None)
     if about is None:
         raise DataError(f"no classes.json in {folder} or the folder above")
+    content = read_json(about)
     try:
-        classes = json.loads(about.read_text())["classes"]
+        classes = content["classes"]
         own = {int(c["id"]): str(c["name"]) for c in sorted(classes, key=lambda c: c["id"])}
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{about} does not list classes with id and name: {error!r}") from error
     names = tuple(own.values()) if class_names is None else tuple(class_names)
     table = known(translation(own, names), about, names)
@@ -182,7 +183,7 @@ def read_voc(split: Path, images: Path, class_names: Sequence[str] | None = None
         raise DataError(f"no list of pictures {split}")
     names = VOC_CLASSES if class_names is None else tuple(class_names)
     table = known(translation(dict(enumerate(VOC_CLASSES)), names), split, names)
-    folder = split.parents[2] / "SegmentationClass"
+    folder = split.absolute().parent.parent.parent / "SegmentationClass"
     words = split.read_text().split()
     entries = [
         MaskEntry(images / f"{word}.jpg", StoredMask(folder / f"{word}.png", table))
@@ -200,8 +201,8 @@ def read_coco(annotations: Path, images: Path, class_names: Sequence[str] | None
     Raises:
         DataError: the file is missing, not COCO, or has no known class.
     """
+    content = read_json(annotations)
     try:
-        content = json.loads(annotations.read_text())
         listed = ("background", *(c["name"] for c in content["categories"]))
         names = listed if class_names is None else tuple(class_names)
         found = {c["id"]: class_of(c, names) for c in content["categories"]}
@@ -216,9 +217,7 @@ def read_coco(annotations: Path, images: Path, class_names: Sequence[str] | None
             )
             for i in content["images"]
         ]
-    except FileNotFoundError:
-        raise DataError(f"no annotation file {annotations}") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise DataError(f"{annotations} is not COCO with segmentation: {error!r}") from error
     if all(c is None for c in found.values()):
         raise DataError(f"{annotations} has none of the classes {', '.join(names)}")

@@ -20,8 +20,8 @@ from models.inference_form import for_inference
 from models.onnx_channels_last import flatten_channels_last
 from models.onnx_operators import TRANSLATIONS
 from models.onnx_own_biases import give_own_biases
+from models.onnx_reading import METADATA_KEY
 
-METADATA_KEY = "boxstream"
 OPSET = 18
 _VARINT, _LENGTH = 0, 2  # how protobuf writes a field of a model
 LARGEST_BATCH = 1024  # only to give the free dimension some bound
@@ -70,9 +70,10 @@ def to_onnx(
 
 
 def write(proto: onnx.ModelProto, about: Mapping[str, Any], path: Path) -> None:
-    """The file with its entry, which appears whole or not at all."""
+    """The file with its entry, which appears whole or not at all; its folder is made if need be."""
     onnx.helper.set_model_props(proto, {METADATA_KEY: json.dumps(about)})
     onnx.checker.check_model(proto)
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
     onnx.save(proto, unfinished)
     os.replace(unfinished, path)

@@ -1,16 +1,17 @@
 """Check a model file against what TensorRT's ONNX importer takes, without TensorRT.
 
-    python -m models.onnx_lint FILE ...
+    python -m models.onnx_lint MODEL ...
 
 The rules are the importer's operator table (onnx-tensorrt, docs/operators.md, TensorRT 10 and 11)
 and its limits, and, for files whose suppression is the ``fixpoint`` body, that nothing in the
 graph has a shape that depends on data: such a graph runs as one CUDA graph, without a stop.
+
+Exit codes: 0 nothing found, 1 something found, 2 a file that cannot be read.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, TypeProto, numpy_helper
 
+from models.bad_input import told
 from models.input_sizes import at_size, sizes_of
+from models.onnx_reading import entry_in, model_path, read_onnx
 
 OPSETS = range(9, 25)
 LARGEST_TOP_K = 3839
@@ -68,7 +71,7 @@ def lint(path: str | Path) -> list[str]:
 
     Of a file for several sizes each graph is judged by itself, as it is run.
     """
-    model = onnx.load(path)
+    model = read_onnx(Path(path))
     graphs = {f"{h}x{w}: ": at_size(model, (h, w)) for h, w in sizes_of(model)} or {"": model}
     found = ((place, _read(graph)) for place, graph in graphs.items())
     return [place + fault for place, graph in found for rule in RULES for fault in rule(graph)]
@@ -198,10 +201,7 @@ def _read(loaded: onnx.ModelProto) -> _Graph:
 
 def _suppression(model: onnx.ModelProto) -> str:
     """Which body the model file says it has; without a word the strict rules apply."""
-    for entry in model.metadata_props:
-        if entry.key == "boxstream":
-            return str(json.loads(entry.value).get("nms_body", "fixpoint"))
-    return "fixpoint"
+    return str(entry_in(model).get("nms_body", "fixpoint"))
 
 
 def _of_type(graph: _Graph, *kinds: str) -> Iterator[NodeProto]:
@@ -221,15 +221,20 @@ def _place(node: NodeProto) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the faults of each file; 0 if there are none."""
-    parser = argparse.ArgumentParser(prog="models.onnx_lint", description=__doc__.split("\n")[0])
-    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser = argparse.ArgumentParser(
+        prog="python -m models.onnx_lint",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="bundled name or ONNX file")
     faults = 0
-    for path in parser.parse_args(argv).files:
-        for fault in lint(path):
+    for name in parser.parse_args(argv).models:
+        for fault in lint(model_path(name)):
             faults += 1
-            print(f"{path}: {fault}")
+            print(f"{name}: {fault}")
     return 1 if faults else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with told():
+        sys.exit(main())

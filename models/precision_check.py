@@ -26,15 +26,15 @@ import onnx
 from rich.console import Console
 
 from models.bad_input import told
-from models.detectors import load_detector, model_path
+from models.detectors import load_detector
 from models.evaluate import evaluate
 from models.masks import read_masks
+from models.onnx_reading import METADATA_KEY, description, model_path, read_onnx
 from models.quantization.origin import is_made_from, origin
 from models.runners import has_bf16
 from models.segmentation_scores import evaluate_segmentation
 from models.segmenters import load_segmenter
 
-METADATA_KEY = "boxstream"
 EXIT_REFUSED = 6
 
 
@@ -56,16 +56,9 @@ def measure(file: Path, data: Sequence[str], precision: str) -> float:
     return sum(scores) / len(scores)
 
 
-def description(file: Path) -> dict[str, Any]:
-    """The metadata entry of a model file of ours."""
-    model = onnx.load(str(file), load_external_data=False)
-    entries = {p.key: p.value for p in model.metadata_props}
-    return dict(json.loads(entries[METADATA_KEY]))
-
-
 def write_entry(file: Path, more: dict[str, Any]) -> None:
     """Put more into the metadata; the file changes whole or not at all."""
-    model = onnx.load(str(file))
+    model = read_onnx(file)
     about = description(file) | more
     onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(about)})
     unfinished = file.with_name(file.name + ".part")

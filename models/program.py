@@ -1,8 +1,8 @@
 """Write a network as a torch program: one file that torch runs by itself, on a GPU or a CPU.
 
-    python -m models.export deeplab_v3 --weights runs/road/model_9000.pt --size 288x512 \
+    python -m models.export deeplab_v3 --weights runs/road/model_009000.pt --size 288x512 \
         --names road,car,sky --out road.pt2
-    python -m models.program models/zoo/street.onnx --out street.pt2
+    python -m models.program street --out street.pt2
 
 It is for a machine with torch and no TensorRT: the static graph of :mod:`models.model_file` as
 ``torch.export`` has it, with a free batch, in float32. The JSON text that an ONNX file holds in its
@@ -23,18 +23,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from torch import nn
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
+from models.bad_input import told
 from models.boxes import SizeHW
 from models.detection.faster_rcnn import NMS_BODIES, FasterRCNN
 from models.detection.mask_rcnn import MaskRCNN
 from models.inference_form import for_inference
 from models.input_sizes import at_size, sizes_of
-from models.onnx_file import LARGEST_BATCH, METADATA_KEY, free_batch
+from models.onnx_file import LARGEST_BATCH, free_batch
+from models.onnx_reading import METADATA_KEY, description, model_path, read_onnx
 from models.papers import PAPERS
 from models.program_operators import roi_align_by_rows
 from models.reading import least_score_in, load_from_model_file
@@ -97,7 +98,8 @@ def what_waits(program: ExportedProgram) -> Iterator[str]:
 
 
 def write_program(program: ExportedProgram, about: Mapping[str, Any], path: Path) -> None:
-    """The archive with its entry, which appears whole or not at all."""
+    """The archive with its entry, which appears whole or not at all; its folder is made, too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.stem}.part{SUFFIX}")
     program.example_inputs = None  # frames of zeros, a megabyte of them
     torch.export.save(program, unfinished, extra_files={METADATA_KEY: json.dumps(about)})
@@ -107,9 +109,9 @@ def write_program(program: ExportedProgram, about: Mapping[str, Any], path: Path
 def of_model_file(path: Path) -> tuple[ExportedProgram, dict[str, Any]]:
     """The program of the network in an ONNX file of ours at its usual size, and what to say of it.
 
-    Raises ValueError: the file does not name a network of ours, or its graph computes otherwise.
+    Raises ValueError: the file is none of ours, does not name its network, or computes otherwise.
     """
-    about = _entry(path)
+    about = description(path)
     network = network_of(path, about)
     size_hw = (about["input_size_hw"][0], about["input_size_hw"][1])
     program = to_program(network, size_hw, about.get("regions", 0))
@@ -170,7 +172,7 @@ def how_far_apart(program: ExportedProgram, path: Path, about: Mapping[str, Any]
         given.append((corners * torch.tensor([size_hw[1], size_hw[0]])).flatten(2))
     with torch.no_grad():
         ours = [one.numpy() for one in program.module()(*given)]
-    proto = onnx.load(path)
+    proto = read_onnx(path)
     if sizes_of(proto):
         proto = at_size(proto, size_hw)
     names = [output.name for output in proto.graph.output]
@@ -183,20 +185,12 @@ def how_far_apart(program: ExportedProgram, path: Path, about: Mapping[str, Any]
     return float(np.abs(mine - theirs[key]).max())
 
 
-def _entry(path: Path) -> dict[str, Any]:
-    texts = {one.key: one.value for one in onnx.load(path).metadata_props}
-    if METADATA_KEY not in texts:
-        raise ValueError(f"{path} is not one of our model files; see `python -m models.export`")
-    entry: dict[str, Any] = json.loads(texts[METADATA_KEY])
-    return entry
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     words = argparse.ArgumentParser(
         prog="python -m models.program", description="Make a torch program of a model file."
     )
-    words.add_argument("model", type=Path, metavar="MODEL", help="a model file (.onnx)")
+    words.add_argument("model", metavar="MODEL", help="bundled name or model file (.onnx)")
     words.add_argument("--out", required=True, type=Path, metavar=f"FILE{SUFFIX}")
     return words
 
@@ -208,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: --out: a program's name ends in {SUFFIX}", file=sys.stderr)
         return 2
     try:
-        program, about = of_model_file(options.model)
+        program, about = of_model_file(model_path(options.model))
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 4
@@ -218,4 +212,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with told():
+        sys.exit(main())

@@ -33,6 +33,7 @@ from models.bad_input import told
 from models.boxes import iou
 from models.data import DataError, corners, read_picture
 from models.detection.proposers import PROPOSERS, propose
+from models.json_files import read_truth
 
 COUNTS = (10, 30, 100, 300, 1000, 2000)
 IOUS = (0.5, 0.7)
@@ -227,7 +228,7 @@ def show(figures: dict[str, Any]) -> None:
 def main() -> None:
     """Propose, keep and judge what the command line names."""
     arguments = parse_arguments()
-    content = json.loads(arguments.annotations.read_text())
+    content = read_truth(arguments.annotations)
     names = [i["file_name"] for i in content["images"]]
     if arguments.pictures and arguments.pictures < len(names):
         spread = np.linspace(0, len(names) - 1, arguments.pictures).round().astype(int)

@@ -27,6 +27,7 @@ from models.class_names import COCO_IDS, STREET_NAMES, class_of
 from models.data import read_picture
 from models.detectors import Detector, load_detector
 from models.found import Found
+from models.json_files import read_truth
 from models.pictures import DataError
 from models.teacher import agree, look, overlap
 
@@ -172,7 +173,7 @@ def complete(
 ) -> None:
     """Add to hand labels what they lack: other street classes, and vehicles overlooked (to be
     ignored)."""
-    given = json.loads(annotations.read_text())
+    given = read_truth(annotations)
     by_image: dict[int, list[dict[str, Any]]] = {}
     for a in given["annotations"]:
         by_image.setdefault(a["image_id"], []).append(a)

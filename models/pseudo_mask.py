@@ -12,7 +12,7 @@ Names of classes behind a source say what the teacher is believed there: far fro
 things that are not. A detector (``--witness``) has to bear out vehicles and people.
 
 OUT gets ``images/``, ``labels/`` and ``classes.json`` (:func:`models.masks.read_folder`), and
-``sources.json``: what was used, under which licence. What has none that allows it is refused.
+``sources.json``: what was used, under which licence: the one that is stated, or else a known one.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ from rich.progress import track
 from models.bad_input import told
 from models.detectors import Detector, load_detector
 from models.input_sizes import parse_size
+from models.json_files import read_json
 from models.mask_sources import licence_of, parse_source, title_of
 from models.mask_witness import textured, witnessed
 from models.network import IGNORED
+from models.onnx_reading import read_onnx
 from models.pseudo_label import write_jpeg
 from models.road_classes import CITYSCAPES_CLASSES, ROAD_NAMES, from_cityscapes
 from models.runners import Runner, onnxruntime_runner
@@ -175,7 +177,7 @@ def limited(image: np.ndarray, most_pixels: int) -> np.ndarray:
 def used_before(out: Path) -> list[dict[str, object]]:
     """What ``sources.json`` lists already: a folder may be filled by several commands."""
     file = out / "sources.json"
-    return list(json.loads(file.read_text())["sources"]) if file.is_file() else []
+    return list(read_json(file)["sources"]) if file.is_file() else []
 
 
 def label_all(teacher: RoadTeacher, witness: Detector | None, options: argparse.Namespace) -> None:
@@ -219,7 +221,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--clips", nargs="*", default=[], metavar="CLIP[:CLASSES]", help="videos to label")
     add("--pictures", nargs="*", default=[], metavar="JSON:IMAGES[:CLASSES]", help="COCO sets")
     add("--out", type=Path, required=True, help="folder to write")
-    add("--licence", help="of clips and pictures that are not of the data pack")
+    add("--licence", help="of all these; may be left out if models.mask_sources knows them")
     add("--every", type=int, default=10, help="use every n-th frame of a clip")
     add("--every-picture", type=int, default=1, help="use every n-th picture of a set")
     add("--longest", type=int, default=768, help="most pixels of a side of what is written")
@@ -230,6 +232,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--hold-out", type=Path, help="folder of pictures whose look-alikes stay out")
     add("--around", type=int, default=25, help="frames kept out around a look-alike")
     options = parser.parse_args(words)
+    if not (options.clips or options.pictures):
+        parser.error("give --clips or --pictures to label")
     options.trust = Trust(options.margin, options.agreement)
     return options
 
@@ -237,7 +241,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
 def main(words: list[str] | None = None) -> None:
     """Label what the command line names."""
     options = parse_arguments(words)
-    run = onnxruntime_runner(options.teacher)
+    run = onnxruntime_runner(read_onnx(options.teacher).SerializeToString())
     witness = load_detector(options.witness, "openvino") if options.witness else None
     label_all(RoadTeacher(run, options.teacher_size), witness, options)
 

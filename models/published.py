@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
 PUBLISHED = "DEFAULT"
 """The word for torchvision's own weights, which are fetched."""
+UNREADABLE = (
+    *(pickle.UnpicklingError, struct.error, RuntimeError, EOFError, ImportError),
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError),
+)
+"""How torch may fail at bytes that are no weights: it looks for commands in them."""
 
 
 class WeightsError(Exception):
@@ -48,14 +54,41 @@ def state_in(path: Path) -> Mapping[str, Tensor]:
     Raises:
         WeightsError: there is no such file, or it holds something else.
     """
+    if path.suffix == ".onnx":
+        raise WeightsError(f"{path} is a model file; give the weights it was made from (.pt, .pth)")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"cannot read weights from {path}: {error}") from error
+    except OSError as error:
+        raise WeightsError(f"cannot read weights from {path}: {error.strerror}") from error
+    except UNREADABLE as error:
+        raise WeightsError(
+            f"cannot read weights from {path}: it holds no state dict that torch has saved "
+            f"({type(error).__name__})"
+        ) from error
     state = content.get("model", content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
         raise WeightsError(f"{path} holds a {type(content).__name__}, not a state dict")
     return state
+
+
+def load_state(network: nn.Module, state: Mapping[str, Tensor], otherwise: str) -> None:
+    """``load_state_dict``, but what it says of weights that do not fit is short.
+
+    Raises:
+        WeightsError: `otherwise`, how many do not fit, and the first of them.
+    """
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        own = network.state_dict()
+        missing = [name for name in own if name not in state]
+        wrong = [name for name in own if name in state and state[name].shape != own[name].shape]
+        strange = [name for name in state if name not in own]
+        first = ", such as ".join(["", *(missing + wrong + strange)[:1]])
+        raise WeightsError(
+            f"{otherwise}: {len(missing)} weights are missing, {len(wrong)} have another shape and "
+            f"{len(strange)} are none of its own{first}"
+        ) from error
 
 
 def state_of(name: str, weights: str | Path) -> Mapping[str, Tensor]:

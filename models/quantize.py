@@ -25,17 +25,16 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # has no stubs
 from onnx import ModelProto, TensorProto
 from rich.console import Console
 from rich.table import Column, Table
 
 from models.boxes import SizeHW
-from models.detectors import fit, model_path
+from models.detectors import fit
 from models.input_sizes import at_size, combine, sizes_of
 from models.onnx_file import halve_weights, write
+from models.onnx_reading import ModelFileError, description, model_path, read_onnx
 from models.pictures import DataError
-from models.precision_check import METADATA_KEY, description
 from models.quantization.frames import read_frames
 from models.quantization.gate import MOST_LOSS, Gate, Verdict, entry, until_it_passes
 from models.quantization.half import halved
@@ -44,6 +43,7 @@ from models.quantization.noise import Noise, largest_inputs, noise_of_layers
 from models.quantization.qdq import Rounding, quantised
 
 EXIT_ARGUMENTS, EXIT_MODEL, EXIT_REFUSED = 2, 4, 6
+SUFFIX = ".onnx"
 FRAMES, LOOKED_AT, COMPARED = 200, 50, 40
 """Frames for the largest values, for the noise of layers, and for comparing both files."""
 SHOWN = 12
@@ -57,14 +57,12 @@ class Original:
     """A model file of ours, taken apart by its sizes.
 
     Raises:
-        ValueError: it is none of ours, or of a kind that cannot be rounded.
+        ModelFileError: it is none of ours.
+        ValueError: it is of a kind that cannot be rounded.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.proto = path, onnx.load(str(path))
-        if METADATA_KEY not in {entry.key for entry in self.proto.metadata_props}:
-            raise ValueError(f"{path} is not one of our model files; make it with models.export")
-        self.about = description(path)
+        self.path, self.proto, self.about = path, read_onnx(path), description(path)
         if self.about.get("proposer"):
             raise ValueError(
                 f"{path} needs regions; only models that look for themselves are taken"
@@ -73,6 +71,7 @@ class Original:
             raise ValueError(f"{path} is {self.about['arithmetic']} already; take its original")
         sizes = sizes_of(self.proto) or [tuple(self.about["input_size_hw"])]
         self.graphs = [(size, widened(at_size(self.proto, size))) for size in sizes]
+        self.layers = [layer.name for layer in feature_layers(self.graphs[0][1])]
         self.is_half = any(t.data_type == TensorProto.FLOAT16 for t in self.proto.graph.initializer)
 
     def changed(self, change: Callable[[ModelProto], ModelProto]) -> ModelProto:
@@ -129,20 +128,24 @@ class Calibrated:
         return self.original.changed(change)
 
 
-def kept_float(options: argparse.Namespace, layers: Iterable[str]) -> frozenset[str]:
-    """Names of the layers that are not to be rounded; `DataError` for one that there is not."""
-    kept = frozenset(options.keep_float)
-    if unknown := kept.difference(layers):
-        raise DataError(f"no layer {min(unknown)!r}; there are {', '.join(layers)}")
-    return kept
+def check(options: argparse.Namespace, original: Original) -> None:
+    """Whether all that is named can be used, before much is done with it. Raises DataError."""
+    out: Path = options.out
+    if out.suffix != SUFFIX:
+        raise DataError(f"--out {out}: a model file's name ends in {SUFFIX}")
+    if out.exists() and out.samefile(original.path):
+        raise DataError(f"--out {out} is the original itself; name another file")
+    if unknown := set(options.keep_float).difference(original.layers):
+        raise DataError(f"no layer {min(unknown)!r}; there are {', '.join(original.layers)}")
+    out.parent.mkdir(parents=True, exist_ok=True)
 
 
 def make_int8(options: argparse.Namespace, original: Original, told: Console) -> Verdict:
     """Write the int8 file; raises :class:`Refused`."""
     frames = original.fitted(read_frames(options.calibrate, options.frames))
-    calibrated = Calibrated(original, frames)
-    kept = kept_float(options, calibrated.noise)
+    # First, because it measures the original over the labelled sets and so tries them.
     gate = Gate(original.path, _some(frames[0], COMPARED), options.data, options.most_loss)
+    calibrated, kept = Calibrated(original, frames), frozenset(options.keep_float)
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / options.out.name
 
@@ -167,7 +170,7 @@ def make_int8(options: argparse.Namespace, original: Original, told: Console) ->
 
 def make_float16(options: argparse.Namespace, original: Original, told: Console) -> Verdict | None:
     """Write the float16 file, compared with the original if there are frames or labelled sets."""
-    kept = kept_float(options, [x.name for x in feature_layers(original.graphs[0][1])])
+    kept = frozenset(options.keep_float)
     proto = original.changed(
         lambda graph: halved(graph, [x for x in feature_layers(graph) if x.name not in kept])
     )
@@ -248,14 +251,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words.error("--frames must be at least 1")
     try:
         original = Original(model_path(options.model))
-        if options.out.exists() and options.out.samefile(original.path):
-            raise DataError(f"--out {options.out} is the original itself; name another file")
+        check(options, original)
         (make_float16 if options.float16 else make_int8)(options, original, told)
     except Refused as error:
         return _failed(error, EXIT_REFUSED)
-    except (DataError, FileNotFoundError) as error:
+    except ModelFileError as error:
+        return _failed(error, EXIT_MODEL)
+    except (DataError, OSError) as error:
         return _failed(error, EXIT_ARGUMENTS)
-    except (ValueError, DecodeError, onnx.checker.ValidationError) as error:
+    except (ValueError, onnx.checker.ValidationError) as error:
         return _failed(error, EXIT_MODEL)
     size, before = (file.stat().st_size / 1e6 for file in (options.out, original.path))
     told.print(f"{options.out}: {size:.1f} MB instead of {before:.1f}")

@@ -10,12 +10,12 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-import onnx
 import torch
 from onnx import ModelProto, numpy_helper
 from torch import Tensor, nn
 
 from models.input_sizes import at_size, sizes_of
+from models.onnx_reading import read_onnx
 from models.pictures import DataError
 
 HALF = "_half"  # the exporter's mark on weights that it stored as float16
@@ -25,9 +25,10 @@ def load_from_model_file(model: nn.Module, path: Path) -> None:
     """Put the weights in the model file at `path` into `model`, which has its architecture.
 
     Raises:
-        ValueError: A weight of the model is not in the file, or has another shape there.
+        OSError: the file cannot be read.
+        DataError: it is no ONNX file, or a weight of the model is not in it or has another shape.
     """
-    proto = onnx.load(path)
+    proto = read_onnx(path)
     for size_hw in sizes_of(proto)[:1]:
         proto = at_size(proto, size_hw)
     state = model.state_dict()
@@ -52,7 +53,7 @@ def least_score_in(path: Path) -> float | None:
 
     None where nothing is counted so.
     """
-    proto = onnx.load(path)
+    proto = read_onnx(path)
     for size_hw in sizes_of(proto)[:1]:
         proto = at_size(proto, size_hw)
     constants = {one.name: one for one in proto.graph.initializer}

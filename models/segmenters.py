@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 
 from models.boxes import SizeHW
-from models.detectors import fit, model_path, open_model
+from models.detectors import fit, open_model
 from models.network import IGNORED
+from models.onnx_reading import model_path
 from models.pictures import DataError
 from models.runners import Runner
 from models.segmentation_scores import Segmenter
@@ -89,8 +90,7 @@ def load_segmenter(
 
     Raises:
         FileNotFoundError: neither a bundled name nor a file.
-        ValueError: an ONNX file of another kind.
-        DataError: a file without that size.
+        DataError: no ONNX file, one of another kind, or one without that size.
     """
     file = model_path(name_or_file)
     run, about, _ = open_model(file, engine, precision, input_hw)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from models.backbones import features, mobilenet
 from models.backbones.pyramid import PyramidBackbone
+from models.published import state_in
 from models.reading import load_from_model_file
 
 
@@ -28,12 +28,13 @@ def load_fitting(model: nn.Module, file: Path) -> list[str]:
         names of the parts that were not in the file or did not fit.
 
     Raises:
-        ValueError: the file holds another network.
+        SettingsError: the file holds another network.
+        DataError, WeightsError: it cannot be read, or is of another kind.
     """
     if file.suffix == ".onnx":
         load_from_model_file(model, file)
         return []
-    given = torch.load(file, weights_only=True)
+    given = state_in(file)
     own = model.state_dict()
     fitting = {n: v for n, v in given.items() if n in own and v.shape == own[n].shape}
     if not fitting:
@@ -43,13 +44,24 @@ def load_fitting(model: nn.Module, file: Path) -> list[str]:
 
 
 def load_trunk(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Start the trunk from a classifier's state dict. Raises SettingsError without a trunk."""
+    """Start the trunk from a classifier's state dict.
+
+    Raises:
+        SettingsError: there is no trunk, or the weights are another classifier's.
+    """
     backbone = getattr(model, "backbone", None)
-    if hasattr(model, "load_classifier"):  # hidden layers, too, that a classifier has
-        cast(Any, model).load_classifier(state)
-    elif isinstance(backbone, features.FeatureMaps | features.SingleMap):
-        features.load_classifier(backbone, state)
-    elif isinstance(backbone, PyramidBackbone):
-        mobilenet.load_classifier(backbone, state)
-    else:
-        raise SettingsError("this network has no trunk (backbone) that a classifier's weights fit")
+    try:
+        if hasattr(model, "load_classifier"):  # hidden layers, too, that a classifier has
+            cast(Any, model).load_classifier(state)
+        elif isinstance(backbone, features.FeatureMaps | features.SingleMap):
+            features.load_classifier(backbone, state)
+        elif isinstance(backbone, PyramidBackbone):
+            mobilenet.load_classifier(backbone, state)
+        else:
+            raise SettingsError(
+                "this network has no trunk (backbone) that a classifier's weights fit"
+            )
+    except (KeyError, RuntimeError) as error:  # which names every weight
+        raise SettingsError(
+            "the weights for the trunk are not those of the classifier that it comes from"
+        ) from error

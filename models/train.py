@@ -39,6 +39,7 @@ from models.masks import MaskSet, class_pixels, median_frequency_weights, read_m
 from models.network import Network, Task
 from models.papers import PAPERS
 from models.proposals import read_proposals
+from models.published import state_in
 from models.schedules import CURVES, Schedule
 from models.segmentation.losses import PixelLoss
 from models.starting_weights import SettingsError, load_fitting, load_trunk
@@ -123,7 +124,7 @@ def build(arguments: argparse.Namespace, task: Task, class_names: tuple[str, ...
     torch.manual_seed(arguments.seed)
     model = PAPERS[arguments.network](len(class_names))
     if arguments.trunk:
-        load_trunk(model, torch.load(arguments.trunk, weights_only=True))
+        load_trunk(model, state_in(arguments.trunk))
     if arguments.weights:
         left = load_fitting(model, arguments.weights)
         Console().print(f"left random: {', '.join(left) or 'nothing'}")

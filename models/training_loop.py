@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from models.data import MaskBatch, TrainingBatch, TrainingBatches
 from models.mask_batches import MaskBatches
+from models.pictures import DataError
 from models.training import Training, train_mode
 
 STEPS_PER_ROW = 50
@@ -54,12 +55,36 @@ class Log:
         figure.savefig(self.folder / "losses.png", dpi=100)
 
 
+class ErrorsAsBatches(Dataset[TrainingBatch | MaskBatch | DataError]):
+    """The same data, whose errors are given and not raised.
+
+    What is raised in another process comes out of torch's loader with the traceback as its text.
+    """
+
+    def __init__(self, data: TrainingBatches | MaskBatches) -> None:
+        self.data = data
+
+    def __getitem__(self, step: int) -> TrainingBatch | MaskBatch | DataError:
+        try:
+            return self.data[step]
+        except DataError as error:
+            return error
+
+
 def loader(
     data: TrainingBatches | MaskBatches, start: int, workers: int
 ) -> Iterator[TrainingBatch | MaskBatch]:
-    """Batches from ``start`` on, made ready by ``workers`` processes."""
+    """Batches from ``start`` on, made ready by ``workers`` processes.
+
+    Raises:
+        DataError: a picture cannot be read.
+    """
     order = range(start, len(data))
-    return iter(DataLoader(data, batch_size=None, sampler=order, num_workers=workers))
+    given = ErrorsAsBatches(data)
+    for batch in DataLoader(given, batch_size=None, sampler=order, num_workers=workers):
+        if isinstance(batch, DataError):
+            raise batch
+        yield batch
 
 
 def mean_losses(recent: Sequence[dict[str, float]]) -> dict[str, float]:

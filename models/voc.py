@@ -24,9 +24,10 @@ def annotation_files(place: Path) -> list[Path]:
     if place.is_dir():
         files = sorted(place.glob("*.xml"))
     elif place.is_file():
-        folder = place.resolve().parents[2] / "Annotations"
+        folder = place.resolve().parent.parent.parent / "Annotations"
+        lines = place.read_text(errors="replace").splitlines()
         # A list of one class has a second column, which says whether the class is in the picture.
-        files = [folder / f"{line.split()[0]}.xml" for line in place.read_text().splitlines()]
+        files = [folder / f"{line.split()[0]}.xml" for line in lines if line.strip()]
     else:
         raise DataError(f"no annotations {place}")
     if not files:

@@ -15,6 +15,7 @@ from models.papers import PAPERS
 from models.published import (
     PUBLISHED,
     WeightsError,
+    load_state,
     published_entry,
     published_state,
     sha256_of,
@@ -56,12 +57,12 @@ def load_weights(architecture: str, weights: str) -> tuple[FasterRCNN, dict[str,
     Returns it with what is known of its provenance. Raises WeightsError.
     """
     state, source, eps = _state(architecture, weights)
-    try:
-        num_classes = len(state["roi_heads.box_predictor.cls_score.bias"]) - 1
-        model = faster_rcnn(architecture, num_classes, batch_norm_eps=eps)
-        model.load_state_dict(state)
-    except (KeyError, RuntimeError) as error:
-        raise WeightsError(f"{weights} does not hold a {architecture}: {error}") from error
+    otherwise = f"{weights} does not hold a {architecture}"
+    counted = "roi_heads.box_predictor.cls_score.bias"
+    if counted not in state:
+        raise WeightsError(f"{otherwise}: it has no {counted}")
+    model = faster_rcnn(architecture, len(state[counted]) - 1, batch_norm_eps=eps)
+    load_state(model, state, otherwise)
     return model.eval(), {"architecture": architecture, **source}
 
 
@@ -76,12 +77,7 @@ def load_network(
     state, source, _ = _state(name, weights)
     if isinstance(network, MaskRCNN):
         state = with_present_names(state)
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"{weights} does not hold a {name} of {len(class_names)} classes: {error}"
-        ) from error
+    load_state(network, state, f"{weights} does not hold a {name} of {len(class_names)} classes")
     return network.eval(), {"architecture": name, **source}
 
 

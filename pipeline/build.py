@@ -1,6 +1,6 @@
 """Make the TensorRT plans of a model beforehand, on the machine that will run them.
 
-    python -m pipeline.build models/zoo/street.onnx --batch 4
+    python -m pipeline.build street --batch 4
 
 A first run does the same by itself, unless ``engine.build`` is false; it takes minutes. With
 ``--portable`` later versions of TensorRT 10 or 11, and the lean runtime (``tensorrt-lean``), can
@@ -22,6 +22,8 @@ from pipeline.errors import PipelineError
 from pipeline.model_file import read_model_file
 from pipeline.settings import EngineSettings
 
+_ZOO = Path(__file__).parents[1] / "models/zoo"
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -30,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
         description="Make the TensorRT plans of a model file beforehand.",
         epilog="Exit codes: 0 done, 2 arguments, 4 model or engine.",
     )
-    words.add_argument("model", type=Path, metavar="MODEL", help="a model file (.onnx)")
+    words.add_argument("model", metavar="MODEL", help="bundled name or model file (.onnx)")
     words.add_argument(
         "--batch",
         type=int,
@@ -39,7 +41,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help=f"largest number of images per call, 1 to 256, {BATCH} without it",
     )
-    words.add_argument("--precision", choices=["auto", "f32"], default="auto")
+    words.add_argument(
+        "--precision",
+        choices=["auto", "f32"],
+        default="auto",
+        help="as in the line's settings: auto (unless given) takes TF32 where the GPU has it, f32 "
+        "does not",
+    )
     words.add_argument(
         "--all-sizes", action="store_true", help="of the images; a latency budget needs them"
     )
@@ -56,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     options, console = parser().parse_args(arguments), Console(stderr=True)
+    bundled = _ZOO / f"{options.model}.onnx"
     settings = EngineSettings(
         name="tensorrt",
         precision=options.precision,
@@ -64,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         with TensorRtEngine(
-            read_model_file(options.model),
+            read_model_file(bundled if bundled.exists() else options.model),
             settings,
             latency=False,
             all_sizes=options.all_sizes,

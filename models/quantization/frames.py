@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from models.data import read_truth
+from models.json_files import read_truth
 from models.pictures import DataError, read_picture
 
 PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from models.detectors import load_detector
-from models.precision_check import description, measure, precisions_here
+from models.onnx_reading import description
+from models.precision_check import measure, precisions_here
 from models.quantization.agreement import Agreement, objects_agree, pixels_agree
 from models.quantization.noise import Noise
 from models.quantization.origin import origin

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import onnx
 from onnx import ModelProto
 
 from models.input_sizes import at_size, sizes_of
 from models.onnx_file import content_sha256
+from models.onnx_reading import read_onnx
 from models.quantization.layers import constants, feature_layers, widened
 from models.quantization.qdq import LARGEST, Rounding, quantised, ways_back
 
@@ -32,7 +32,7 @@ def is_made_from(original: Path, rounded: Path) -> bool:
     The original is rounded again, the scales of activations taken from the file. The graph must be
     the same, and weights to the last digit; biases hold what calibration has found, and may differ.
     """
-    before, after = (onnx.load(str(file)) for file in (original, rounded))
+    before, after = (read_onnx(file) for file in (original, rounded))
     if sizes_of(before) != sizes_of(after):
         return False
     pairs = zip(_each_size(before), _each_size(after), strict=True)

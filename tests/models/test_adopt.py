@@ -109,6 +109,14 @@ def test_what_is_no_network_ends_with_one_sentence(tmp_path: Path, capsys):
     assert not (tmp_path / "out.onnx").exists()
 
 
+def test_the_folder_to_write_into_is_made(tmp_path: Path):
+    onnx.save(small_yolox(), tmp_path / "small.onnx")
+    out = tmp_path / "new" / "m.onnx"
+    words = [str(tmp_path / "small.onnx"), "--kind", "yolox", "--names", "a,b,c"]
+    assert main([*words, "--out", str(out)]) == 0
+    assert read_model_file(out).class_names == ("a", "b", "c")
+
+
 @pytest.fixture(scope="module")
 def nano(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """YOLOX-nano, adopted by the command line."""

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
 import runpy
+import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
+import openvino  # noqa: F401  (its import starts a thread, which would look like a test's)
 import pytest
 
 from models.bad_input import told
+from models.onnx_reading import ZOO
 from models.pictures import DataError
 from models.starting_weights import SettingsError
+from tests.clips import write_clip
 
 
 @pytest.mark.parametrize(
@@ -27,23 +35,101 @@ def test_a_fault_of_ours_keeps_its_traceback() -> None:
         raise KeyError("boxes")
 
 
-@pytest.mark.parametrize(
-    ("module", "words"),
-    [
-        ("train", ["mobilenet_v2_fpn", "--data", "no.json:x", "--out", "OUT"]),
-        ("evaluate", ["--model", "street", "--annotations", "no.json", "--images", "x"]),
-        ("pseudo_label", ["--teacher", "no.onnx", "--out", "OUT", "clip.mp4"]),
-        ("precision_check", ["no.onnx", "--data", "no.json:x"]),
-        ("proposals", ["--annotations", "no.json", "--images", "x", "--out", "OUT.npz"]),
-    ],
-)
-@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # others import them
-def test_a_command_ends_so(module, words, tmp_path, monkeypatch, capsys) -> None:
-    words = [word.replace("OUT", str(tmp_path / "out")) for word in words]
+def run(module: str, words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> object:
+    """The exit code of ``python -m models.MODULE WORDS``."""
     monkeypatch.setattr(sys, "argv", [module, *words])
     with pytest.raises(SystemExit) as end:
         runpy.run_module(f"models.{module}", run_name="__main__")
-    assert end.value.code == 2
+    return end.value.code
+
+
+@pytest.fixture
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder one is in: a video, a text, and annotations of a picture that is not there."""
+    folder = tmp_path / "given"
+    folder.mkdir()
+    write_clip(folder / "drive.mp4")
+    (folder / "t.txt").write_text("each line of it says something")
+    picture = {"id": 1, "file_name": "a.png", "height": 64, "width": 64}
+    car = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [8, 8, 30, 30], "iscrowd": 0}
+    about = {"images": [picture], "annotations": [car], "categories": [{"id": 1, "name": "car"}]}
+    (folder / "good.json").write_text(json.dumps(about))
+    (folder / "panoptic.json").write_text(json.dumps({**about, "annotations": [{"image_id": 1}]}))
+    elsewhere = {"image_id": 2, "category_id": 1, "bbox": [8, 8, 30, 30], "score": 1.0}
+    (folder / "elsewhere.json").write_text(json.dumps([elsewhere]))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+TRAIN = ["mobilenet_v2_fpn", "--out", "../out", "--size", "64x64", "--steps", "1", "--batch", "1"]
+EXPORT = ["--size", "64x96", "--out", "../out/m.onnx", "--weights"]
+JUDGED = ["--images", "x", "--annotations", "good.json"]
+STREET = str(ZOO / "street.onnx")
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "code", "what"),
+    [
+        ("train", [*TRAIN, "--data", "no.json:x"], 2, "no.json"),
+        ("train", [*TRAIN, "--data", "panoptic.json:x"], 2, "annotations without category_id"),
+        ("train", [*TRAIN, "--data", "good.json:x", "--weights", "drive.mp4"], 2, "drive.mp4"),
+        ("train", [*TRAIN, "--data", "good.json:x", "--weights", "no.onnx"], 2, "no.onnx"),
+        ("train", [*TRAIN, "--data", "good.json:x", "--trunk", STREET], 2, "is a model file"),
+        ("evaluate", ["--model", "street", *JUDGED[:2], "--annotations", "no.json"], 2, "no.json"),
+        ("evaluate", ["--model", "drive.mp4", *JUDGED], 2, "drive.mp4 is no ONNX file"),
+        ("evaluate", ["--detections", "t.txt", *JUDGED], 2, "t.txt"),
+        ("evaluate", ["--detections", "drive.mp4", *JUDGED], 2, "drive.mp4"),
+        ("evaluate", ["--detections", "good.json", *JUDGED], 2, "holds no COCO results"),
+        ("evaluate", ["--detections", "elsewhere.json", *JUDGED], 2, "picture 2"),
+        ("evaluate", ["--network", "unet", "--weights", "t.txt", *JUDGED], 2, "t.txt"),
+        ("pseudo_label", ["--teacher", "no.onnx", "--out", "../out", "c.mp4"], 2, "no.onnx"),
+        ("pseudo_label", ["--teacher", "drive.mp4", "--out", "../out", "c.mp4"], 2, "drive.mp4"),
+        ("pseudo_mask", ["--teacher", "no.onnx", "--clips", "c", "--out", "../out"], 2, "no.onnx"),
+        ("pseudo_mask", ["--teacher", "t.txt", "--clips", "c", "--out", "../out"], 2, "t.txt"),
+        ("precision_check", ["no.onnx", "--data", "no.json:x"], 2, "no.onnx"),
+        ("precision_check", ["drive.mp4", "--data", "x:y"], 2, "drive.mp4 is no ONNX file"),
+        ("proposals", ["--annotations", "no.json", *JUDGED[:2], "--out", "../out"], 2, "no.json"),
+        ("proposals", ["--annotations", "t.txt", *JUDGED[:2], "--out", "../out"], 2, "each.xml"),
+        ("onnx_lint", ["no.onnx"], 2, "no.onnx"),
+        ("onnx_lint", ["drive.mp4"], 2, "drive.mp4 is no ONNX file"),
+        ("export", ["yolo_v2", "--names", "a", *EXPORT, "t.txt"], 4, "t.txt"),
+        ("export", ["yolo_v2", "--names", "a", *EXPORT, STREET], 4, "is a model file"),
+        ("program", ["t.txt", "--out", "../out/m.pt2"], 4, "t.txt is no ONNX file"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # others import them
+def test_a_command_ends_so(module, words, code, what, given: Path, monkeypatch, capsys) -> None:
+    assert run(module, words, monkeypatch) == code
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ") and ("no.json" in line or "no.onnx" in line)
-    assert list(tmp_path.iterdir()) == []
+    assert line.startswith("error: ") and what in line and len(line) < 300
+    assert list(given.parent.iterdir()) == [given]
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+def test_what_a_process_that_prepares_pictures_says_is_told_as_it_is(
+    given: Path, monkeypatch, capsys
+) -> None:
+    assert run("train", [*TRAIN, "--data", "good.json:nofolder"], monkeypatch) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "error: cannot read picture nofolder/a.png; is the picture folder right?"
+
+
+def without_packages(*words: str) -> subprocess.CompletedProcess[str]:
+    """Python as it is where nothing was installed."""
+    root = Path(__file__).parents[2]
+    bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-S", *words]
+    return subprocess.run(command, cwd=root, env=bare, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("module", ["train", "onnx_lint", "segmentation.checkerboard"])
+def test_a_command_without_its_packages_says_how_to_install_them(module: str) -> None:
+    done = without_packages("-m", f"models.{module}", "--help")
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and line.startswith(f"error: python -m models.{module} needs torch")
+    assert "pip install -e '.[models]'" in line
+
+
+def test_what_needs_no_packages_is_imported_without_them() -> None:
+    done = without_packages("-c", "import models.detection")
+    assert (done.returncode, done.stderr) == (0, "")

@@ -95,7 +95,7 @@ def test_classes_the_model_does_not_know_become_ignored_regions(tmp_path):
 
 
 def test_a_data_set_that_is_missing_foreign_or_without_known_classes_is_refused(tmp_path):
-    with pytest.raises(DataError, match="no annotation file"):
+    with pytest.raises(DataError, match="there is no "):
         read_coco(tmp_path / "none.json", tmp_path, STREET_NAMES)
     (tmp_path / "odd.json").write_text('{"a": 1}')
     with pytest.raises(DataError, match="not a COCO annotation file"):

@@ -21,6 +21,7 @@ from models.found import Found
 from models.ladder_scenes import write_scenes
 from models.masks import read_masks
 from models.model_file import export_network
+from models.onnx_reading import description
 from models.segmentation.deeplab import deeplab_v3_plus
 from models.segmentation_scores import evaluate_segmentation
 from models.segmenters import load_segmenter
@@ -257,7 +258,7 @@ def test_of_classes_of_pixels_the_check_of_precisions_is_of_miou(tmp_path, capsy
         json.dumps({"classes": [{"id": 0, "name": "road"}, {"id": 1, "name": "car"}]})
     )
     precision_check.main([str(tmp_path / "m.onnx"), "--data", str(tmp_path / "set")])
-    check = precision_check.description(tmp_path / "m.onnx")["precision_check"]
+    check = description(tmp_path / "m.onnx")["precision_check"]
     judged = evaluate_segmentation(
         load_segmenter(str(tmp_path / "m.onnx"), "openvino"),
         read_masks(str(tmp_path / "set")).entries,

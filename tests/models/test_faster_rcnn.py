@@ -41,14 +41,6 @@ SMALL = {
 """Network sizes at which a test is quick."""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("architecture", TORCHVISION)
 def test_torchvision_weights_fit_by_the_same_names(architecture):
     with torch.device("meta"):

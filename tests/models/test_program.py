@@ -290,7 +290,7 @@ def test_the_bundled_detector_as_a_program_finds_what_its_onnx_file_finds(tmp_pa
     from pipeline.sources.street import Street
 
     out = tmp_path / "street.pt2"
-    assert programs.main([str(STREET), "--out", str(out)]) == 0
+    assert programs.main(["street", "--out", str(out)]) == 0
     street = Street(seed=905, size_hw=(320, 576), fps=1.0, seconds=8.0)
     images = np.stack([street.frame(i * 2).image for i in range(3)])
     with engine(read_model_file(out)) as ours:

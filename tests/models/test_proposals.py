@@ -169,7 +169,10 @@ def test_the_command_line_writes_boxes_and_figures(tmp_path, monkeypatch, capsys
     write_pictures(tmp_path, names)
     content = {
         "images": [{"id": n, "file_name": name} for n, name in enumerate(names)],
-        "annotations": [{"image_id": n, "bbox": [0, 0, 30, 30]} for n in range(5)],
+        "annotations": [
+            {"image_id": n, "category_id": 1, "bbox": [0, 0, 30, 30]} for n in range(5)
+        ],
+        "categories": [{"id": 1, "name": "car"}],
     }
     (tmp_path / "set.json").write_text(json.dumps(content))
     words = ["--annotations", "set.json", "--images", ".", "--proposer", "grid", "--pictures", "3"]

@@ -14,6 +14,7 @@ from models.mask_sources import licence_of, parse_source
 from models.mask_witness import BARE, textured, witnessed
 from models.masks import read_masks
 from models.network import IGNORED
+from models.onnx_reading import ZOO
 from models.pictures import DataError
 from models.pseudo_label import clip_frames
 from models.pseudo_mask import RoadTeacher, Trust, believing, labels_of, opinions, tiles
@@ -210,20 +211,33 @@ def test_sources_are_read_as_they_are_written():
         parse_source("a.mp4:raod", listed=False)
 
 
-def test_camvid_is_refused_whatever_is_stated_and_the_unknown_until_it_is():
-    for name in ("videos/city_day_480x360_15fps.mp4", "seg_camvid/train/images", "0016E5.avi"):
+def test_without_a_stated_licence_camvid_and_the_unknown_are_refused():
+    for name in ("videos/city_day_480x360_15fps.mp4", "seg_camvid/train/images"):
         with pytest.raises(DataError, match="non-commercial"):
-            licence_of(Path(name), "MIT")
-    with pytest.raises(DataError, match="--licence"):
-        licence_of(Path("own.mp4"), None)
-    assert licence_of(Path("own.mp4"), "CC0") == "CC0"
+            licence_of(Path(name), None)
+    for name in ("own.mp4", "crowd_at_my_shop.mp4", "det_vehicles/own.mp4", "city_day_trip.mp4"):
+        with pytest.raises(DataError, match="--licence"):
+            licence_of(Path(name), None)
     assert "MIT" in licence_of(Path("videos/highway_day_960x540_25fps.mp4"), None)
     assert "CC BY" in licence_of(Path("det_trafficcam/images"), None)
 
 
+def test_a_stated_licence_is_what_is_written_down():
+    for name in ("own.mp4", "city_day_trip.mp4", "crowd_1280x720_25fps.mp4"):
+        assert licence_of(Path(name), "all rights reserved") == "all rights reserved"
+
+
+def test_nothing_to_label_is_a_question_of_arguments(tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run_main(monkeypatch, ["--out", str(tmp_path / "out")])
+    assert "give --clips or --pictures" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def run_main(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
-    monkeypatch.setattr(pseudo_mask, "onnxruntime_runner", lambda file: by_colour)
-    pseudo_mask.main(["--teacher", "any.onnx", "--teacher-size", "24x32", *words])
+    monkeypatch.setattr(pseudo_mask, "onnxruntime_runner", lambda content: by_colour)
+    teacher = ZOO / "road_segmentation.onnx"  # only to have a file
+    pseudo_mask.main(["--teacher", str(teacher), "--teacher-size", "24x32", *words])
 
 
 def test_clips_and_pictures_become_a_folder_of_masks_that_training_reads(tmp_path, monkeypatch):
@@ -271,8 +285,9 @@ def test_a_picture_of_which_little_is_known_is_left_out(tmp_path, monkeypatch):
 
 def test_nothing_is_written_if_one_of_the_sources_is_not_allowed(tmp_path, monkeypatch):
     image, _ = scene()
-    write_clip(tmp_path / "highway_day_a.mp4", [image])
-    words = [str(tmp_path / "highway_day_a.mp4"), str(tmp_path / "city_day_b.mp4")]
+    known = tmp_path / "crowd_1280x720_25fps.mp4"
+    write_clip(known, [image])
+    words = [str(known), str(tmp_path / "city_day_480x360_15fps.mp4")]
     with pytest.raises(DataError, match="non-commercial"):
         run_main(monkeypatch, ["--clips", *words, "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.data import DataError, parse_share, read_truth
+from models.data import DataError, parse_share
+from models.json_files import read_truth
 from models.voc_scores import all_points, eleven_points, voc_scores
 
 XML = """<annotation><filename>{name}.jpg</filename>

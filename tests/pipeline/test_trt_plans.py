@@ -228,6 +228,13 @@ def test_the_command_builds_each_size_and_says_where(
     assert len(straw.trt.built) == 2
 
 
+def test_the_command_takes_the_name_of_a_bundled_model(
+    straw: StrawGpu, monkeypatch: pytest.MonkeyPatch, model: ModelFile
+) -> None:
+    monkeypatch.setattr(build, "_ZOO", model.path.parent)
+    assert build.main([model.path.stem]) == 0
+
+
 def test_the_command_reports_errors_by_its_exit_code(
     straw: StrawGpu, capsys: pytest.CaptureFixture[str], model: ModelFile
 ) -> None:

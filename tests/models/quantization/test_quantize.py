@@ -15,7 +15,7 @@ from models.detectors import load_detector
 from models.input_sizes import at_size, combine, sizes_of
 from models.onnx_file import halve_weights, write
 from models.onnx_lint import lint
-from models.precision_check import description
+from models.onnx_reading import description
 from models.quantization.agreement import objects_agree
 from models.quantization.layers import constants
 from models.segmenters import load_segmenter
@@ -191,10 +191,15 @@ def test_float16_needs_no_frames_and_is_compared_where_there_are_some(tmp_path, 
     [
         (["--calibrate", "gone.mp4"], 2, "there is no gone.mp4"),
         (["--calibrate", "PICTURES", "--keep-float", "trunk"], 2, "no layer 'trunk'"),
+        (["--calibrate", "PICTURES", "--data", "no_set"], 2, "no classes.json in no_set"),
+        (["--calibrate", "PICTURES", "--out", "q"], 2, "name ends in .onnx"),
         (["--float16", "--keep-float", "trunk"], 2, "no layer 'trunk'"),
     ],
 )
-def test_wrong_words_end_with_a_reason(tmp_path, folder, capsys, words, code, reason):
+def test_wrong_words_end_with_a_reason_before_anything_is_calibrated(
+    tmp_path, folder, capsys, monkeypatch, words, code, reason
+):
+    monkeypatch.delattr(quantize, "Calibrated")
     words = [str(folder) if word == "PICTURES" else word for word in words]
     assert run(write_toy(tmp_path / "m.onnx"), tmp_path / "q.onnx", *words) == code
     assert reason in capsys.readouterr().err

@@ -1,0 +1,85 @@
+"""JSON files that are given: COCO's annotations and results, and others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from models.pictures import DataError
+from models.voc import voc_as_coco
+
+PICTURES = {"images": ("file_name",)}
+"""What of annotations is read where only the pictures matter: keys of each record of a list."""
+ANNOTATIONS = {
+    "images": ("id", "file_name"),
+    "annotations": ("image_id", "category_id", "bbox"),
+    "categories": ("id", "name"),
+}
+"""What is read of annotations of boxes."""
+RESULT = ("image_id", "category_id", "bbox", "score")
+
+
+def read_json(file: Path) -> Any:
+    """The content of a JSON file. Raises DataError: it is not there, or no JSON."""
+    try:
+        return json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"there is no {file}") from None
+    except ValueError as error:  # no JSON, or no text at all
+        raise DataError(f"{file} is no JSON: {error}") from error
+
+
+def read_truth(annotations: Path) -> dict[str, Any]:
+    """The content of a COCO json, or VOC's annotations in that form.
+
+    Args:
+        annotations: a json file, a folder of VOC's XML files, or a list of pictures (.txt) in
+            VOC's ``ImageSets/Main``.
+
+    Raises:
+        DataError: it is not there or of another form.
+    """
+    if annotations.is_dir() or annotations.suffix == ".txt":
+        return voc_as_coco(annotations)
+    return read_coco_json(annotations)
+
+
+def read_coco_json(file: Path, parts: Mapping[str, Sequence[str]] = ANNOTATIONS) -> dict[str, Any]:
+    """The content of a COCO json, which has these parts. Raises DataError: it has not."""
+    content = read_json(file)
+    for part, keys in parts.items():
+        listed = content.get(part) if isinstance(content, dict) else None
+        if not isinstance(listed, list):
+            raise DataError(f"{file} is not a COCO annotation file: it has no {part}")
+        if lacking := _lacking(listed, keys):
+            raise DataError(
+                f"{file} is not a COCO annotation file of boxes: it has {part} without {lacking}"
+            )
+    return dict(content)
+
+
+def read_results(file: Path, truth: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """COCO results of the annotated pictures.
+
+    Raises:
+        DataError: the file is not there, of another form, or has results for other pictures.
+    """
+    found = read_json(file)
+    if not isinstance(found, list) or _lacking(found, RESULT):
+        raise DataError(f"{file} holds no COCO results: a list of {', '.join(RESULT)}")
+    known = {image["id"] for image in truth["images"]}
+    for one in found:
+        if one["image_id"] not in known:
+            raise DataError(f"{file}: picture {one['image_id']} is not among the annotated ones")
+    return found
+
+
+def _lacking(records: Sequence[Any], keys: Sequence[str]) -> str | None:
+    """The first key that one of the records has not."""
+    for one in records:
+        for key in keys:
+            if not isinstance(one, dict) or key not in one:
+                return key
+    return None
