@@ -15,17 +15,17 @@ _BYTES = {"b": 1} | {
 
 
 def parse_duration(text: str) -> float:
-    """Seconds.
+    """Seconds. A number wants a unit: "24" meant as hours would delete the recordings of a day.
 
     >>> parse_duration("90s"), parse_duration("10min"), parse_duration("24h"), parse_duration("7d")
     (90.0, 600.0, 86400.0, 604800.0)
-    >>> parse_duration("1h30min"), parse_duration("2.5")
+    >>> parse_duration("1h30min"), parse_duration("2.5s")
     (5400.0, 2.5)
 
     Raises:
         ConfigError: It is not a length of time, or none at all.
     """
-    seconds = _sum(text, _SECONDS)
+    seconds = None if _is_number(text) else _sum(text, _SECONDS)
     if not seconds:
         raise ConfigError(f"{text!r} is no length of time; write 90s, 10min, 1h30min, 24h or 7d")
     return seconds
@@ -46,11 +46,15 @@ def parse_size(text: str) -> int:
     return size
 
 
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"\d{1,15}(\.\d{1,15})?", text.strip()) is not None
+
+
 def _sum(text: str, units: dict[str, int]) -> float | None:
     """The sum of numbers with units, or one number without; None if it is anything else."""
     word = r"(\d{1,15}(?:\.\d{1,15})?)\s*([a-z]+)\s*"
     text = text.strip().lower()
-    if re.fullmatch(r"\d{1,15}(\.\d{1,15})?", text):
+    if _is_number(text):
         return float(text)
     parts = re.findall(word, text)
     if not re.fullmatch(f"(?:{word})+", text) or not all(unit in units for _, unit in parts):

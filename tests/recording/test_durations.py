@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError
     "text, seconds",
     [
         *(("10min", 600), ("24h", 86_400), ("90s", 90), ("1 h 30 min", 5400), (" 2D ", 172_800)),
-        *(("0.5h", 1800), ("600", 600), ("1w", 604_800), ("15m", 900)),
+        *(("0.5h", 1800), ("600s", 600), ("1w", 604_800), ("15m", 900)),
     ],
 )
 def test_a_length_of_time_is_read_as_people_write_it(text: str, seconds: float) -> None:
@@ -20,7 +20,8 @@ def test_a_length_of_time_is_read_as_people_write_it(text: str, seconds: float) 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "soon", "-5s", "0s", "5 parsecs", "1h-30min", "h", "1e3s", "inf", "9" * 40]
+    "text",
+    ["", "soon", "-5s", "0s", "5 parsecs", "1h-30min", "h", "1e3s", "inf", "9" * 40, "24", "2.5"],
 )
 def test_anything_else_is_an_error_that_shows_how(text: str) -> None:
     with pytest.raises(ConfigError, match="write 90s, 10min"):
