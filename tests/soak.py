@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         __doc__,
         1,
         argv,
+        package="tests",
         minutes={"type": float, "default": 60.0},
         sources={"type": int, "default": 4},
         faults={"choices": ("random", "none"), "default": "random"},

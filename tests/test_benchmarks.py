@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.content import content_sha256
 from tests.benchmarks import privacy
 from tests.benchmarks.agreement import STRICT, Found, Tolerance, matched_share
+from tests.benchmarks.files import STREET_FILE
+from tests.benchmarks.outcome import RESULTS
 from tests.live.kit.cameras import why_no_cameras
 
 REPOSITORY = Path(__file__).parent.parent
@@ -52,6 +55,13 @@ def test_the_privacy_benchmark_looks_for_heads_under_the_blur(tmp_path: Path) ->
     assert heads == {max(heads)} and max(heads) > 0
     assert 0 < rows["person"]["people_pixels"] <= rows["all"]["people_pixels"] <= 1
     assert rows["person"]["picture_pixels"] < rows["all"]["picture_pixels"] < 0.5
+
+
+def test_what_the_readme_says_of_blurring_was_measured_with_the_model_that_ships() -> None:
+    entry = json.loads((RESULTS / "privacy.json").read_text())
+    assert entry["model_sha256"] == content_sha256(STREET_FILE), "run tests.benchmarks.privacy"
+    row = next(row for row in entry["rows"] if row["name"] == "person")
+    assert f"{row['hidden']} of {row['heads']} heads" in (REPOSITORY / "README.md").read_text()
 
 
 @pytest.mark.slow

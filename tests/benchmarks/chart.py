@@ -6,6 +6,7 @@ say anything that was not measured.
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -130,6 +131,9 @@ def _parted(text: str) -> tuple[str, str, str]:
 
 def main() -> None:
     """Write the chart, and the table into the README."""
+    argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.chart", description=__doc__
+    ).parse_args()
     entry = figures()
     if entry is None:
         raise SystemExit(f"{FIGURES.name} is not there yet; run `make bench-full` first")

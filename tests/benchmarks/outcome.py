@@ -24,12 +24,15 @@ Row = Mapping[str, Any]
 
 
 def arguments(
-    name: str, description: str | None, rounds: int, argv: Sequence[str] | None, **extra: Any
+    name: str,
+    description: str | None,
+    rounds: int,
+    argv: Sequence[str] | None,
+    package: str = "tests.benchmarks",
+    **extra: Any,
 ) -> argparse.Namespace:
     """Read ``--rounds --only --smoke --json`` and the `extra` options, given as flag=keywords."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m tests.benchmarks.{name}", description=description
-    )
+    parser = argparse.ArgumentParser(prog=f"python -m {package}.{name}", description=description)
     add = parser.add_argument
     add("--rounds", type=int, metavar="N", help=f"alternating rounds; medians are shown ({rounds})")
     add("--only", metavar="TEXT", nargs="+", default=[], help="rows whose name has one of these")

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.blur import conceal, detect_also_blurred, pixelate
+from pipeline.content import content_sha256
 from pipeline.detect import Shown, detect
 from pipeline.engines import Engine, infer, load_engine
 from pipeline.frame import Batch, Boxes
@@ -40,6 +41,7 @@ WAYS = {
     "person, bicycle": RenderSettings(blur=("person", "bicycle")),
     "all": RenderSettings(blur=("all",)),
     "person, blur_frames 0": RenderSettings(blur=("person",), blur_frames=0),
+    "person, blur_threshold 0.1": RenderSettings(blur=("person",), blur_threshold=0.1),
     "person, blur_threshold 0.5": RenderSettings(blur=("person",), blur_threshold=0.5),
 }
 COLUMNS = {
@@ -92,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         COLUMNS,
         title=f"{CLIP.name}, {len(truth)} labelled frames, model street, {engine_name}",
         notes=["what a row does not say is the default"],
+        model_sha256=content_sha256(STREET_FILE),
     )
 
 
