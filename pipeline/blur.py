@@ -30,6 +30,8 @@ EVERYTHING = "all"
 GROWTH = 0.1  # of a box's width and height, on each side
 BLOCKS = 8  # along the longer side of a box: a face is one or two of them
 SMALLEST_BLOCK_PIXELS = 8
+LAYERS = 16  # into which the frames are divided whose boxes are remembered
+MOST_WASTE = 0.2  # share of a box around two that neither of them covers
 FORGOTTEN_SECONDS = 60.0  # after which a source that sends nothing needs no memory
 
 
@@ -39,8 +41,8 @@ def detect_also_blurred(
     """The same settings, so wide that all is found that is to be blurred.
 
     Thresholds are low; nobody goes unfound because there are more than may be shown, or because
-    something of another class, such as a bicycle, lies over him.
-    `detect` with these, then `conceal`, then `Shown` with the settings themselves.
+    something of another class, such as a bicycle, lies over him. See `pipeline.detect` for how
+    that is cut down again to what is shown.
 
     Raises:
         ConfigError: `render.blur` names a class that the model does not know.
@@ -54,7 +56,7 @@ def detect_also_blurred(
         detection,
         class_thresholds={**detection.class_thresholds, **lowered},
         nms="class_aware" if detection.nms == "class_agnostic" else detection.nms,
-        max_detections=MOST_BOXES,
+        max_detections=max(MOST_BOXES, detection.max_detections),
     )
 
 
@@ -112,32 +114,51 @@ def _conceal(
 
 @dataclass
 class _Recent:
-    """Boxes of the last frames of one connection of a source."""
+    """Boxes of the last frames of one connection of a source, in layers.
+
+    Attributes:
+        of: Connection and size.
+        layers: The newest last.
+        frames: How many have been put into them.
+        arrival: Of the last frame.
+    """
 
     of: tuple[int, tuple[int, int]]
-    boxes: deque[Boxes]
+    layers: deque[Boxes]
+    frames: int
     arrival: float
 
 
 class _Memory:
     """The boxes of the last frames of each source, until the picture becomes another.
 
+    Where many frames are remembered, a layer holds the boxes of several, united where they nearly
+    fill the box around them, as those of a walker do. So there are some layers of some boxes to be
+    pixelated, however many frames are asked for. A layer is forgotten as a whole: a box is hidden
+    for at least as many frames as asked for, and an eighth more at most.
+
     Args:
         frames: How many frames a box is remembered.
     """
 
     def __init__(self, frames: int) -> None:
-        self._frames = frames
+        self._frames_per_layer = max(1, math.ceil(frames / LAYERS))
+        # The newest may have but one frame in it.
+        self._layers = 1 + math.ceil((frames - 1) / self._frames_per_layer)
         self._sources: dict[str, _Recent] = {}
 
     def with_recent(self, frame: Frame, boxes: Boxes) -> Boxes:
         """(P, 4) `boxes` grown, and those of the frames before that they do not cover."""
         recent = self._recent(frame)
         grown = grow(boxes)
-        for earlier in reversed(recent.boxes):
+        for earlier in reversed(recent.layers):
             left = earlier[~covered(earlier, grown)]
             grown = np.concatenate([grown, grow(left)])
-        recent.boxes.append(boxes)
+        if recent.frames % self._frames_per_layer == 0:
+            recent.layers.append(boxes)
+        elif recent.layers:
+            recent.layers[-1] = united(recent.layers[-1], boxes)
+        recent.frames += 1
         recent.arrival = frame.arrival
         return grown
 
@@ -147,7 +168,7 @@ class _Memory:
         if recent is None:
             self._forget(before=frame.arrival - FORGOTTEN_SECONDS)
         if recent is None or recent.of != of:
-            recent = _Recent(of, deque(maxlen=self._frames), frame.arrival)
+            recent = _Recent(of, deque(maxlen=self._layers), 0, frame.arrival)
             self._sources[frame.source] = recent
         return recent
 
@@ -167,6 +188,33 @@ def covered(boxes: Boxes, others: Boxes) -> npt.NDArray[np.bool_]:
     high = others[None, :, 2:] >= boxes[:, None, 2:]
     within: npt.NDArray[np.bool_] = np.any(np.all(low & high, axis=2), axis=1)
     return within
+
+
+def united(boxes: Boxes, others: Boxes) -> Boxes:
+    """(U, 4) boxes that cover all of `boxes` (N, 4) and `others` (M, 4), and little besides.
+
+    Each of the others is united with the one box of all that it fits best, if with any.
+    """
+    for other in others:
+        if len(boxes):
+            around = np.concatenate(
+                [np.minimum(boxes[:, :2], other[:2]), np.maximum(boxes[:, 2:], other[2:])], axis=1
+            )
+            shared = np.minimum(boxes[:, 2:], other[2:]) - np.maximum(boxes[:, :2], other[:2])
+            filled = _areas(boxes) + _areas(other) - np.prod(np.maximum(shared, 0), axis=1)
+            waste = _areas(around) - filled
+            best = int(np.argmin(waste))
+            if waste[best] <= MOST_WASTE * _areas(around[best]):
+                boxes = boxes.copy()
+                boxes[best] = around[best]
+                continue
+        boxes = np.concatenate([boxes, other[None]])
+    return boxes
+
+
+def _areas(boxes: Boxes) -> npt.NDArray[np.float32]:
+    areas: npt.NDArray[np.float32] = np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1)
+    return areas
 
 
 def pixelate(planes: Sequence[Plane], boxes: Boxes) -> None:

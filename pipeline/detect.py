@@ -2,6 +2,13 @@
 
 Suppression is a stage of the line and not of the graph, so that thresholds can be changed
 without another model file.
+
+*Found wide, shown narrow.* More is found than is shown where an average precision is taken or
+thresholds may be changed while the line runs (`low_threshold`), and where faint objects are blurred
+(`pipeline.blur.detect_also_blurred`): `detect` is given settings that are wider than the user's.
+Then `pipeline.blur.conceal` picks what is to be blurred out of all that was found, and `Shown` cuts
+the rest down to what the user's own settings would have left: by thresholds, by suppression across
+classes, and last by number, as what is hidden must not take anybody's place.
 """
 
 from __future__ import annotations
@@ -17,10 +24,11 @@ import numpy.typing as npt
 
 from pipeline.engines import Outputs, Pending
 from pipeline.errors import ConfigError, ModelMismatch
-from pipeline.frame import Batch, Detections, Frame, Placement, Result
+from pipeline.frame import Batch, Detections, Frame, Result
 from pipeline.instances import onto_clipped
 from pipeline.model_file import ModelFile
-from pipeline.nms import class_agnostic, class_aware, greedy_merge, soft
+from pipeline.nms import MOST_BOXES, class_agnostic, class_aware, greedy_merge, soft
+from pipeline.placement import Placement
 from pipeline.segment import SegmentationMaps
 from pipeline.settings import DetectionSettings, Suppression
 
@@ -64,12 +72,18 @@ def detect(
 def low_threshold(settings: DetectionSettings) -> DetectionSettings:
     """The same settings with a score threshold so low that an average precision can be taken.
 
-    `Shown` then gives what `detect` would have given with the settings themselves, but for two
-    cases: a class-agnostic suppression by a box that its own class's threshold hides, and merging,
-    in which boxes below the threshold then have a say.
+    `Shown` then gives what `detect` would have given with the settings themselves, but for three
+    cases: a class-agnostic suppression by a box that its own class's threshold hides; merging, in
+    which boxes below the threshold then have a say; and a frame in which more boxes reach the low
+    threshold than suppression looks at (`MOST_BOXES`).
     """
-    wanted = [*settings.class_thresholds.values(), settings.threshold or LOW, LOW]
-    return replace(settings, threshold=min(wanted), class_thresholds={})
+    common = LOW if settings.threshold is None else settings.threshold
+    return replace(
+        settings,
+        threshold=min(*settings.class_thresholds.values(), common, LOW),
+        class_thresholds={},
+        max_detections=max(MOST_BOXES, settings.max_detections),
+    )
 
 
 class OwnThresholds(NamedTuple):
@@ -154,7 +168,7 @@ class Shown:
             yield result if shown is found else replace(result, detections=shown)
 
     def _few(self, found: Detections) -> Detections:
-        """What the settings leave: more is found where it is to be blurred."""
+        """What the settings leave, of more that was found."""
         limit = self._settings.max_detections
         if self._settings.nms == "class_agnostic" and self._model.output_form == "candidates":
             return class_agnostic(found, nms_iou(self._model, self._settings), limit)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from pipeline.gpu.images import Images
 from pipeline.gpu.pictures import in_memory, is_on_gpu
+from pipeline.placement import SQUARE, Placement
 
 Boxes = npt.NDArray[np.float32]
 RGB = tuple[int, int, int]
@@ -61,6 +62,8 @@ class Frame:
         file: The picture's file name, for a folder of images.
         truth: The true boxes, for a synthetic source.
         painted: `time.monotonic()` when a clock was painted in it; None if none was read.
+        pixel_hw: How high and wide a pixel is meant to be shown, as the smallest whole numbers;
+            analogue cameras have others than 1 and 1. All else counts pixels as they are stored.
     """
 
     picture: av.VideoFrame
@@ -73,6 +76,7 @@ class Frame:
     file: str | None = None
     truth: Truth | None = None
     painted: float | None = None
+    pixel_hw: tuple[int, int] = SQUARE
 
     @property
     def in_memory(self) -> av.VideoFrame:
@@ -95,62 +99,6 @@ class Frame:
     def size_hw(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.picture.height, self.picture.width
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where a frame lies in the network's input; one object maps forth and back.
-
-    ``x_input = x_frame * scaled_w / frame_w + left`` and likewise for y.
-
-    Attributes:
-        frame_hw: Size of the frame in pixels.
-        input_hw: Size of the network's input in pixels.
-        scaled_hw: Size of the frame's picture inside the input, in whole pixels.
-        top_left: Row and column of the picture's corner inside the input.
-    """
-
-    frame_hw: tuple[int, int]
-    input_hw: tuple[int, int]
-    scaled_hw: tuple[int, int]
-    top_left: tuple[int, int]
-
-    @classmethod
-    def letterbox(cls, frame_hw: tuple[int, int], input_hw: tuple[int, int]) -> Placement:
-        """Keep the aspect ratio, centre the picture, leave bars."""
-        ratio = min(input_hw[0] / frame_hw[0], input_hw[1] / frame_hw[1])
-        scaled = tuple(
-            min(limit, max(1, round(side * ratio)))
-            for side, limit in zip(frame_hw, input_hw, strict=True)
-        )
-        top, left = ((limit - side) // 2 for side, limit in zip(scaled, input_hw, strict=True))
-        return cls(frame_hw, input_hw, (scaled[0], scaled[1]), (top, left))
-
-    @classmethod
-    def stretch(cls, frame_hw: tuple[int, int], input_hw: tuple[int, int]) -> Placement:
-        """Fill the whole input, whatever becomes of the aspect ratio."""
-        return cls(frame_hw, input_hw, input_hw, (0, 0))
-
-    def to_input(self, boxes: Boxes) -> Boxes:
-        """(N, 4) boxes in frame pixels -> (N, 4) in input pixels."""
-        return (boxes * self._scale + self._shift).astype(np.float32)
-
-    def to_frame(self, boxes: Boxes) -> Boxes:
-        """(N, 4) boxes in input pixels -> (N, 4) in frame pixels, clipped to the frame."""
-        height, width = self.frame_hw
-        placed = (boxes - self._shift) / self._scale
-        limit = np.array([width, height, width, height], np.float32)
-        return np.clip(placed, 0, limit).astype(np.float32)
-
-    @cached_property
-    def _scale(self) -> npt.NDArray[np.float64]:
-        y, x = (s / f for s, f in zip(self.scaled_hw, self.frame_hw, strict=True))
-        return np.array([x, y, x, y])
-
-    @cached_property
-    def _shift(self) -> npt.NDArray[np.float64]:
-        top, left = self.top_left
-        return np.array([left, top, left, top], np.float64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.frame import Boxes, Detections, Placement
+from pipeline.frame import Boxes, Detections
+from pipeline.placement import Placement
 
 INSIDE = 0.5  # from which value on a mask's pixel belongs to the object
 _SAME_PIXELS = 1e-3

@@ -46,8 +46,13 @@ class Tables(NamedTuple):
         tinted = np.zeros(256, np.uint8)
         for i, (name, rgb) in enumerate(zip(meaning.names, meaning.colours, strict=True)):
             table[:, i] = colours.yuv(rgb)
-            tinted[i] = 0 if name.lower() in UNTINTED else 255
+            tinted[i] = 255 if is_tinted(name) else 0
         return cls((table[0], table[1], table[2]), tinted)
+
+
+def is_tinted(name: str) -> bool:
+    """Whether a class of that name is laid over the picture."""
+    return name.lower() not in UNTINTED
 
 
 def lay_over(

@@ -15,13 +15,14 @@ import av
 import cv2
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from pipeline.errors import SourceError, reason
-from pipeline.frame import Batch, Frame, Placement
+from pipeline.frame import Batch, Frame
 from pipeline.gpu.pictures import is_on_gpu
 from pipeline.model_file import Fit
-from pipeline.yuv import Colours, reformatted
+from pipeline.placement import Placement
+from pipeline.yuv import Colours, range_of, reformatted
 
 PADDING = 114  # grey of the letterbox bars, as in training
 
@@ -34,16 +35,6 @@ INTERPOLATION = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.
 _PLANAR_RGB = "gbrp"
 
 _MOST_REFORMATTERS = 64
-
-_MATRICES = {  # ISO/IEC 23091-2 number of the matrix -> swscale's
-    1: Colorspace.ITU709,
-    4: Colorspace.FCC,
-    5: Colorspace.ITU601,
-    6: Colorspace.ITU601,
-    7: Colorspace.SMPTE240M,
-    9: Colorspace.BT2020,
-    10: Colorspace.BT2020,
-}
 
 
 def preprocess(
@@ -66,14 +57,14 @@ def preprocess(
     Raises:
         SourceError: A picture is in a pixel format that cannot be converted.
     """
-    # Frames of one size lie alike: their placements are one object, with what it has worked out.
+    # Frames of one shape lie alike: their placements are one object, with what it has worked out.
     place = lru_cache(64)({"letterbox": Placement.letterbox, "stretch": Placement.stretch}[fit])
     # One for each source: a reformatter sets itself up anew whenever size or format change. Those
     # of sources that have left would cost 140 kB each.
     reformatter = lru_cache(_MOST_REFORMATTERS)(lambda _source: VideoReformatter())
     for group in groups:
         input_hw = other_hw() or usual_hw
-        placements = tuple(place(frame.size_hw, input_hw) for frame in group)
+        placements = tuple(place(frame.size_hw, input_hw, frame.pixel_hw) for frame in group)
         if all(is_on_gpu(frame.picture) for frame in group):
             yield _batch_on_gpu(group, placements, input_hw)
             continue
@@ -101,8 +92,6 @@ def _paste(
     (top, left), (height, width) = placement.top_left, placement.scaled_hw
     picture = frame.in_memory
     colours = Colours.of(picture)  # a guess where the picture says nothing
-    matrix = _MATRICES[colours.matrix]
-    is_full = colours.full_range or picture.format.is_rgb
     try:
         scaled = reformatted(
             picture,
@@ -110,9 +99,9 @@ def _paste(
             width=width,
             height=height,
             format=_PLANAR_RGB,
-            src_colorspace=matrix,
-            dst_colorspace=matrix,
-            src_color_range=ColorRange.JPEG if is_full else ColorRange.MPEG,
+            src_colorspace=colours.swscale_matrix,
+            dst_colorspace=colours.swscale_matrix,
+            src_color_range=range_of(picture, colours),
             interpolation=INTERPOLATION,
         )
     except (av.FFmpegError, ValueError) as error:

@@ -11,8 +11,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.frame import Batch, Boxes, Placement
+from pipeline.frame import Batch, Boxes
 from pipeline.gpu.images import host_images
+from pipeline.placement import Placement
 
 Propose = Callable[[npt.NDArray[np.uint8]], Boxes]
 """(H, W, 3) uint8 RGB -> (R, 4) float32 xyxy in its pixels, the best first."""

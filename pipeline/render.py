@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.canvas import Canvas, Label, PlaneCanvas, Rect, canvas_for
 from pipeline.frame import Boxes, Detections, Result, SegmentationMap
+from pipeline.overlay import is_tinted
 from pipeline.polygon import Point
 from pipeline.settings import RenderSettings
 from pipeline.text import rasterise
@@ -225,13 +226,14 @@ def _draw_zones(canvas: Canvas, style: Style, signs: Sequence[Sign]) -> list[Rec
 def _draw_legend(canvas: Canvas, style: Style, segmentation: SegmentationMap) -> list[Rect]:
     """Name the classes that are there in the lower left corner; return where the names lie.
 
-    In the order of their numbers, so that they stay in place while shares change.
+    Only those that are laid over the picture; in the order of their numbers, so that they stay in
+    place while shares change.
     """
     shares, meaning = segmentation.shares, segmentation.meaning
     lines = [
         (f"{name} {shares[name]:.0%}", colour)
         for name, colour in zip(meaning.names, meaning.colours, strict=True)
-        if shares.get(name, 0.0) >= LEGEND_SHARE
+        if shares.get(name, 0.0) >= LEGEND_SHARE and is_tinted(name)
     ]
     if not lines:
         return []

@@ -12,15 +12,17 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import Any, cast
 
 import av
 import numpy as np
 import numpy.typing as npt
 from av.video.plane import VideoPlane
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from pipeline.gpu.pictures import in_memory
+from pipeline.placement import SQUARE
 
 Plane = npt.NDArray[np.uint8]
 """(rows, columns) uint8: a view of a picture's buffer without the padding of its lines."""
@@ -42,6 +44,10 @@ _BT601_625 = 5
 _TRANSFERS = {1, *range(4, 9), *range(11, 19)}  # those that swscale knows; it refuses others
 _PRIMARIES = {1, *range(4, 13), 22}
 _PLANAR_420 = {"yuv420p", "yuvj420p"}
+
+# Its short way from BGR, which OpenCV's and Windows' pictures are in, makes all darker and greener:
+# white becomes 251, 253, 250.
+_ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,11 @@ class Colours:
     def range(self) -> int:
         """FFmpeg's AVColorRange."""
         return FULL if self.full_range else LIMITED
+
+    @property
+    def swscale_matrix(self) -> int:
+        """Swscale's number of the matrix."""
+        return _SWSCALE_MATRIX[self.matrix]
 
     @property
     def luma_weights(self) -> tuple[float, float]:
@@ -140,27 +151,38 @@ def own_yuv420p(picture: av.VideoFrame) -> av.VideoFrame:
 def to_bgr(picture: av.VideoFrame) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8 blue, green, red, as OpenCV wants it."""
     picture = in_memory(picture)
-    colours = None if _is_rgb(picture) else Colours.of(picture)
+    colours = Colours.of(picture)
     if picture.format.name == "nv12":  # swscale has a quick way to BGR from planes only
-        picture = _converted(picture, "yuv420p", Colours.of(picture))
+        picture = _converted(picture, "yuv420p", colours)
     converted = _reformat(
         picture,
         format="bgr24",
-        src_colorspace=_SWSCALE_MATRIX[colours.matrix] if colours else None,
-        src_color_range=colours.range if colours else None,
+        src_colorspace=None if _is_rgb(picture) else colours.swscale_matrix,
+        src_color_range=range_of(picture, colours),
         dst_color_range=FULL,
     )
     plane = converted.planes[0]
     return _lines(plane)[:, : plane.width * 3].reshape(plane.height, plane.width, 3)
 
 
-def fitted(picture: av.VideoFrame, size_hw: tuple[int, int], colours: Colours) -> av.VideoFrame:
-    """Return the whole picture, scaled and centred on black, as yuv420p of `size_hw` (even)."""
+def fitted(
+    picture: av.VideoFrame,
+    size_hw: tuple[int, int],
+    colours: Colours,
+    pixel_hw: tuple[float, float] = SQUARE,
+) -> av.VideoFrame:
+    """Return the whole picture, scaled and centred on black, as yuv420p of `size_hw` (even).
+
+    Args:
+        pixel_hw: How high and wide a pixel of the picture is in pixels of the result; only their
+            ratio counts.
+    """
     picture = in_memory(picture)
     height, width = size_hw
-    ratio = min(height / picture.height, width / picture.width)
-    inner_h = min(height, max(2, 2 * round(picture.height * ratio / 2)))
-    inner_w = min(width, max(2, 2 * round(picture.width * ratio / 2)))
+    shown_h, shown_w = picture.height * pixel_hw[0], picture.width * pixel_hw[1]
+    ratio = min(height / shown_h, width / shown_w)
+    inner_h = min(height, max(2, 2 * round(shown_h * ratio / 2)))
+    inner_w = min(width, max(2, 2 * round(shown_w * ratio / 2)))
     scaled = _converted(picture, "yuv420p", colours, (inner_h, inner_w))
     canvas = av.VideoFrame(width, height, "yuv420p")
     top, left = (height - inner_h) // 4 * 2, (width - inner_w) // 4 * 2
@@ -224,6 +246,21 @@ def reformatted(
     )
 
 
+@cache
+def can_be_converted(pixel_format: str) -> bool:
+    """Whether swscale reads pictures of that format; tried once on a small one."""
+    try:
+        reformatted(av.VideoFrame(16, 16, pixel_format), VideoReformatter(), format="gbrp")
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def range_of(picture: av.VideoFrame, colours: Colours) -> int:
+    """FFmpeg's AVColorRange of a picture's own numbers, be they YUV of those colours or RGB."""
+    return FULL if _is_rgb(picture) else colours.range
+
+
 def _is_rgb(picture: av.VideoFrame) -> bool:
     return picture.format.is_rgb or picture.format.has_palette
 
@@ -233,16 +270,17 @@ def _converted(
 ) -> av.VideoFrame:
     """The picture in another pixel format, other colours or another size; a buffer of its own."""
     height, width = size_hw or (picture.height, picture.width)
-    is_rgb, source = _is_rgb(picture), Colours.of(picture)
+    source = Colours.of(picture)
     converted = _reformat(
         picture,
         width=width,
         height=height,
         format=form,
-        src_colorspace=None if is_rgb else _SWSCALE_MATRIX[source.matrix],
-        dst_colorspace=_SWSCALE_MATRIX[colours.matrix],
-        src_color_range=FULL if is_rgb else source.range,
+        src_colorspace=None if _is_rgb(picture) else source.swscale_matrix,
+        dst_colorspace=colours.swscale_matrix,
+        src_color_range=range_of(picture, source),
         dst_color_range=colours.range,
+        interpolation=_ACCURATE if picture.format.name == "bgr24" else None,
     )
     if converted is picture:  # nothing to do, says swscale, and hands out the decoder's buffer
         return own_yuv420p(picture)

@@ -31,6 +31,7 @@ def write_clip(
     timestamps: Sequence[int] | None = None,
     time_base: Fraction | None = None,
     rotation: int | None = None,
+    pixel_aspect: Fraction | None = None,
     audio_delay: float | None = None,
     with_video: bool = True,
     options: dict[str, str] | None = None,
@@ -42,6 +43,7 @@ def write_clip(
         size: Width and height.
         timestamps: Of the frames in units of `time_base`; default: 0, 1, 2... at `fps`.
         rotation: Degrees, counter-clockwise, written as the display matrix.
+        pixel_aspect: Width of a pixel for its height, as the encoder is told.
         audio_delay: Adds a tone of the same length that begins this many seconds after 0.
         with_video: False leaves only the tone.
         options: For the encoder.
@@ -58,6 +60,8 @@ def write_clip(
             stream.options = {"g": str(keyframe_every)} | _QUICK.get(codec, {}) | (options or {})
             stream.codec_context.thread_count = 1  # on a busy machine threads only wait
             stream.codec_context.time_base = time_base
+            if pixel_aspect is not None:
+                stream.codec_context.sample_aspect_ratio = pixel_aspect
             if rotation is not None:
                 stream.set_display_rotation(rotation)
             for index in range(frames):

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.frame import Placement
 from pipeline.model_file import read_model_file
+from pipeline.placement import Placement
 from tests.benchmarks import environments
 from tests.benchmarks.detectors import fitted, home
 from tests.benchmarks.environments import PINS, Missing, environment, versions

@@ -18,13 +18,14 @@ import numpy.typing as npt
 from pipeline.blur import Mosaic, cuts, mosaics
 from pipeline.canvas import Canvas, Rect, tables_of
 from pipeline.errors import EngineError
-from pipeline.frame import RGB, Boxes, Detections, PixelClasses, Placement, SegmentationMap
+from pipeline.frame import RGB, Boxes, Detections, PixelClasses, SegmentationMap
 from pipeline.gpu.memory import Device, Own, Tensor, ffmpegs_stream, on_device
 from pipeline.gpu.orders import BLEND, DIM, FILL, FRAME, POLYGON, TINT, Orders
 from pipeline.gpu.painting import kernels
 from pipeline.gpu.pictures import planes_on_gpu
 from pipeline.outline import outline
 from pipeline.overlay import YUV, even_patch, outline_of
+from pipeline.placement import Placement
 from pipeline.polygon import Point
 from pipeline.settings import OverlaySettings
 from pipeline.text import Mask, rasterise

@@ -12,10 +12,11 @@ from subprocess import SubprocessError
 from typing import Any, NamedTuple
 
 from pipeline.errors import EngineError
-from pipeline.frame import Frame, Placement
+from pipeline.frame import Frame
 from pipeline.gpu.images import DeviceImages
 from pipeline.gpu.kernels import COLUMNS, ROWS, letterbox
 from pipeline.gpu.pictures import Planes, planes_on_gpu
+from pipeline.placement import Placement
 from pipeline.preprocess import PADDING
 from pipeline.yuv import Colours
 

@@ -14,10 +14,11 @@ import av
 import numpy as np
 
 from pipeline.canvas import Canvas, Label, PlaneCanvas, Rect
-from pipeline.frame import Detections, PixelClasses, Placement, SegmentationMap
+from pipeline.frame import Detections, PixelClasses, SegmentationMap
 from pipeline.gpu.canvas import GpuCanvas
 from pipeline.gpu.memory import Device, Own, ffmpegs_stream
 from pipeline.gpu.pictures import in_memory, planes_on_gpu
+from pipeline.placement import Placement
 from pipeline.settings import OverlaySettings
 from pipeline.yuv import Colours, own_yuv420p, planes
 

@@ -19,6 +19,7 @@ from pipeline.errors import reason
 from pipeline.frame import Result
 from pipeline.gpu.memory import same_memory
 from pipeline.gpu.pictures import is_on_gpu
+from pipeline.placement import SQUARE
 from pipeline.sinks.encoding import Encoding, tag
 from pipeline.sinks.nvenc import NVENC
 from pipeline.yuv import Colours, fitted, own_yuv420p, stamped
@@ -93,8 +94,9 @@ def _begun(
 class Encoder:
     """Pictures in, packets out; where those go is decided packet by packet.
 
-    The first picture decides size and colours; later ones are fitted to it. There is one packet
-    for each picture, in order: no encoding here has B-frames.
+    The first picture decides size and colours, and `encoding` the shape of pixels; later pictures
+    are fitted to them. There is one packet for each picture, in order: no encoding here has
+    B-frames.
 
     Attributes:
         encoding: How it is encoded, after all.
@@ -129,25 +131,34 @@ class Encoder:
         """For `OutputContainer.add_stream_from_template`."""
         return self._stream
 
-    def fits(self, picture: av.VideoFrame) -> bool:
-        """Tell whether the picture can be encoded as large as it is."""
-        return (picture.height, picture.width) == self.size_hw
+    def fits(self, picture: av.VideoFrame, pixel_hw: tuple[int, int] = SQUARE) -> bool:
+        """Tell whether the picture, with pixels of that shape, can be encoded as it is."""
+        same_size = (picture.height, picture.width) == self.size_hw
+        return same_size and pixel_hw == self.encoding.pixel_hw
 
     def encode(
-        self, picture: av.VideoFrame, *, keyframe: bool = False
+        self,
+        picture: av.VideoFrame,
+        pixel_hw: tuple[int, int] = SQUARE,
+        *,
+        keyframe: bool = False,
     ) -> list[av.Packet[VideoStream]]:
         """Encode a picture, which is not written to; return what falls out.
 
         Args:
+            pixel_hw: The shape of its pixels, see `Frame`.
             keyframe: Make this a picture from which playing can begin.
         """
         if self._early is not None:  # it has been encoded when the encoder was opened
             early, self._early = self._early, None
             return early
-        if not self.fits(picture):
+        fits = self.fits(picture, pixel_hw)
+        if not fits:
             self.resized += 1
-        if not self.fits(picture) or Colours.of(picture) != self.colours:
-            picture = fitted(picture, self.size_hw, self.colours)
+        if not fits or Colours.of(picture) != self.colours:
+            (high, wide), (unit_h, unit_w) = pixel_hw, self.encoding.pixel_hw
+            shape = high / unit_h, wide / unit_w
+            picture = fitted(picture, self.size_hw, self.colours, shape)
         elif is_on_gpu(picture) and not self.takes_gpu_pictures:
             picture = own_yuv420p(picture)
         timed = self._timed(picture, keyframe)

@@ -11,6 +11,7 @@ from av.codec.context import Flags
 from av.video.codeccontext import VideoCodecContext
 
 from pipeline.gpu.pictures import ON_GPU
+from pipeline.placement import SQUARE
 from pipeline.settings import VideoSettings
 from pipeline.sinks.encoder_choice import (
     choose_encoder,
@@ -42,6 +43,7 @@ class Encoding:
         threads: Of the encoder.
         keyframe_every: Frames from one keyframe to the next, at most.
         rate: Frames/s, roughly; frames carry their own time.
+        pixel_hw: The shape of the pixels, see `Frame`.
         at_once: No picture waits inside the encoder, and every keyframe says all that whoever
             joins there needs to know.
         otherwise: What to take where this one does not open.
@@ -56,6 +58,7 @@ class Encoding:
     threads: int
     keyframe_every: int
     rate: Fraction
+    pixel_hw: tuple[int, int] = SQUARE
     at_once: bool = False
     otherwise: Encoding | None = None
     refused: str | None = None
@@ -70,6 +73,7 @@ class Encoding:
         live: bool,
         cores: int,
         at_once: bool = False,
+        pixel_hw: tuple[int, int] = SQUARE,
     ) -> Encoding:
         """What the settings ask for; where they say ``auto``, what this machine can carry."""
         encoder = choose_encoder(settings.encoder)
@@ -90,6 +94,7 @@ class Encoding:
             threads=max(1, min(8, cores // 2)),  # the other half is for the engine
             keyframe_every=max(1, round(settings.keyframe_seconds * pace)),
             rate=pace,
+            pixel_hw=pixel_hw,
             at_once=at_once,
         )
         if encoder != NVENC:
@@ -107,6 +112,9 @@ class Encoding:
     ) -> None:
         """Prepare FFmpeg's encoder. No B-frames: a frame that was written is soon on the disk."""
         context.height, context.width = size_hw
+        if self.pixel_hw != SQUARE:  # of square ones nothing is said
+            height, width = self.pixel_hw
+            context.sample_aspect_ratio = Fraction(width, height)
         context.pix_fmt = "yuv420p"
         if on_gpu:
             context.pix_fmt, context.sw_format = ON_GPU, "nv12"

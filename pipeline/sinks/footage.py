@@ -63,7 +63,7 @@ class Footage:
 
 
 class FootageEncoder:
-    """Encode results; when the size of the pictures changes, so does the encoder.
+    """Encode results; when the size or the pixels' shape changes, so does the encoder.
 
     It also changes for good when one on a GPU fails; the few pictures inside that are lost.
 
@@ -141,7 +141,8 @@ class FootageEncoder:
 
     def _encode(self, result: Result, begin: bool) -> list[Footage]:
         picture, before = picture_of(result, self.takes_gpu_pictures), list[Footage]()
-        if self._encoder is None or not self._encoder.fits(picture):
+        pixel_hw = result.frame.pixel_hw
+        if self._encoder is None or not self._encoder.fits(picture, pixel_hw):
             before = self.flush()
             self._encoder = self._begin(result, picture)
             self._encoding = self._encoder.encoding
@@ -158,7 +159,7 @@ class FootageEncoder:
                 begin,
             )
         )
-        packets = self._encoder.encode(picture, keyframe=begin or is_due)
+        packets = self._encoder.encode(picture, pixel_hw, keyframe=begin or is_due)
         return before + list(self._footage(packets))
 
     def _goes_on_after(self, error: av.FFmpegError) -> bool:
@@ -179,6 +180,7 @@ class FootageEncoder:
             live=self._target.live,
             cores=usable_cores(),
             at_once=self._at_once,
+            pixel_hw=result.frame.pixel_hw,
         )
         self._last_keyframe = result.frame.pts_seconds
         if self._refused and encoding.otherwise:

@@ -32,7 +32,8 @@ class VideoSink:
     in fragments of a second or less (and gets an ordinary index on top when it is finished),
     Matroska in clusters. Whoever kills the process loses the last one.
 
-    The first picture decides size, time base and colours; later ones are fitted to it.
+    The first picture decides size, shape of pixels, time base and colours; later ones are fitted
+    to it.
     Matroska counts in milliseconds and cannot begin before 0; MP4 keeps times to the tick.
     """
 
@@ -73,7 +74,7 @@ class VideoSink:
                 picture = picture_of(result, self.takes_gpu_pictures)
                 if self._file is None:
                     self._file = self._open(result, picture)
-                self._file.encode(picture)
+                self._file.encode(picture, result.frame.pixel_hw)
         except BaseException:  # after any failure the end must not write more
             self._failed = True
             raise
@@ -97,6 +98,7 @@ class VideoSink:
             self._target.rate,
             live=self._target.live,
             cores=usable_cores(),
+            pixel_hw=result.frame.pixel_hw,
         )
         growing = self._target.live or result.frame.pts < 0
         encoder = Encoder(picture, time_base, encoding)
@@ -170,9 +172,9 @@ class _VideoFile:
         """See `Encoder`."""
         return self._encoder.takes_gpu_pictures
 
-    def encode(self, picture: av.VideoFrame) -> None:
+    def encode(self, picture: av.VideoFrame, pixel_hw: tuple[int, int]) -> None:
         """Encode and write; `picture` is not written to."""
-        self._mux(self._encoder.encode(picture))
+        self._mux(self._encoder.encode(picture, pixel_hw))
 
     def close(self, flush: bool) -> None:
         """Write what is left inside the encoder, if `flush`, and finish the file."""

@@ -28,7 +28,7 @@ from pipeline.sources.folder import (
 from pipeline.sources.gpu import GpuDecoding
 from pipeline.sources.live import DecodeEffort, is_live_url
 from pipeline.sources.live import plan as plan_live
-from pipeline.sources.opening import without_secret
+from pipeline.sources.opening import printable, without_secret
 from pipeline.sources.recorded import RecordedSource
 from pipeline.sources.synthetic import EXAMPLE, StreetSource
 
@@ -183,11 +183,11 @@ def _plan(
         return [("street", partial(StreetSource, url=url, limits=limits))]
     videos, pictures, name = _media(_as_path(url), url)
     if pictures:
-        return [(_printable(name), partial(FolderSource, pictures, url=url, limits=limits))]
+        return [(printable(name), partial(FolderSource, pictures, url=url, limits=limits))]
     open_video = partial(
         RecordedSource, url=url, limits=limits, decoder_threads=decoder_threads, gpu=gpu
     )
-    return [(_printable(path.stem), partial(open_video, path)) for path in videos]
+    return [(printable(path.stem), partial(open_video, path)) for path in videos]
 
 
 def _as_path(url: str) -> Path:
@@ -236,11 +236,6 @@ def _glob_name(path: Path) -> str:
     """The name of the last folder before a glob's first wildcard."""
     plain = [part for part in path.parent.parts if not has_magic(part)]
     return Path(*plain).resolve().name
-
-
-def _printable(name: str) -> str:
-    """`name` without the bytes that are not UTF-8, which JSON could not hold."""
-    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _unique(wished: Sequence[str], taken: Collection[str] = ()) -> list[str]:

@@ -20,6 +20,7 @@ from pipeline.sources.gpu import GpuDecoding
 from pipeline.sources.gpu_decoder import NotOnGpu
 from pipeline.sources.lead import Delivered, Lead
 from pipeline.sources.opening import choose_video, open_container
+from pipeline.sources.pixel_shape import PixelShape
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,11 @@ class Decoding:
             return round(self._stream.duration * self.time_base * self.rate)
         return self._stream.frames or None
 
+    def pixel_hw(self, picture: av.VideoFrame) -> tuple[int, int]:
+        """The shape of the pixels of the picture that was delivered last; see `PixelShape`."""
+        decoder = self._stream.codec_context if self._lead is None else self._lead.context
+        return self._pixel_shape.of(picture, decoder)
+
     def pictures(self) -> Iterator[av.VideoFrame]:
         """The good pictures, in the order in which they are shown."""
         packets: Iterator[Packet[VideoStream]] = self._packets()
@@ -154,6 +160,7 @@ class Decoding:
         decoder.thread_type = "AUTO"
         decoder.thread_count = decoder_threads
         decoder.flags |= Flags.output_corrupt  # hand damaged pictures over, so they are counted
+        self._pixel_shape = PixelShape(stream)
         self.time_base = stream.time_base or Fraction(1, 90_000)
         self.rate = _sane_rate(stream)
         self.begin = Fraction(container.start_time or 0, av.time_base)

@@ -10,6 +10,8 @@ from fractions import Fraction
 from pipeline.frame import Frame
 from pipeline.metrics import SourceStats
 
+_ROUNDING = 1e-6  # seconds; far less than lies between two pictures
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -68,7 +70,7 @@ class Thinning:
             return None
         if self._due is None or seconds > self._due + self._interval:
             self._due = seconds
-        if seconds < self._due - 1e-6:
+        if seconds < self._due - _ROUNDING:
             return "max_fps"
         self._due += self._interval
         return None
@@ -108,7 +110,7 @@ def _within(
         if begin is None:
             begin, stats.first_arrival = now, frame.arrival
             step = 1 / stats.offered_fps if stats.offered_fps else 0.0
-        if limits.duration is not None and now - begin >= limits.duration:
+        if limits.duration is not None and now - begin >= limits.duration - _ROUNDING:
             return
         stats.frames_decoded += 1
         if timed:

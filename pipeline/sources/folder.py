@@ -24,6 +24,7 @@ from pipeline.errors import NoVideo
 from pipeline.frame import Frame
 from pipeline.metrics import SourceStats
 from pipeline.sources.delivery import Limits, deliver
+from pipeline.sources.opening import printable
 
 _PICTURES = "jpg jpeg jpe png bmp webp tif tiff ppm pgm pnm jp2 avif"
 _VIDEOS = """
@@ -41,7 +42,7 @@ class FolderSource:
     """Pictures in the natural order of their names; their sizes may differ.
 
     A picture that cannot be read whole is left out and counted as dropped (``corrupt``).
-    `Frame.file` is a picture's file name.
+    `Frame.file` is a picture's file name, made printable.
     """
 
     live = False
@@ -92,7 +93,7 @@ class FolderSource:
                 pts=index,
                 time_base=1 / _RATE,
                 arrival=time.monotonic(),
-                file=path.name,
+                file=printable(path.name),
             )
             index += 1
 

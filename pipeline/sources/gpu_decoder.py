@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from fractions import Fraction
 from statistics import median
 from typing import NamedTuple, Protocol
 
@@ -41,6 +42,8 @@ class Context(Protocol):
 
     @property
     def pix_fmt(self) -> str | None: ...
+    @property
+    def sample_aspect_ratio(self) -> Fraction | None: ...
     def decode(self, packet: Packet[VideoStream] | None = None) -> list[av.VideoFrame]: ...
 
 

@@ -10,7 +10,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from pipeline.errors import without_frames
-from pipeline.sources.gpu_decoder import GpuDecoder, NotOnGpu
+from pipeline.sources.gpu_decoder import Context, GpuDecoder, NotOnGpu
 
 _LEAST_KEPT = 64  # packets; what is inside a decoder is never older
 _MOST_KEPT_BYTES = 64 << 20
@@ -62,6 +62,11 @@ class Lead:
         self._given_before: Counter[int | None] = Counter()
         self._given_since: Counter[int | None] = Counter()
         self._bytes = 0
+
+    @property
+    def context(self) -> Context:
+        """FFmpeg's decoder."""
+        return self._decoder.context
 
     @property
     def words(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import stat
 from contextlib import suppress
@@ -63,6 +64,11 @@ def check_regular_file(path: Path) -> None:
         path.open("rb").close()
     except OSError as error:
         raise SourceError(f"cannot read {str(path)!r}: {error.strerror}") from None
+
+
+def printable(name: str) -> str:
+    """A file's name without the bytes that are not UTF-8, which JSON could not hold."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def without_secret(text: str) -> str:

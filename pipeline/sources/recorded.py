@@ -42,7 +42,8 @@ class RecordedSource:
     *Damage.* See `Decoding`.
 
     *Pictures* are upright, whatever the file's display matrix says. Pixels that are not square
-    are left so; interlaced pictures are left woven. The size may change on the way.
+    are left so, and `Frame.pixel_hw` tells; interlaced pictures are left woven. The size may
+    change on the way.
 
     Attributes:
         origin: Seconds; the file's timestamp that became 0.
@@ -70,7 +71,7 @@ class RecordedSource:
         Raises:
             SourceNotFound: There is no such file.
             NoVideo: It holds no video, or none that decodes.
-            UnsupportedCodec: FFmpeg has no decoder for its video.
+            UnsupportedCodec: FFmpeg has no decoder for its video, or cannot convert its pictures.
             SourceError: It cannot be read.
         """
         self.name, self.url = name, url
@@ -86,7 +87,7 @@ class RecordedSource:
             self.rate = decoding.rate
             self.origin = decoding.begin if first.pts is not None else _stand_in(first, decoding)
             self.frame_count = limits.expected(decoding.picture_count, self.rate)
-            upright = Upright()(first)
+            upright = Upright(repr(str(path)))(first)
             self.size_hw: tuple[int, int] | None = (upright.height, upright.width)
         finally:
             decoding.close()
@@ -96,7 +97,8 @@ class RecordedSource:
         """Decode the file from the beginning to the end or the limits.
 
         Raises:
-            SourceError: The file has gone, or no longer holds a picture.
+            SourceError: The file has gone, no longer holds a picture, or goes on in a pixel format
+                that nothing can read.
         """
         try:
             yield from deliver(self._frames(), self.stats, self._limits)
@@ -115,9 +117,10 @@ class RecordedSource:
         first = _first_of(pictures, decoding)
         has_pts = first.pts is not None
         timeline = self._timeline(decoding)
-        upright = Upright()
+        upright = Upright(repr(str(self._path)))
         for index, picture in enumerate(chain([first], pictures)):
             self._note(decoding)
+            pixel_hw = decoding.pixel_hw(picture)
             yield Frame(
                 picture=upright(picture),
                 source=self.name,
@@ -125,6 +128,7 @@ class RecordedSource:
                 pts=timeline.place(picture.pts if has_pts else picture.dts),
                 time_base=decoding.time_base,
                 arrival=time.monotonic(),
+                pixel_hw=upright.turned(pixel_hw),
             )
         self._note(decoding)
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "synthetic://street?seed=7&size=640x360&fps=25&seconds=20"
 _MOST_PIXELS, _MOST_FPS, _MOST_SECONDS = 7680, 240, 86_400
+_FINEST = 100_000  # denominator; 29.97002997002997 is 30000/1001, with which encoders can count
 _BT709 = 1  # AVCOL_SPC_BT709; PyAV's enumeration for converting counts differently
 
 
@@ -169,7 +170,7 @@ def _yes_or_no(word: str) -> bool:
 
 def _number_up_to(most: int) -> Callable[[str], Fraction]:
     def read(word: str) -> Fraction:
-        value = Fraction(word)
+        value = Fraction(word).limit_denominator(_FINEST)
         if not 0 < value <= most:
             raise ValueError(word)
         return value

@@ -1,4 +1,7 @@
-"""Turn pictures the way their display matrix says, as phones and dash cameras write it."""
+"""Turn pictures the way their display matrix says, as phones and dash cameras write it.
+
+Whoever gets them then finds them upright, whole, and in a format that can be read.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ import av
 from av.buffer import Buffer
 from av.filter import Graph
 
-from pipeline.gpu.pictures import in_memory
+from pipeline.errors import UnsupportedCodec
+from pipeline.gpu.pictures import in_memory, is_on_gpu
+from pipeline.yuv import can_be_converted
 
 # From the signs of a display matrix to one libavfilter step. The matrix maps x' = a x + c y and
 # y' = b x + d y, with y downwards.
@@ -20,6 +25,7 @@ _STRAIGHT = {
     (-1, -1): ("vflip", "hflip"),
 }
 _CROSSED = {(1, -1): "clock", (-1, 1): "cclock", (1, 1): "cclock_flip", (-1, -1): "clock_flip"}
+_AS_ONE = "setfield=mode=prog"  # changes the mark only
 
 Steps = tuple[str, ...]
 
@@ -32,24 +38,54 @@ class Upright:
     when it is turned by a quarter, because its chroma cannot be kept otherwise). Rows of what
     is delivered follow one another downwards in memory. A turned copy has no display matrix. A
     picture that lies on a GPU is brought to main memory to be turned.
+
+    A picture in main memory that is marked as two fields, as many cameras mark all of theirs,
+    loses the mark, without a copy: swscale would scale each field on its own, which leaves half of
+    the lines. On a GPU nothing heeds it.
     """
 
-    def __init__(self) -> None:
-        self._rotation: int | None = None
+    def __init__(self, what: str = "the stream") -> None:
+        """`what` is what it is called where it cannot be shown."""
+        self._what = what
+        self._marks: tuple[int, bool] | None = None
         self._steps: Steps = ()
+        self._format = ""
         self._graph: Graph | None = None
-        self._shape: tuple[int, int, str] | None = None
+        self._shape: tuple[int, int, str, Steps] | None = None
 
     def __call__(self, picture: av.VideoFrame) -> av.VideoFrame:
-        """`picture` itself, or a turned copy of it."""
-        if picture.rotation != self._rotation:
-            self._rotation, self._steps = picture.rotation, steps_upright(picture)
-            self._shape = None
+        """`picture` itself, or a turned copy of it.
+
+        Raises:
+            UnsupportedCodec: It is in a pixel format that nothing here can read.
+        """
+        if picture.format.name != self._format:
+            self._format = self._checked(picture)
+        marks = picture.rotation, picture.interlaced_frame
+        if marks != self._marks:
+            self._marks, self._steps = marks, steps_upright(picture)
+            if picture.interlaced_frame and (self._steps or not is_on_gpu(picture)):
+                self._steps += (_AS_ONE,)
         return self._turn(picture) if self._steps else picture
+
+    def turned(self, pixel_hw: tuple[int, int]) -> tuple[int, int]:
+        """The shape of a pixel in the last picture, turned with it."""
+        is_crosswise = any(step.startswith("transpose") for step in self._steps)
+        return pixel_hw[::-1] if is_crosswise else pixel_hw
+
+    def _checked(self, picture: av.VideoFrame) -> str:
+        """The name of its pixel format."""
+        name = picture.format.name
+        if not is_on_gpu(picture) and not can_be_converted(name):
+            raise UnsupportedCodec(
+                f"{self._what} holds pictures in pixel format {name}, which nothing here can read; "
+                "convert it to yuv420p first"
+            )
+        return name
 
     def _turn(self, picture: av.VideoFrame) -> av.VideoFrame:
         picture = in_memory(picture)
-        shape = (picture.width, picture.height, picture.format.name)
+        shape = (picture.width, picture.height, picture.format.name, self._steps)
         if self._graph is None or shape != self._shape:
             self._graph, self._shape = _build(picture, self._steps), shape
         self._graph.vpush(picture)

@@ -24,15 +24,15 @@ from pipeline.sources.live.decoder import Effort
 from tests.clips import as_frame, numbered_picture
 from tests.waiting import until
 
-Step = float | Trouble | str | Callable[[], object] | None
+Step = float | Picture | Trouble | str | Callable[[], object] | None
 
 
 class Script:
     """What the connections of one source do, told while they do it.
 
-    A number is a picture with that timestamp in seconds, None one without; a `Trouble` breaks
-    the connection; a string drops a picture for that cause; a function is called, on the reader's
-    thread, and may block.
+    A number is a picture with that timestamp in seconds, None one without, a `Picture` itself; a
+    `Trouble` breaks the connection; a string drops a picture for that cause; a function is called,
+    on the reader's thread, and may block.
     """
 
     def __init__(self, *refusals: Trouble, on_open: Callable[[], object] = lambda: None) -> None:
@@ -66,6 +66,8 @@ class Script:
                 raise step
             if isinstance(step, str):
                 ledger.drop(step)
+            elif isinstance(step, Picture):
+                yield step
             elif callable(step):
                 step()
             else:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 
 from pipeline.errors import CameraUnreachable
@@ -19,8 +20,9 @@ from pipeline.settings import LiveSettings
 from pipeline.sources import close_sources, open_sources
 from pipeline.sources.live import CameraSource, Cause, DecodeEffort, watchdog
 from pipeline.sources.live.causes import Trouble
+from pipeline.sources.live.connection import Picture
 from tests.live.kit.odd_servers import SilentServer, refused_url
-from tests.live.scripted import Script, Watched, camera, ended, refused, watched
+from tests.live.scripted import Script, Watched, a_picture, camera, ended, refused, watched
 from tests.waiting import until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -102,6 +104,26 @@ def test_frames_say_where_they_come_from():
     assert watch.source.size_hw == (24, 32)
     assert watch.source.stats.last_frame >= frame.arrival
     assert watch.source.stats.first_arrival == frame.arrival
+
+
+def test_the_shape_of_pixels_comes_with_each_picture():
+    script = Script()
+    with watched(camera(script)) as watch:
+        for n, pixel_hw in enumerate([(11, 16), (1, 1)]):
+            script.give(Picture(a_picture(), n / 25, pixel_hw=pixel_hw))
+            watch.wait_for_frames(n + 1)
+    assert [frame.pixel_hw for frame in watch.frames] == [(11, 16), (1, 1)]
+
+
+def test_pictures_that_nothing_can_convert_are_a_trouble_of_their_camera():
+    script = Script()
+    script.give(Picture(av.VideoFrame(32, 24, "rgb4"), 0.0))
+    with watched(camera(script)) as watch:
+        until(lambda: watch.source.stats.failures["unsupported_codec"] == 1)
+        script.give(0.0)
+        watch.wait_for_frames(1)  # somebody has set it to something else
+    event = next(event for event in watch.source.stats.events if event.state == "BACKOFF")
+    assert "pixel format rgb4" in event.detail
 
 
 def test_a_connection_that_breaks_is_followed_by_the_next_generation():

@@ -6,7 +6,9 @@ import logging
 import socket
 import statistics
 import threading
+from fractions import Fraction
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -33,13 +35,17 @@ from tests.waiting import until
 SIZE = (96, 64)
 
 
-def transport_stream(path: Path, frames: int, gop: int = 10, fps: int = 25) -> Path:
+def transport_stream(
+    path: Path, frames: int, gop: int = 10, fps: int = 25, pixel_aspect: Fraction | None = None
+) -> Path:
     with av.open(str(path), "w", format="mpegts") as output:
         stream = output.add_stream("libx264", rate=fps)
         stream.width, stream.height = SIZE
         stream.pix_fmt = "yuv420p"
         stream.options = {"preset": "ultrafast", "tune": "zerolatency", "g": str(gop)}
         stream.codec_context.thread_count = 1
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         for number in range(frames):
             output.mux(stream.encode(as_frame(numbered_picture(number, SIZE), "yuv420p")))
         output.mux(stream.encode(None))
@@ -179,6 +185,18 @@ def test_a_stream_that_waits_for_its_first_keyframe_is_alive(tmp_path):
             box.opened()
             next(iter(connection.pictures(box)))
     assert box.last_sign > box.opened_at
+
+
+def test_a_camera_tells_the_shape_of_its_pixels_and_may_change_it(tmp_path):
+    plain = transport_stream(tmp_path / "a.ts", frames=20)
+    wide = transport_stream(tmp_path / "b.ts", frames=20, pixel_aspect=Fraction(16, 11))
+    (tmp_path / "c.ts").write_bytes(plain.read_bytes() + wide.read_bytes())
+    box = Mailbox(threading.Condition())
+    with StreamServer(tmp_path / "c.ts", seconds=0.0) as server:
+        address = parse_address(server.url("http"), {})
+        with CameraConnection(address, LiveSettings(late_seconds=60), 1, Effort()) as connection:
+            shapes = [picture.pixel_hw for picture in islice(connection.pictures(box), 35)]
+    assert list(dict.fromkeys(shapes)) == [(1, 1), (11, 16)]
 
 
 class HlsServer:

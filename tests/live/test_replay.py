@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -45,6 +46,11 @@ def test_pictures_keep_their_distances_in_time(make_clip):
     seconds = {read_number(frame.picture): frame.pts_seconds for frame in frames}
     for (a, at_a), (b, at_b) in pairwise(seconds.items()):
         assert at_b - at_a == pytest.approx((timestamps[b] - timestamps[a]) / 25, abs=0.002)
+
+
+def test_pixels_keep_their_shape(make_clip):
+    clip = make_clip("wide.mp4", frames=3, rotation=90, pixel_aspect=Fraction(16, 11))
+    assert {frame.pixel_hw for frame in replay(clip).frames()} == {(16, 11)}
 
 
 def test_a_loop_begins_again_and_its_time_goes_on(make_clip):

@@ -22,6 +22,7 @@ from pipeline.errors import (
 )
 from pipeline.frame import Frame
 from pipeline.sources import Source, open_sources
+from pipeline.sources.upright import Upright
 from tests.clips import read_number, write_clip
 
 MakeClip = Callable[..., Path]
@@ -176,6 +177,23 @@ def test_video_without_a_decoder_is_named(
     named = "zzzz" if name == "a.mp4" else "unknown kind"
     with pytest.raises(UnsupportedCodec, match=rf"{named}.*no decoder; convert it"):
         open_one(path)
+
+
+def test_pictures_that_nothing_can_convert_are_the_fault_of_their_own_file(
+    make_clip: MakeClip,
+) -> None:
+    path = make_clip("a.nut", codec="rawvideo", pix_fmt="rgb4")
+    with pytest.raises(UnsupportedCodec, match=r"a\.nut' holds .* format rgb4, .*convert it to"):
+        open_one(path)
+
+
+def test_a_pixel_format_that_nothing_can_convert_is_found_out_when_it_comes() -> None:
+    upright = Upright("a camera")
+    good, bad = (av.VideoFrame(64, 48, name) for name in ("yuv420p", "rgb4"))
+    assert upright(good) is good
+    with pytest.raises(UnsupportedCodec, match="a camera holds pictures in pixel format rgb4"):
+        upright(bad)
+    assert upright(good) is good
 
 
 def test_a_file_whose_every_picture_is_damaged_is_an_error(make_clip: MakeClip) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,7 @@ import run_stream
 from pipeline.blur import (
     BLOCKS,
     FORGOTTEN_SECONDS,
+    LAYERS,
     SMALLEST_BLOCK_PIXELS,
     _Memory,
     blurred_classes,
@@ -27,6 +29,7 @@ from pipeline.blur import (
     detect_also_blurred,
     grow,
     pixelate,
+    united,
 )
 from pipeline.detect import OwnThresholds, Shown, detect, thresholds_by_class
 from pipeline.errors import ConfigError
@@ -299,6 +302,49 @@ def test_whatever_was_found_lately_is_hidden_now(frames, hold) -> None:
         private = memory.with_recent(at(index), history[-1])
         for earlier in history[-1 - hold :]:
             assert covered(earlier, private).all()
+
+
+def walking(people: int, frames: int) -> Iterator[np.ndarray]:
+    """Boxes of people who walk to and fro in 1920x1080, frame by frame."""
+    random = np.random.default_rng(0)
+    place, most = random.uniform(0, 1, (people, 2)), np.array([1800, 850])
+    step = random.normal(0, 8, (people, 2)) / most
+    for _ in range(frames):
+        place += step
+        step[(place < 0) | (place > 1)] *= -1
+        corner = place * most
+        yield np.hstack([corner, corner + np.array([70, 200])]).astype(np.float32)
+
+
+@pytest.mark.parametrize("hold", [3, 16, 25, 100, 250])
+def test_however_long_boxes_are_remembered_all_are_hidden_by_few(hold: int) -> None:
+    people, memory = 10, _Memory(hold)
+    history = list(walking(people, hold + 60))
+    for index, found_now in enumerate(history):
+        private = memory.with_recent(at(index), found_now)
+        assert len(private) <= people * (LAYERS + 2)
+        if index % 13 == 0:
+            recent = np.concatenate(history[max(0, index - hold) : index + 1])
+            assert covered(recent, private).all()
+
+
+@pytest.mark.parametrize("hold", [0, 1, 16, 17, 100, 1000])
+def test_a_box_is_hidden_no_more_than_an_eighth_longer_than_asked_for(hold: int) -> None:
+    memory = _Memory(hold)
+    counts = [len(memory.with_recent(at(0), boxes((10, 10, 50, 90))))]
+    counts += [len(memory.with_recent(at(n), boxes())) for n in range(1, hold + hold // 8 + 3)]
+    assert hold + 1 <= sum(counts) <= hold + 1 + hold // 8
+
+
+def test_boxes_are_united_only_where_little_is_hidden_for_nothing() -> None:
+    walker = united(boxes((10, 10, 50, 90)), boxes((14, 11, 54, 91)))
+    assert walker.tolist() == [[10, 10, 54, 91]]
+    apart = united(boxes((10, 10, 50, 90)), boxes((200, 100, 240, 180)))
+    assert apart.tolist() == [[10, 10, 50, 90], [200, 100, 240, 180]]
+    assert united(boxes(), boxes((1, 2, 3, 4), (1, 2, 3, 4))).tolist() == [[1, 2, 3, 4]]
+    first = boxes((10, 10, 50, 90))
+    united(first, boxes((10, 10, 60, 90)))
+    assert first.tolist() == [[10, 10, 50, 90]], "what was given is left alone"
 
 
 def test_sources_remember_their_own_boxes_only() -> None:

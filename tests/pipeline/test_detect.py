@@ -12,8 +12,9 @@ import pytest
 
 from pipeline.detect import OwnThresholds, Shown, detect, low_threshold
 from pipeline.errors import ConfigError, ModelMismatch
-from pipeline.frame import Batch, Frame, Placement, Result
+from pipeline.frame import Batch, Frame, Result
 from pipeline.model_file import ModelFile
+from pipeline.placement import Placement
 from pipeline.settings import DetectionSettings
 from tests.pipeline.frames import blank
 
@@ -222,7 +223,26 @@ def test_showing_after_a_low_threshold_is_the_same_as_thresholding_first() -> No
     assert (one([], blank(2, 2)).detections.boxes.shape) == (0, 4)
 
 
+def test_what_its_own_threshold_hides_takes_nobodys_place() -> None:
+    cars: list[Row] = [((30 * k, 0, 30 * k + 20, 20), 0.6, 1) for k in range(5)]
+    answers = [answer([[*cars, ((0, 50, 20, 90), 0.55, 0)]], [blank(200, 100)])]
+    settings = DetectionSettings(class_thresholds={"car": 0.9}, max_detections=5)
+    low = detect(answers, model_file(), low_threshold(settings))
+    (shown,) = Shown(model_file(), settings).filter(low)
+    assert shown.detections.class_ids.tolist() == [0]
+
+
+def test_no_more_than_the_most_wanted_are_shown_of_all_that_is_found() -> None:
+    rows: list[Row] = [((20 * k, 0, 20 * k + 10, 10), 0.6 + 0.04 * k, 1) for k in range(8)]
+    settings = DetectionSettings(max_detections=3)
+    low = list(detect([answer([rows], [blank(200, 100)])], model_file(), low_threshold(settings)))
+    (shown,) = Shown(model_file(), settings).filter(low)
+    assert (len(low[0].detections), len(shown.detections)) == (8, 3)
+    np.testing.assert_allclose(shown.detections.scores, [0.88, 0.84, 0.8], atol=1e-6)
+
+
 def test_a_low_threshold_is_never_above_the_wanted_one() -> None:
+    assert low_threshold(DetectionSettings(threshold=0.0)).threshold == 0
     assert low_threshold(DetectionSettings(threshold=0.001)).threshold == 0.001
     assert low_threshold(DetectionSettings(class_thresholds={"car": 0.002})).threshold == 0.002
     lowered = low_threshold(DetectionSettings(threshold=0.9, class_thresholds={"car": 0.8}))

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from pipeline.engines import Engine, infer
-from pipeline.frame import Batch, Placement
+from pipeline.frame import Batch
 from pipeline.model_file import ModelFile, read_model_file
+from pipeline.placement import Placement
 from tests.pipeline.frames import blank
 from tests.pipeline.model_files import (
     ENGINES,

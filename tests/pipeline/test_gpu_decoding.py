@@ -106,6 +106,20 @@ def test_software_can_be_asked_for(make_clip: MakeClip) -> None:
 # Recordings, on a stand-in -----------------------------------------------------------------------
 
 
+def test_a_chip_tells_the_shape_of_pixels_as_software_does(
+    make_clip: MakeClip, tmp_path: Path
+) -> None:
+    aspects = (None, Fraction(16, 11))
+    parts = [make_clip(f"{n}.ts", pixel_aspect=aspect) for n, aspect in enumerate(aspects)]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    ours, source = play(joined, Chips())
+    assert source.stats.decoded_by is not None and source.stats.decoded_by.where == "gpu"
+    shapes = [frame.pixel_hw for frame in ours]
+    assert shapes == [frame.pixel_hw for frame in play(joined, None)[0]]
+    assert shapes == [(1, 1)] * 12 + [(11, 16)] * 12
+
+
 @pytest.mark.parametrize(
     "clip",
     [

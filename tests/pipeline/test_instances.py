@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from pipeline.detect import detect
-from pipeline.frame import Batch, Detections, Placement, Result
+from pipeline.frame import Batch, Detections, Result
 from pipeline.instances import patch
+from pipeline.placement import Placement
 from pipeline.settings import DetectionSettings
 from pipeline.sinks.records import record
 from tests.pipeline.frames import blank

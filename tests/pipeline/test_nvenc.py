@@ -211,10 +211,10 @@ def test_segments_go_on_in_software_when_nvenc_fails_in_between(
         is_nvenc = encoding.encoder == NVENC
         return start(replace(encoding, encoder="mpeg4") if is_nvenc else encoding, *rest)
 
-    def failing(self: Any, picture: av.VideoFrame, *, keyframe: bool = False) -> Any:
+    def failing(self: Any, picture: av.VideoFrame, *shape: Any, keyframe: bool = False) -> Any:
         if self.encoding.encoder == NVENC and picture.pts >= 60:
             raise av.ExternalError(0, "Generic error in an external library")
-        return encode(self, picture, keyframe=keyframe)
+        return encode(self, picture, *shape, keyframe=keyframe)
 
     monkeypatch.setattr(encoder_module, "start", started)
     monkeypatch.setattr(encoder_module.Encoder, "encode", failing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.frame import Placement
+from pipeline.placement import Placement
 
 
 def some_sizes(n: int, seed: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
@@ -85,6 +85,18 @@ def test_a_known_letterbox() -> None:
     placement = Placement.letterbox((720, 1280), (320, 576))
     assert placement.scaled_hw == (320, 569)
     assert placement.top_left == (0, 3)
+
+
+def test_pixels_that_are_not_square_are_scaled_to_what_is_shown() -> None:
+    # 720x576 pixels that are 16/11 as wide as high show as much as 1047x576 square ones.
+    placement = Placement.letterbox((576, 720), (320, 576), (11, 16))
+    assert placement.scaled_hw == Placement.letterbox((576, 1047), (320, 576)).scaled_hw
+    assert (placement.scaled_hw, placement.top_left) == ((317, 576), (1, 0))
+    assert placement.frame_hw == (576, 720)
+    assert_round_trip(placement)
+    high = Placement.letterbox((100, 100), (100, 300), (2, 1))
+    assert (high.scaled_hw, high.top_left) == ((100, 50), (0, 125))
+    assert Placement.stretch((576, 720), (320, 576), (11, 16)).scaled_hw == (320, 576)
 
 
 def test_boxes_in_the_bars_are_clipped_to_the_frame() -> None:

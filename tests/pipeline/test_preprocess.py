@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import av
 import numpy as np
 import pytest
 
-from pipeline.frame import Frame, Placement
+from pipeline.frame import Frame
+from pipeline.placement import Placement
 from pipeline.preprocess import PADDING, preprocess
 from tests.pipeline.frames import blank, frame_of, rgb_frame
 
@@ -140,6 +143,20 @@ def test_a_letterbox_has_grey_bars_around_the_picture() -> None:
 def test_a_stretched_picture_has_no_bars() -> None:
     image = shrink(rgb_frame(np.full((100, 100, 3), 200, np.uint8)), (40, 80), "stretch")
     assert_one_colour(image, np.array([200, 200, 200]), 1)
+
+
+def test_a_picture_whose_pixels_are_not_square_is_shown_in_its_shape() -> None:
+    y, x = np.mgrid[:288, :512]
+    ramp = np.stack([x * 255 / 511, y * 255 / 287, 0 * x + 50], 2).round().astype(np.uint8)
+    squeezed = ramp.reshape(288, 256, 2, 3).mean(2).round().astype(np.uint8)
+    wide = replace(rgb_frame(squeezed), pixel_hw=(1, 2))
+    (batch,) = preprocess([[wide, rgb_frame(ramp), rgb_frame(squeezed)]], (90, 200), "letterbox")
+    shown, wanted, narrow = batch.images.astype(int)
+    assert np.abs(shown - wanted).max() <= 2
+    assert batch.placements[0].scaled_hw == batch.placements[1].scaled_hw == (90, 160)
+    assert (narrow[:, :60] == PADDING).all(), "another frame of that size has another place"
+    stretched = shrink(wide, (90, 160), "stretch")
+    np.testing.assert_array_equal(stretched, shrink(rgb_frame(squeezed), (90, 160), "stretch"))
 
 
 SIZES = [(1, 1), (1, 2), (2, 1), (3, 3), (361, 641), (2, 4096), (4096, 2), (17, 1921)]

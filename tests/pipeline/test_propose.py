@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.frame import Batch, Placement
+from pipeline.frame import Batch
+from pipeline.placement import Placement
 from pipeline.propose import propose
 from tests.pipeline.frames import blank
 

@@ -251,6 +251,16 @@ def test_every_pixel_format_becomes_the_same_picture(form: str) -> None:
     assert np.abs(rgb_of(drawn) - expected)[:, :80].mean() < 4
 
 
+@pytest.mark.parametrize("rgb", [(255, 255, 255), (128, 128, 128), (200, 30, 90), (0, 0, 0)])
+def test_bgr_is_drawn_on_as_exactly_as_rgb(rgb: tuple[int, int, int]) -> None:
+    plain = np.tile(np.array(rgb, np.uint8), (16, 16, 1))
+    forms = {"rgb24": plain, "bgr24": np.ascontiguousarray(plain[..., ::-1])}
+    copies = [own_yuv420p(av.VideoFrame.from_ndarray(a, form)) for form, a in forms.items()]
+    ours, theirs = ([int(plane[0, 0]) for plane in planes(copy)] for copy in copies)
+    assert ours == theirs
+    np.testing.assert_allclose(ours, Colours.of(copies[0]).yuv(rgb), atol=1)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (3, 5), (361, 641), (2, 2), (180, 321)])
 @pytest.mark.parametrize("form", ["yuv420p", "yuv444p", "rgb24"])
 def test_odd_sizes_grow_by_the_last_row_and_column(size: tuple[int, int], form: str) -> None:

@@ -13,10 +13,11 @@ from onnx import TensorProto
 
 from pipeline.engines import load_engine
 from pipeline.errors import ModelMismatch
-from pipeline.frame import Detections, PixelClasses, Placement, SegmentationMap
+from pipeline.frame import Detections, PixelClasses, SegmentationMap
 from pipeline.instances import patch
 from pipeline.model_file import read_model_file
 from pipeline.overlay import Tables, lay_over
+from pipeline.placement import Placement
 from pipeline.png import palette_png
 from pipeline.render import draw
 from pipeline.segment import pixel_classes
@@ -202,6 +203,20 @@ def test_the_legend_names_the_classes_that_are_there_in_the_lower_left_corner() 
         and (shown == sky).mean() > 0.2
         and (shown == car).mean() < 0.01
     )
+
+
+def test_the_legend_leaves_out_what_is_not_laid_over_the_picture() -> None:
+    frame_hw, numbers = (360, 640), np.zeros((40, 60), np.uint8)
+    numbers[:, 30:] = 3  # background
+    picture = picture_of(np.full((*frame_hw, 3), 128, np.uint8))
+    settings = RenderSettings(segmentation=OverlaySettings(0.0, edges=False))
+    found = SegmentationMap(numbers, Placement.stretch(frame_hw, (40, 60)), MEANING)
+    luma = planes(draw(picture, Detections.none(), (), settings, segmentation=found))[0]
+    road, background = (Colours.of(picture).yuv(MEANING.colours[i])[0] for i in (0, 3))
+    assert (luma == road).sum() > 200 and (luma == background).sum() < 20  # edges of letters
+    ground = SegmentationMap(np.full_like(numbers, 3), found.placement, MEANING)
+    untouched = draw(picture, Detections.none(), (), settings, segmentation=ground)
+    np.testing.assert_array_equal(planes(untouched)[0], planes(picture)[0])
 
 
 def test_tables_hold_the_colours_of_the_picture_at_hand() -> None:

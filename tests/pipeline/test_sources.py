@@ -22,13 +22,16 @@ from av.stream import Disposition
 from pipeline.errors import ConfigError, NoVideo
 from pipeline.frame import Frame
 from pipeline.graph import Graph
+from pipeline.preprocess import preprocess
 from pipeline.settings import RecordedSettings
 from pipeline.sources import Source, open_sources
 from pipeline.sources.folder import natural_order
 from pipeline.sources.recorded import RecordedSource
 from pipeline.sources.street import STREET_CLASSES, Street, read_frame_counter
 from pipeline.sources.upright import Upright
+from pipeline.yuv import own_yuv420p
 from tests.clips import as_frame, numbered_picture, read_number
+from tests.pipeline.frames import frame_of
 
 MakeClip = Callable[..., Path]
 
@@ -253,6 +256,85 @@ def test_an_upright_picture_is_not_copied(make_clip: MakeClip) -> None:
     assert Upright()(picture) is picture
 
 
+WIDE = Fraction(16, 11)  # the pixels of 720x576 that are shown as 16:9
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.h264", "a.flv", "a.avi"])
+def test_pixels_that_are_not_square_are_told_of(make_clip: MakeClip, name: str) -> None:
+    plain = list(open_one(make_clip(name)).frames())
+    wide = list(open_one(make_clip(name, pixel_aspect=WIDE)).frames())
+    assert {frame.pixel_hw for frame in plain} == {(1, 1)}
+    assert {frame.pixel_hw for frame in wide} == {(11, 16)}
+    assert {frame.size_hw for frame in wide} == {(48, 64)}
+
+
+@pytest.mark.parametrize(("degrees", "pixel_hw"), [(90, (16, 11)), (180, (11, 16))])
+def test_pixels_are_turned_with_their_picture(
+    make_clip: MakeClip, degrees: int, pixel_hw: tuple[int, int]
+) -> None:
+    clip = make_clip("a.mp4", frames=2, rotation=degrees, pixel_aspect=WIDE)
+    assert {frame.pixel_hw for frame in open_one(clip).frames()} == {pixel_hw}
+
+
+@pytest.mark.parametrize(
+    ("box", "pixel_hw"), [((12, 11), (11, 12)), ((1, 5), (1, 1)), ((5, 1), (1, 1))]
+)
+def test_of_container_and_codec_the_container_is_right_about_pixels_unless_it_is_mad(
+    make_clip: MakeClip, box: tuple[int, int], pixel_hw: tuple[int, int]
+) -> None:
+    clip = make_clip("a.mp4", frames=3, pixel_aspect=WIDE)
+    data = clip.read_bytes()
+    written = b"pasp" + struct.pack(">II", WIDE.numerator, WIDE.denominator)
+    assert data.count(written) == 1
+    clip.write_bytes(data.replace(written, b"pasp" + struct.pack(">II", *box)))
+    assert {frame.pixel_hw for frame in open_one(clip).frames()} == {pixel_hw}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_pixels_may_change_their_shape_on_the_way(
+    make_clip: MakeClip, tmp_path: Path, threads: int
+) -> None:
+    aspects = (None, WIDE, Fraction(12, 11))
+    parts = [make_clip(f"{n}.h264", pixel_aspect=a) for n, a in enumerate(aspects)]
+    joined = tmp_path / "joined.h264"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    shapes = [frame.pixel_hw for frame in open_one(joined, decoder_threads=threads).frames()]
+    assert shapes == [(1, 1)] * 12 + [(11, 16)] * 12 + [(11, 12)] * 12
+
+
+def test_a_picture_that_is_marked_as_two_fields_is_scaled_as_one(tmp_path: Path) -> None:
+    lines = np.random.default_rng(0).integers(0, 256, (48, 1, 1), np.uint8)
+    with av.open(str(tmp_path / "a.mpg"), "w") as output:
+        stream = output.add_stream("mpeg2video", rate=25, options={"flags": "+ildct+ilme"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        output.mux(stream.encode(as_frame(np.tile(lines, (1, 64, 3)), "yuv420p")))
+        output.mux(stream.encode(None))
+    with av.open(str(tmp_path / "a.mpg")) as container:
+        marked = next(container.decode(video=0))
+    assert marked.interlaced_frame
+    passed = Upright()(marked)
+    assert passed.planes[0].buffer_ptr == marked.planes[0].buffer_ptr, "it was copied"
+    told = [(p.pts, p.time_base, p.duration, p.color_range) for p in (marked, passed)]
+    assert told[0] == told[1]
+    plain = own_yuv420p(marked)  # a copy of the planes, without marks
+    ours, theirs, fields = (
+        next(preprocess([[frame_of(picture)]], (24, 32), "letterbox")).images.astype(int)
+        for picture in (passed, plain, marked)
+    )
+    np.testing.assert_array_equal(ours, theirs)
+    assert np.abs(fields - theirs).mean() > 20, "swscale takes both alike: the mark does no harm"
+
+
+def test_marks_that_come_and_go_change_only_their_own_pictures(make_clip: MakeClip) -> None:
+    field = make_clip("a.mpg", codec="mpeg2video", options={"flags": "+ildct+ilme"})
+    with av.open(str(field)) as first, av.open(str(make_clip("b.mpg", codec="mpeg2video"))) as then:
+        marked, plain = (list(each.decode(video=0))[:2] for each in (first, then))
+    upright = Upright()
+    for one, other in zip(marked, plain, strict=True):
+        assert not upright(one).interlaced_frame
+        assert upright(other) is other
+
+
 @pytest.mark.parametrize(
     ("name", "default", "shown"), [("a.mkv", None, 1), ("a.mkv", 0, 0), ("a.mp4", 1, 1)]
 )
@@ -340,6 +422,15 @@ def test_duration_is_seconds_of_the_source_s_own_time(make_clip: MakeClip) -> No
     assert (source.stats.frames_decoded, source.stats.in_flight) == (10, 10)
     assert source.stats.source_seconds == pytest.approx(0.4)
     assert source.stats.state == "ENDED"
+
+
+@pytest.mark.parametrize("begin", [0, 1, 16, 21, 79])
+def test_a_duration_has_as_many_pictures_wherever_a_video_begins(
+    make_clip: MakeClip, begin: int
+) -> None:
+    times = [begin + n for n in range(12)]
+    clip = make_clip("a.mkv", timestamps=times, audio_delay=0.0, time_base=Fraction(1, 10), fps=10)
+    assert len(list(open_one(clip, duration=0.7).frames())) == 7
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
@@ -438,6 +529,14 @@ def test_a_folder_of_pictures_is_one_source_in_natural_order(tmp_path: Path) -> 
     assert [frame.size_hw for frame in frames] == [(48, 64 + 2 * n) for n in range(6)]
     assert [frame.pts_seconds for frame in frames] == pytest.approx([n / 25 for n in range(6)])
     assert (source.stats.source_seconds, source.stats.offered_fps) == (0.0, None)
+
+
+def test_a_picture_whose_name_is_not_text_has_one_that_json_can_hold(tmp_path: Path) -> None:
+    odd = write_picture(tmp_path / "a.png", 3).rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    assert odd.exists()
+    (frame,) = open_one(tmp_path).frames()
+    assert frame.file == "caf\N{REPLACEMENT CHARACTER}.png"
+    json.dumps(frame.file, ensure_ascii=False).encode()
 
 
 def test_natural_order_counts_numbers_by_value() -> None:
@@ -600,8 +699,24 @@ def test_street_urls_have_defaults_and_limits_apply() -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "rate"),
+    [
+        ("29.97002997002997", Fraction(30_000, 1001)),
+        ("30000/1001", Fraction(30_000, 1001)),
+        ("23.976", Fraction(2997, 125)),
+        ("12.5", Fraction(25, 2)),
+    ],
+)
+def test_a_rate_is_one_that_encoders_can_count_with(word: str, rate: Fraction) -> None:
+    source = open_one(f"synthetic://street?fps={word}&size=64x64&seconds=0.1")
+    assert source.rate == rate
+    assert next(source.frames()).time_base == 1 / rate
+
+
+@pytest.mark.parametrize(
     ("url", "complaint"),
     [
+        ("synthetic://street?fps=1e-9", r"fps must be"),
         ("synthetic://street?sed=3", r"unknown key 'sed'.*did you mean 'seed'"),
         ("synthetic://street?size=640", r"size must be WIDTHxHEIGHT.*'640'"),
         ("synthetic://street?size=8x8", r"at least 64x64"),

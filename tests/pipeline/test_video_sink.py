@@ -27,6 +27,7 @@ from tests.pipeline.written_video import (
     NAMES,
     SIZE,
     numbers,
+    pixel_aspect,
     result,
     times,
     write,
@@ -207,6 +208,32 @@ def test_a_picture_of_another_size_is_fitted_to_the_first_and_counted(tmp_path: 
     assert np.abs(square[:, 16:112] - expected)[50:, 4:92].mean() < 12
     assert wide[:36].max() < 20 and wide[-36:].max() < 20  # bars above and below
     assert wide[40:56].max() > 100
+
+
+@MP4_AND_MKV
+@pytest.mark.parametrize("encoder", ["libx264", "mpeg4"])
+def test_a_video_plays_in_the_shape_of_its_source(
+    tmp_path: Path, ending: str, encoder: str
+) -> None:
+    wide, plain = (tmp_path / f"{name}.{ending}" for name in ("wide", "plain"))
+    write(wide, (result(n, pixel_hw=(11, 16)) for n in range(3)), encoder=encoder)
+    write(plain, map(result, range(3)), encoder=encoder)
+    assert pixel_aspect(wide) == Fraction(16, 11)
+    assert pixel_aspect(plain) in (None, 1)
+
+
+def test_pixels_of_another_shape_are_fitted_to_the_first_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    results = [result(0, pixel_hw=(1, 2)), result(1), result(2, size=(256, 96)), result(3)]
+    report = write(path, results, crf=5)
+    assert (report["frames_resized"], pixel_aspect(path)) == (3, 2)
+    with av.open(str(path)) as container:
+        pictures = [f.to_ndarray(format="rgb24").astype(int) for f in container.decode(video=0)]
+    assert {picture.shape for picture in pictures} == {(96, 128, 3)}
+    narrow, same = pictures[1], pictures[2]
+    assert narrow[:, :30].max() < 20 and narrow[:, -30:].max() < 20  # bars at the sides
+    assert narrow[50:, 34:94].min(axis=(0, 1)).max() > 40
+    assert same[50:, :4].max() > 40 and same[50:, -4:].max() > 40  # shown as large as the first
 
 
 def test_a_change_of_colours_on_the_way_is_undone(tmp_path: Path) -> None:

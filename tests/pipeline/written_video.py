@@ -28,11 +28,13 @@ def result(
     pts: int | None = None,
     time_base: Fraction = Fraction(1, 25),
     size: tuple[int, int] = SIZE,
+    pixel_hw: tuple[int, int] = (1, 1),
 ) -> Result:
     """A numbered picture without detections, not drawn on."""
     picture = as_frame(numbered_picture(number % 256, size), "yuv420p")
     pts = number if pts is None else pts
-    return Result(Frame(picture, "a", number, pts, time_base, 0.0), Detections.none())
+    frame = Frame(picture, "a", number, pts, time_base, 0.0, pixel_hw=pixel_hw)
+    return Result(frame, Detections.none())
 
 
 def write(
@@ -51,6 +53,12 @@ def times(path: Path) -> list[Fraction]:
     """Presentation times in seconds."""
     with av.open(str(path)) as container:
         return [frame.pts * frame.time_base for frame in container.decode(video=0)]
+
+
+def pixel_aspect(path: Path) -> Fraction | None:
+    """Width of a pixel for its height, as a player reads it; None: nothing is said of it."""
+    with av.open(str(path)) as container:
+        return container.streams.video[0].sample_aspect_ratio
 
 
 def numbers(path: Path) -> list[int]:

@@ -29,10 +29,14 @@ def dates(arrival: float) -> float:
 
 
 def shot(
-    number: int, seen: str | None = None, score: float = 0.9, size: tuple[int, int] = SIZE
+    number: int,
+    seen: str | None = None,
+    score: float = 0.9,
+    size: tuple[int, int] = SIZE,
+    pixel_hw: tuple[int, int] = (1, 1),
 ) -> Result:
     """Picture `number`, 1/25 s after the one before, in which one object may be seen."""
-    made = result(number, size=size)
+    made = result(number, size=size, pixel_hw=pixel_hw)
     frame = replace(made.frame, arrival=number / FPS)
     if seen is None:
         return replace(made, frame=frame)

@@ -20,6 +20,7 @@ from pipeline.settings import RecordingSettings, VideoSettings
 from pipeline.sinks import open_sink
 from pipeline.sinks.hls import HlsSink
 from tests.clips import read_number
+from tests.pipeline.written_video import pixel_aspect
 from tests.recording.footage import LIVE, look, shot
 
 VIDEO = VideoSettings(preset="ultrafast")
@@ -109,6 +110,13 @@ def test_another_size_goes_on_in_the_same_list(tmp_path: Path) -> None:
             sink.write(shot(number, size=(128, 96) if number < 50 else (64, 48)))
     assert played(path) == [*range(100)]
     assert path.read_text().count("#EXT-X-DISCONTINUITY") == 2  # also where the list begins
+
+
+def test_pieces_play_in_the_shape_of_their_source(tmp_path: Path) -> None:
+    with sink_for(tmp_path / "index.m3u8") as sink:
+        for number in range(10):
+            sink.write(shot(number, pixel_hw=(11, 16)))
+    assert pixel_aspect(tmp_path / "index-0.ts") == Fraction(16, 11)
 
 
 CHILD = """

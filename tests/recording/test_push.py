@@ -28,6 +28,7 @@ from tests.live.kit.odd_servers import SilentServer, StatusServer, refused_url
 from tests.live.kit.ports import free_port
 from tests.live.kit.wire import Wire
 from tests.pipeline.test_outputs import Camera
+from tests.pipeline.written_video import pixel_aspect
 from tests.recording.footage import LIVE, NAMES, Pushing, shot
 from tests.recording.receiver import Receiver
 from tests.waiting import until
@@ -75,6 +76,13 @@ def test_a_server_gets_every_picture_from_the_moment_it_is_connected(tmp_path: P
     report = sink.report()
     assert report["failures"] == {} and sink.connections == 1 and report["state"] == "RUNNING"
     assert accounted(sink) == run.written and set(sink.dropped) <= {"connecting"}
+
+
+def test_what_is_sent_plays_in_the_shape_of_its_source(tmp_path: Path) -> None:
+    with Receiver(tmp_path) as server, pushing(server.url) as sink:
+        run = Pushing(sink, lambda number: shot(number, pixel_hw=(11, 16)))
+        run.until(lambda: server.count() > 10)
+        assert pixel_aspect(server.folder / "000.h264") == Fraction(16, 11)
 
 
 def test_the_login_is_used_and_never_shown(

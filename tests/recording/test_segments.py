@@ -23,7 +23,7 @@ from pipeline.sinks.events import EventsSink
 from pipeline.sinks.pattern import FilePattern
 from pipeline.sinks.segments import SegmentsSink
 from tests.pipeline.test_sinks import Pictures
-from tests.pipeline.written_video import MP4_AND_MKV, playable
+from tests.pipeline.written_video import MP4_AND_MKV, pixel_aspect, playable
 from tests.recording.footage import FPS, LIVE, NAMES, NOON, dates, look, shot
 
 VIDEO = VideoSettings(preset="ultrafast")
@@ -86,6 +86,15 @@ def test_another_size_begins_another_file(tmp_path: Path) -> None:
     report = record(f"{tmp_path}/{PATTERN}-%f.mp4", [shot(n, size=s) for n, s in enumerate(sizes)])
     looks = [look(file)[0] for file in sorted(tmp_path.iterdir())]
     assert looks == [[*range(20)], [*range(20, 40)]] and report["files"] == 2
+
+
+def test_another_shape_of_pixels_begins_another_file(tmp_path: Path) -> None:
+    shapes = [(1, 1)] * 20 + [(11, 16)] * 20
+    shots = [shot(n, pixel_hw=pixel_hw) for n, pixel_hw in enumerate(shapes)]
+    record(f"{tmp_path}/{PATTERN}-%f.mp4", shots)
+    files = sorted(tmp_path.iterdir())
+    assert [look(file)[0] for file in files] == [[*range(20)], [*range(20, 40)]]
+    assert [pixel_aspect(file) for file in files] == [None, Fraction(16, 11)]
 
 
 def test_files_that_are_there_are_never_written_over(tmp_path: Path) -> None:

@@ -228,6 +228,7 @@ class CameraSource:
             generation=self.stats.connections,
             truth=arrival.truth,
             painted=arrival.painted,
+            pixel_hw=arrival.pixel_hw,
         )
         if arrival.transit is not None:
             self.stats.came_after(arrival.transit)

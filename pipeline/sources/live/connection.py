@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 
 from pipeline.frame import Truth
 from pipeline.metrics import DecodedBy
+from pipeline.placement import SQUARE
 from pipeline.settings import LiveSettings
 from pipeline.sources.gpu import GpuDecoding
 from pipeline.sources.live.address import Address
@@ -56,6 +57,7 @@ class Picture:
         is_timed: Whether the connection has a clock at all.
         taken: When the camera took it, in Unix seconds by the camera's own clock; None unless
             the camera tells.
+        pixel_hw: The shape of its pixels, see `Frame`.
     """
 
     picture: av.VideoFrame
@@ -63,6 +65,7 @@ class Picture:
     truth: Truth | None = None
     is_timed: bool = True
     taken: float | None = None
+    pixel_hw: tuple[int, int] = SQUARE
 
 
 class Ledger(Protocol):
@@ -187,6 +190,7 @@ class CameraConnection:
                     seconds if is_timed else None,
                     is_timed=is_timed,
                     taken=sender.time_of_day(seconds),
+                    pixel_hw=decoder.pixel_hw(picture),
                 )
         raise Trouble(Cause.ENDED, "the server ended the stream")
 

@@ -21,6 +21,7 @@ from pipeline.sources.live.frame_numbers import FrameNumbers
 from pipeline.sources.live.hearing import Hearing
 from pipeline.sources.live.repair import Repair
 from pipeline.sources.live.thrift import Need, Thrift
+from pipeline.sources.pixel_shape import PixelShape
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ class Decoder:
         self._name = name
         self._stream, self._threads, self._effort = stream, threads, effort
         self._hearing, self._thrift = hearing, thrift
+        self._pixel_shape = PixelShape(stream)
         self._filters = True
         self._context = self._prepared(stream.codec_context)
         self._numbers = _numbers_of(self._context)
@@ -178,6 +180,10 @@ class Decoder:
         if self._why is not None and self._why.is_failure:
             ledger.count("gpu_decoder_failed")
             log.warning("%s: %s; it goes on in software", self._name, self._why)
+
+    def pixel_hw(self, picture: av.VideoFrame) -> tuple[int, int]:
+        """The shape of the pixels of a picture that was decoded last; see `PixelShape`."""
+        return self._pixel_shape.of(picture, self._context)
 
     def begin_anew(self) -> None:
         """The next packet does not follow the last one."""

@@ -11,6 +11,7 @@ import av
 
 from pipeline.frame import Truth
 from pipeline.metrics import DecodedBy, SourceStats
+from pipeline.placement import SQUARE
 from pipeline.sources.live.arrival_rate import ArrivalRate
 
 
@@ -25,6 +26,7 @@ class Arrival:
         truth: The true boxes, where they are known.
         transit: Seconds from the camera's own time of day until `arrival`; None unless it tells.
         painted: Monotonic seconds at which a clock was painted in it; None unless that was read.
+        pixel_hw: The shape of its pixels, see `Frame`.
     """
 
     picture: av.VideoFrame
@@ -33,6 +35,7 @@ class Arrival:
     truth: Truth | None = None
     transit: float | None = None
     painted: float | None = None
+    pixel_hw: tuple[int, int] = SQUARE
 
 
 class Closed(Exception):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import av
 
+from pipeline.errors import UnsupportedCodec
 from pipeline.metrics import MOST_TRANSIT_SECONDS
 from pipeline.settings import LiveSettings
 from pipeline.sources.delivery import Thinning
@@ -81,9 +82,17 @@ class Reader:
         if cause is not None:
             self._mailbox.drop(cause, arrival)
             return
-        upright = self._upright(picture.picture)
+        upright = self._turned(picture.picture)
         painted = self._painted(upright, date, arrival) if self._reads_clock else None
-        self._mailbox.put(Arrival(upright, pts, arrival, picture.truth, transit, painted))
+        pixel_hw = self._upright.turned(picture.pixel_hw)
+        self._mailbox.put(Arrival(upright, pts, arrival, picture.truth, transit, painted, pixel_hw))
+
+    def _turned(self, picture: av.VideoFrame) -> av.VideoFrame:
+        try:
+            return self._upright(picture)
+        except UnsupportedCodec as error:
+            trouble = Trouble(Cause.UNSUPPORTED_CODEC, str(error))
+        raise trouble  # out here, so that it keeps no picture
 
     def _painted(self, picture: av.VideoFrame, date: float, arrival: float) -> float | None:
         """When a clock was painted in a picture that came at a date (Unix), both monotonic."""

@@ -52,7 +52,7 @@ class ReplayConnection:
                 if (decoder := self._recording.stats.decoded_by) != told and decoder:
                     told = decoder
                     ledger.decoded_by(decoder)
-                yield Picture(frame.picture, seconds, frame.truth)
+                yield Picture(frame.picture, seconds, frame.truth, pixel_hw=frame.pixel_hw)
             if not self._loop:
                 break
             rate = self._recording.rate

@@ -14,8 +14,9 @@ import pytest
 
 from pipeline.blur import mosaics
 from pipeline.canvas import Canvas, Label, PlaneCanvas, Rect
-from pipeline.frame import Detections, PixelClasses, Placement, SegmentationMap
+from pipeline.frame import Detections, PixelClasses, SegmentationMap
 from pipeline.gpu.canvas import GpuCanvas, _apart
+from pipeline.placement import Placement
 from pipeline.render import Sign, draw_on
 from pipeline.settings import OverlaySettings, RenderSettings
 from pipeline.yuv import Colours, planes

@@ -16,9 +16,10 @@ pytest.importorskip("torch", reason="the extra 'models' is not installed")
 import torch
 
 from pipeline.engines.contract import check_images
-from pipeline.frame import Batch, Placement
+from pipeline.frame import Batch
 from pipeline.gpu.images import DeviceImages, host_images
 from pipeline.model_file import ModelFile, read_model_file
+from pipeline.placement import Placement
 from pipeline.propose import propose
 from tests.pipeline.frames import blank
 from tests.pipeline.gpu import install

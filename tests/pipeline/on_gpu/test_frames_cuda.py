@@ -18,10 +18,11 @@ import torch
 import run_stream
 from pipeline.engines.nvidia import driver
 from pipeline.errors import EngineUnavailable
-from pipeline.frame import Frame, Placement
+from pipeline.frame import Frame
 from pipeline.gpu.images import DeviceImages
 from pipeline.gpu.pictures import is_on_gpu
 from pipeline.gpu.preprocess import images_on_gpu, trouble_of_kernels
+from pipeline.placement import Placement
 from pipeline.preprocess import preprocess
 from pipeline.sources.delivery import Limits
 from pipeline.sources.gpu import GpuDecoding

@@ -18,10 +18,10 @@ pytest.importorskip("triton", reason="torch brings it on Linux")
 
 import torch
 
-from pipeline.frame import Placement
 from pipeline.gpu.pictures import Planes, planes_on_gpu
 from pipeline.gpu.preprocess import Conversion, _is_right, trouble_of_kernels, write
 from pipeline.model_file import Fit
+from pipeline.placement import Placement
 from pipeline.preprocess import PADDING, preprocess
 from pipeline.yuv import Colours
 from tests.pipeline.frames import frame_of
