@@ -27,18 +27,23 @@ from rich.markup import escape
 from pipeline import serve
 from pipeline.batch import batches
 from pipeline.blur import conceal, detect_also_blurred
-from pipeline.command_line import overrides, parse
+from pipeline.command_line import overrides, parse, refuse_mistakes
 from pipeline.config import dump_settings, load_settings
 from pipeline.control import LineControl, RunningLine
 from pipeline.crew import Crew, Named, in_order, pixels_of
 from pipeline.detect import Shown, detect, low_threshold
 from pipeline.engines import EngineWatch, infer, load_engine
-from pipeline.errors import ConfigError, EngineUnavailable, ModelMismatch, PipelineError
+from pipeline.errors import (
+    ConfigError,
+    EngineError,
+    EngineUnavailable,
+    ModelMismatch,
+    PipelineError,
+)
 from pipeline.garbage import Garbage, keep_memory_together
 from pipeline.governor import Governor
 from pipeline.gpu.preprocess import trouble_of_kernels
 from pipeline.graph import Graph, any_in_background
-from pipeline.metrics import StageStats
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.outputs import Outputs, Page, SinksOfSources, is_page
 from pipeline.pace import Pace
@@ -51,14 +56,16 @@ from pipeline.report import (
     infer_report,
     sink_reports,
     stage_reports,
+    try_report,
     write_report,
 )
 from pipeline.roster import Roster, any_live
 from pipeline.settings import DetectionSettings, Settings
 from pipeline.sources import Source, close_sources, open_sources
 from pipeline.sources.gpu import GpuDecoding
-from pipeline.summary import print_summary
+from pipeline.summary import summary
 from pipeline.tally import Tally
+from pipeline.terminal import Complaints, say
 from pipeline.title import hide_secrets
 from pipeline.zones import count_in_zones, zones_of
 
@@ -70,18 +77,18 @@ def stream(
     crew: Crew,
     outputs: SinksOfSources,
     settings: Settings,
+    shown: Shown,
     tally: Tally,
     view: ProgressView,
     stop: StopRequest,
     governor: Governor,
     control: LineControl | None = None,
-) -> list[StageStats]:
-    """Lead every frame from its source to its sinks; return what each station did."""
+) -> None:
+    """Lead every frame from its source to its sinks."""
     live, model = any_live(sources), crew.model
-    shown = Shown(model, settings.detection)
     zones = zones_of(settings.zones, model.object_names, None if control else tally.sources)
     with (
-        Graph(in_bursts=not live) as graph,
+        tally.running(Graph(in_bursts=not live)) as graph,
         stop.ends(graph),
         Garbage() as garbage,
         ExitStack() as end,
@@ -123,7 +130,6 @@ def stream(
             watch.update()
             garbage.collect()
             view.update(roster.sources)
-    return graph.stats
 
 
 def lowered(
@@ -170,6 +176,7 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
     """Do what the settings say, print the summary, and return the exit code."""
     names, models = zip(*in_order(list(model_files(settings))), strict=True)
     model, proposer = models[0], proposer_of(models[0])
+    shown = Shown(model, settings.detection)
     with ExitStack() as stack:
         gpu = GpuDecoding(settings.decoder)
         sources = open_sources(
@@ -187,6 +194,8 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
         control = LineControl(settings, models, names, gpu)
         page = stack.enter_context(page_of(settings, control, console))
         outputs = Outputs(settings, model, sources, page, pixels_of(models))
+        if settings.report:
+            try_report(settings.report)
         live = any_live(sources)
         may_shrink = settings.latency.budget_ms is not None and live
         load = partial(
@@ -207,21 +216,26 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
             lambda: list(tally.sources.values()),
             smaller_hw=crew.engine.sizes_hw[1:],
         )
-        stop, stages, started = StopRequest(), list[StageStats](), time.perf_counter()
-        for group in in_groups(sources, settings.concurrent):
-            if stop.signal is None:
-                with ProgressView(console, quiet) as view:
-                    stages += stream(
-                        group,
-                        crew,
-                        outputs,
-                        settings,
-                        tally,
-                        view,
-                        stop,
-                        governor,
-                        control if page else None,
-                    )
+        stop, started = StopRequest(), time.perf_counter()
+        failure: EngineError | None = None
+        try:
+            for group in in_groups(sources, settings.concurrent):
+                if stop.signal is None:
+                    with ProgressView(console, quiet) as view:
+                        stream(
+                            group,
+                            crew,
+                            outputs,
+                            settings,
+                            shown,
+                            tally,
+                            view,
+                            stop,
+                            governor,
+                            control if page else None,
+                        )
+        except EngineError as error:  # what was done until then is told all the same
+            failure = error
         wall_seconds = time.perf_counter() - started
         tally.close()
     report = build_report(
@@ -229,15 +243,20 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
         engine=engine_reports(engines, models, names),
         sources=tally.all_sources,
         sinks=sink_reports(outputs.opened, tally),
-        stages=stage_reports(stages) | infer_report(engines, stages),
+        stages=stage_reports(tally.stages) | infer_report(engines, tally.stages),
         truth=tally.score.report() if tally.score else None,
         latency_budget=governor.report(),
         interrupted=stop.signal.name if stop.signal else None,
+        error=str(failure) if failure else None,
     )
-    if not quiet:
-        print_summary(report, Console(width=None if sys.stdout.isatty() else 160))
     if settings.report:
-        write_report(report, settings.report)
+        with tally.writing("report"):
+            write_report(report, settings.report)
+    if not quiet:
+        with tally.writing("summary"):
+            say(summary(report))
+    if failure:
+        raise failure
     return exit_code(tally, stop)
 
 
@@ -304,12 +323,13 @@ def complain(console: Console, sentence: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    console = Console(stderr=True)
+    console = Complaints()
     try:
         arguments = parse(argv, MODELS)
         settings = load_settings(arguments.config, overrides(arguments))
+        refuse_mistakes(arguments, settings)
         if arguments.print_config:
-            sys.stdout.write(dump_settings(settings))
+            say(dump_settings(settings))
             return 0
         return run(settings, console, arguments.quiet)
     except PipelineError as error:
@@ -332,8 +352,8 @@ def leave(code: int) -> NoReturn:
     interpreter is taken away under such a thread, and one process in some hundred crashes.
     """
     if any_in_background():
-        with suppress(OSError):  # nobody reads it any more, and the code tells all
-            sys.stdout.flush()
+        with suppress(PipelineError):  # it cannot be read, and the code tells all
+            say("")  # all that was printed
         os._exit(code)
     sys.exit(code)
 

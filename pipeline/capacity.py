@@ -1,11 +1,12 @@
 """How many cameras will this machine carry? ``python -m pipeline.capacity [RECORDING]``
 
     python -m pipeline.capacity                           # a drawn street at three sizes
-    python -m pipeline.capacity yard.mp4 --fps 15         # a minute of your own camera says more
+    python -m pipeline.capacity yard.mp4 --fps 15         # a recording of your own camera says more
 
-What a frame costs is measured station by station (`pipeline.frame_cost`), and the rest is
-arithmetic: a machine has 1000 processor milliseconds a second and core, of which a line whose
-pictures must not grow old can use eight in ten.
+Of a recording the first pictures are measured, so let it begin with a busy moment. What a frame
+costs is measured station by station (`pipeline.frame_cost`), and the rest is arithmetic: a machine
+has 1000 processor milliseconds a second and core, of which a line whose pictures must not grow old
+can use eight in ten.
 
     cameras = 0.8 * 1000 * cores / (frames/s * processor ms a frame)
 
@@ -111,17 +112,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description="How many cameras will this machine carry? Measures what a frame costs.",
     )
     add = parser.add_argument
-    add("recording", nargs="?", type=Path, help="of a camera; without one a street is drawn")
+    add("recording", nargs="?", help="of a camera; without one a street is drawn")
     add("--fps", type=float, default=25.0, help="frames/s of each camera (25)")
     add("--max-fps", type=float, help="most frames/s of each that are looked at (all)")
     add("--size", nargs="+", default=SIZES, metavar="WxH", help="of the drawn street")
-    add("--frames", type=int, default=FRAMES, help=f"to measure on ({FRAMES})")
+    add("--frames", type=int, default=FRAMES, help=f"measured, the first of the clip ({FRAMES})")
     add("--model", metavar="NAME_OR_FILE", default="street", help="what looks at the frames")
     add("--engine", default="auto", choices=("auto", "openvino", "onnxruntime", "tensorrt"))
     add("--json", action="store_true", help=f"for machines; the layout is {SCHEMA!r}")
     asked = parser.parse_args(argv)
-    if asked.fps <= 0 or (asked.max_fps is not None and asked.max_fps <= 0) or asked.frames < 2:
-        parser.error("--fps and --max-fps must be above 0 and --frames at least 2")
+    rates = (asked.fps, asked.fps if asked.max_fps is None else asked.max_fps)
+    if not all(0 < rate < math.inf for rate in rates) or asked.frames < 2:
+        parser.error("--fps and --max-fps must be numbers above 0 and --frames at least 2")
     return asked
 
 
@@ -161,13 +163,13 @@ def examine(asked: argparse.Namespace) -> dict[str, Any]:
     return {"schema": SCHEMA, "cores": cores, **rates, **about, "clips": rows}
 
 
-def clips(asked: argparse.Namespace, folder: Path) -> Iterator[tuple[str, Path]]:
+def clips(asked: argparse.Namespace, folder: Path) -> Iterator[tuple[str, str]]:
     """The recording, or the street at each size."""
     if asked.recording:
-        yield asked.recording.name, asked.recording
+        yield Path(asked.recording).name, asked.recording
         return
     for size in asked.size:
-        yield f"street {size}", draw_clip(size, asked.frames, folder / f"{size}.mp4")
+        yield f"street {size}", str(draw_clip(size, asked.frames, folder / f"{size}.mp4"))
 
 
 def draw_clip(size: str, frames: int, path: Path) -> Path:

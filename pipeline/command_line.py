@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from pipeline import strict_yaml
 from pipeline.durations import parse_duration
 from pipeline.errors import ConfigError
+from pipeline.settings import Settings
+from pipeline.sinks.pattern import is_pattern
 
 SOURCES = (
     "video, folder, glob, rtsp://, http://, rtmp:// or srt:// camera, /dev/video0, camera:0, "
@@ -46,7 +48,8 @@ def parse(argv: Sequence[str] | None, models: Iterable[str]) -> argparse.Namespa
     add(
         "--out",
         nargs="+",
-        action="extend",
+        action="append",
+        default=[],
         metavar="PATH_OR_URL",
         help=OUTPUTS,
     )
@@ -55,7 +58,7 @@ def parse(argv: Sequence[str] | None, models: Iterable[str]) -> argparse.Namespa
     add("--batch", metavar="N", help="images per call of the engine; auto: for this machine")
     add("--max-frames", metavar="N", help="stop each source after N frames")
     add("--duration", metavar="SECONDS", help="stop each source after so much of its own time")
-    add("--max-fps", metavar="N", help="take at most N frames a second of each source")
+    add("--max-fps", metavar="N", help="take at most N frames a second of each video and camera")
     add("--stride", metavar="N", help="take every Nth frame of each source")
     add("--latency-budget", metavar="MS", help="keep the way from camera to output below MS")
     add(
@@ -68,17 +71,50 @@ def parse(argv: Sequence[str] | None, models: Iterable[str]) -> argparse.Namespa
     add("--no-draw", action="store_true", help="leave the pictures as they are")
     add("--quiet", action="store_true", help="print errors only, those of cameras included")
     add("--print-config", action="store_true", help="show the settings in force, and stop")
-    arguments = parser.parse_intermixed_args(argv)
-    if not arguments.sources and not arguments.config:
-        refuse_swallowed_source(arguments.out or [])
-    return arguments
+    return parser.parse_intermixed_args(argv)
 
 
-def refuse_swallowed_source(out: Sequence[str]) -> None:
-    """``--out a.mp4 drive.mp4`` with no SOURCE would overwrite what was meant to be read."""
-    for path in map(Path, out[1:]):
-        if path.suffix.lower() in {".mp4", ".mkv"} and path.is_file():
-            raise ConfigError(f"{path} exists and no SOURCE is given; write SOURCE before --out")
+def refuse_mistakes(arguments: argparse.Namespace, settings: Settings) -> None:
+    """Refuse arguments that, by the settings in force, would write over a source or do nothing.
+
+    Raises:
+        ConfigError: With what to write instead.
+    """
+    if not arguments.sources and settings.sources == Settings().sources:
+        refuse_swallowed_source(arguments.out)
+    rows = [out for out in settings.out if is_pattern(out)]
+    videos = [out for out in rows if not out.lower().endswith(".jsonl")]
+    for flag, wish, fitting in (
+        ("--segment", arguments.segment, videos),
+        ("--keep", arguments.keep, rows),
+    ):
+        if wish is not None and not fitting:
+            raise ConfigError(
+                f"{flag}: no output is a row of files; give one a name that tells when each "
+                "began, such as --out 'rec/{source}/%Y%m%d-%H%M%S.mp4'"
+            )
+
+
+def refuse_swallowed_source(outs: Iterable[Sequence[str]]) -> None:
+    """``--out a.mp4 drive.mp4`` with no SOURCE would overwrite what was meant to be read.
+
+    Args:
+        outs: What stands behind each ``--out``.
+    """
+    for out in (out for behind in outs for out in behind[1:]):
+        if _may_be_a_source(out):
+            raise ConfigError(
+                f"{out} exists and no SOURCE is given; write SOURCE before --out, "
+                f"or another --out before {out} if it is to be written over"
+            )
+
+
+def _may_be_a_source(path: str) -> bool:
+    """Tell whether there is a folder with something in it, or a video that could be an output."""
+    try:
+        return bool(os.listdir(path))
+    except OSError:
+        return path.lower().endswith((".mp4", ".mkv")) and os.path.isfile(path)
 
 
 def seconds(wish: str | None) -> float | None:
@@ -92,7 +128,7 @@ def overrides(arguments: argparse.Namespace) -> list[str]:
         "sources": arguments.sources or None,
         "model": arguments.model,
         "engine.name": arguments.engine,
-        "out": arguments.out,
+        "out": [out for behind in arguments.out for out in behind] or None,
         "report": arguments.report,
     }
     numbers = {

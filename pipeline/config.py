@@ -2,7 +2,8 @@
 
 Strict on purpose: a word that is not a setting is an error that names the nearest one, and every
 value is checked against the type written in `pipeline.settings`. Layers are laid over each other
-key by key: the defaults, the file, each ``--set``, the command line's own options.
+key by key: the defaults, the file, each ``--set``, the command line's own options. Maps whose keys
+are names (`zones`, `class_thresholds`) gain entries so; null takes one away, an empty map all.
 """
 
 from __future__ import annotations
@@ -164,12 +165,14 @@ def _checked(kind: Any, value: Any, at: str, current: Any = None) -> Any:
     if origin is dict:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{at}: expected a map, found {_found(value)}")
-        known = current or {}
-        entries = {
-            _checked(str, k, at): _checked(args[1], v, f"{at}.{k}", known.get(k))
-            for k, v in value.items()
-        }
-        return {**known, **entries}
+        entries = dict(current or {}) if value else {}
+        for key, one in value.items():
+            if one is None and key in entries:
+                del entries[key]
+            else:
+                inside, known = f"{at}.{key}", entries.get(key)
+                entries[_checked(str, key, at)] = _checked(args[1], one, inside, known)
+        return entries
     if kind is float and type(value) is int:
         value = float(value) if abs(value) < 1 << 1000 else float("inf")
     if type(value) is not kind:

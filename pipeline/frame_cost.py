@@ -11,21 +11,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline.crew import Crew
 from pipeline.detect import detect
 from pipeline.engines import Engine, Pending, infer
+from pipeline.errors import ConfigError
 from pipeline.frame import Batch, Frame, Result
 from pipeline.graph import Graph
 from pipeline.model_file import ModelFile
 from pipeline.preprocess import preprocess
+from pipeline.redaction import without_secrets
 from pipeline.render import render
 from pipeline.settings import Settings
 from pipeline.sinks import open_sinks
 from pipeline.sources import Source, open_sources
-from pipeline.yuv import own_yuv420p
 
 T = TypeVar("T")
 
@@ -42,9 +44,9 @@ class FrameCost:
         decode: On one thread, as for a camera.
         scale: To the size of the network's input.
         infer: The engine, with as many calls under way as it likes.
-        suppress: Thresholds, suppression, back to pixels of the frame.
+        suppress: Thresholds, suppression, back to pixels of the frame; maps of classes.
         queues: Handing it from thread to thread.
-        draw: Boxes and labels into a copy of the picture.
+        draw: Boxes, labels and classes of pixels into a copy of the picture.
         encode: The annotated picture as H.264, as boxstream does by default.
         gpu: By the clock, from one answer of the engine to the next, where it runs on a GPU; 0 of
             an engine that runs on the processor, whose time is in `infer`.
@@ -65,25 +67,29 @@ class FrameCost:
         return watched + self.draw + self.encode if recorded else watched
 
 
-def measure(clip: Path, model: ModelFile, engine: Engine, frames: int = 50) -> FrameCost:
+def measure(clip: str, model: ModelFile, engine: Engine, frames: int = 50) -> FrameCost:
     """Lead the first `frames` frames of a clip through each station alone.
 
+    Args:
+        clip: A recording, as a source is named; the frames are held as they were decoded.
+
     Raises:
-        SourceError: The clip cannot be read, or holds no picture.
+        ConfigError: It is a camera, or a folder of several recordings.
+        SourceError: It cannot be read, or holds no picture.
     """
-    settings = Settings()
+    settings, maps = Settings(), Crew(model, engine).maps
     with closing(_open(clip, frames)) as source:
-        held = [replace(f, picture=own_yuv420p(f.picture)) for f in source.frames()]
+        held = list(source.frames())
     prepared = list(_scaled(held, model))
     answers = list(infer(prepared, engine))
-    found = list(detect(answers, model, settings.detection))
+    found = list(detect(answers, model, settings.detection, maps=maps))
     drawn = list(render(found, model.class_names, settings.render))
     least = _least(
         {
             "decode": lambda: _decode(clip, frames),
             "scale": lambda: _exhaust(_scaled(held, model)),
             "infer": lambda: _answer(prepared, engine),
-            "suppress": lambda: _exhaust(detect(answers, model, settings.detection)),
+            "suppress": lambda: _exhaust(detect(answers, model, settings.detection, maps=maps)),
             "queues": lambda: _hand_on(held),
             "draw": lambda: _exhaust(render(found, model.class_names, settings.render)),
             "encode": lambda: _encode(clip, drawn, model, settings),
@@ -108,16 +114,24 @@ def _least(work: dict[str, Callable[[], None]]) -> dict[str, tuple[float, float]
     }
 
 
-def _open(clip: Path, frames: int) -> Source:
-    (source,) = open_sources([str(clip)], max_frames=frames, decoder_threads=1)
-    return source
+def _open(clip: str, frames: int) -> Source:
+    source, *others = open_sources([clip], max_frames=frames, decoder_threads=1)
+    if not others and not source.live:
+        return source
+    for opened in (source, *others):
+        opened.close()
+    what = f"{1 + len(others)} recordings" if others else "a camera"
+    raise ConfigError(
+        f"{without_secrets(clip)!r} is {what}; name one recording, such as "
+        "`run_stream.py CAMERA --duration 60 --no-draw --out camera.mp4` makes of a camera"
+    )
 
 
 def _exhaust(items: Iterable[object]) -> None:
     deque(items, maxlen=0)
 
 
-def _decode(clip: Path, frames: int) -> None:
+def _decode(clip: str, frames: int) -> None:
     with closing(_open(clip, frames)) as source:
         _exhaust(source.frames())
 
@@ -144,7 +158,7 @@ def _hand_on(items: Iterable[Any]) -> None:
         _exhaust(items)
 
 
-def _encode(clip: Path, drawn: Iterable[Result], model: ModelFile, settings: Settings) -> None:
+def _encode(clip: str, drawn: Iterable[Result], model: ModelFile, settings: Settings) -> None:
     with tempfile.TemporaryDirectory() as folder, closing(_open(clip, 1)) as source:
         outs = [str(Path(folder) / "encoded.mp4")]
         (sink,) = open_sinks(outs, source, model.class_names, settings.video)

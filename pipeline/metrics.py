@@ -257,18 +257,22 @@ class SourceStats:
 
     @property
     def fps(self) -> float | None:
-        """Inferred frames over the time from the first arrival to the last sunk frame."""
+        """Sunk frames over the time from the first arrival to the last of them.
+
+        Frames that are inferred after all outputs have failed do not count.
+        """
         if self.first_arrival is None or self.last_sunk is None:
             return None
         span = self.last_sunk - self.first_arrival
-        return self.frames_inferred / span if span > 0 else None
+        return self.latency.count / span if span > 0 else None
 
     @property
     def realtime_factor(self) -> float | None:
-        """Seconds of source time handled per second of wall time."""
+        """Seconds of source time handled per second of wall time, likewise of sunk frames."""
         if self.first_arrival is None or self.last_sunk is None or not self.source_seconds:
             return None
-        return self.source_seconds / max(self.last_sunk - self.first_arrival, 1e-9)
+        sunk = self.latency.count / max(self.frames_inferred, self.latency.count)
+        return sunk * self.source_seconds / max(self.last_sunk - self.first_arrival, 1e-9)
 
 
 class Queue(Protocol):

@@ -67,8 +67,8 @@ def greedy_merge(detections: Detections, iou: float, limit: int) -> Detections:
     centre are merged when they overlap by `iou`; the farther apart their centres are, the more
     they must. A merged box is the mean of those that went in, weighted by their scores; its score
     is the best of theirs, raised towards 1 by what the others add to it, and its mask is that
-    one's. Every merger changes
-    what is left, so that fewer boxes can be looked at: the best `MOST_MERGED`.
+    one's. Every merger changes what is left, so that fewer boxes can be looked at: the best
+    `MOST_MERGED`.
     """
     best = _best(detections)[:MOST_MERGED]
     if not len(best):

@@ -73,14 +73,19 @@ class Finished:
 
 @dataclass(frozen=True)
 class _Claim:
-    """A place on the disk, the output that it belongs to, and the source of that."""
+    """A place on the disk, the output that it belongs to, and the source of that.
 
-    source: str
+    The report's, which is of all sources, is no output.
+    """
+
+    source: str | None
     out: str
     place: Territory
 
     def against(self, other: _Claim) -> str:
         """Why both cannot be."""
+        if other.source is None:
+            return f"out: {self.out!r} could write over the report {other.out!r}; change one"
         if self.source == other.source:
             return f"out: {other.out!r} and {self.out!r} could write the same file; change one"
         what = repr(self.out)
@@ -117,7 +122,10 @@ class Outputs:
     ) -> None:
         self.sinks: dict[str, list[Sink]] = {}
         self._of_departed: deque[Finished] = deque(maxlen=DEPARTED_KEPT)
-        self._taken: list[_Claim] = []
+        self._taken = [
+            _Claim(None, report, Territory.of(Path(report)))
+            for report in filter(None, [settings.report])
+        ]
         self._settings, self._model, self._page = settings, model, page
         self._pixels = pixels
         self._several = len(sources) > 1 or (

@@ -5,19 +5,23 @@ The layout is versioned (``schema``) and documented in the README.
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.engines import Engine
-from pipeline.errors import SinkError
+from pipeline.errors import ConfigError, SinkError
 from pipeline.machine import machine
 from pipeline.metrics import SourceStats, StageStats
 from pipeline.model_file import ModelFile
 from pipeline.tally import Tally
 
-SCHEMA = "boxstream.report/1"
+_NAME = "boxstream.report/"
+SCHEMA = f"{_NAME}1"
 
 
 class Reporting(Protocol):
@@ -160,13 +164,18 @@ def build_report(
     truth: Mapping[str, Any] | None,
     latency_budget: Mapping[str, Any] | None = None,
     interrupted: str | None,
+    error: str | None = None,
 ) -> dict[str, Any]:
-    """Put the parts together; ``truth`` is the AP against known boxes, when there are any."""
+    """Put the parts together; ``truth`` is the AP against known boxes, when there are any.
+
+    What ended the run before its time is ``interrupted``, a signal, or ``error``, an engine's.
+    """
     frames = sum(stats.frames_inferred for stats in sources)
     return {
         "schema": SCHEMA,
         "wall_seconds": round(wall_seconds, 4),
         "interrupted": interrupted,
+        "error": error,
         "engine": dict(engine),
         "sources": {stats.name: source_report(stats) for stats in sources},
         "sinks": dict(sinks),
@@ -182,11 +191,42 @@ def build_report(
     }
 
 
+def try_report(path: str) -> None:
+    """Make sure that the report can be written when the run is over; what is there stays.
+
+    Raises:
+        ConfigError: That is something else than an older report, such as the recording.
+        SinkError: Nothing can be written there.
+    """
+    place = Path(path)
+    with _writing(path):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if place.is_file():
+            with place.open("rb+") as file:
+                begin = file.read(100)
+            if begin and _NAME.encode() not in begin:
+                raise ConfigError(
+                    f"report: {path!r} is there and is no report; choose another --report"
+                )
+        elif not place.exists():  # a pipe or a terminal is not tried: its reader would notice
+            end = place.resolve()  # of a link that leads nowhere yet
+            end.touch()
+            end.unlink()
+
+
 def write_report(report: Mapping[str, Any], path: str) -> None:
     """Write the report as JSON, creating the folder; `SinkError` when that fails."""
-    try:
+    with _writing(path):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps(report, indent=2) + "\n")
+
+
+@contextmanager
+def _writing(path: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise SinkError(
             f"cannot write the report to {path}: {error.strerror}; choose another --report"

@@ -185,10 +185,10 @@ class Roster:
 
     def _start(self, source: Source) -> Callable[[], None]:
         """Start a source; return what ends it."""
-        stats = source.stats
+        stats, stage = source.stats, f"read {source.name}"
         if is_live(source):
             return self._inlet.join(
-                source.name,
+                stage,
                 source.frames(),
                 when_full="drop_oldest",
                 capacity=1,  # what waits for the engine is never older than the camera's last
@@ -196,7 +196,7 @@ class Roster:
                 expected=lambda: stats.state == "RUNNING",
                 end=source.end,
             )
-        return self._inlet.join(source.name, source.frames())
+        return self._inlet.join(stage, source.frames())
 
     def _connect(self, source: Source, sink: Sink, checkout: Checkout) -> Branch:
         """Run a sink on the results of one source."""

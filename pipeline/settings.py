@@ -33,6 +33,7 @@ OfSide = Annotated[float, Within(0, 1, "a share of the picture's width or height
 Cores = Annotated[int, Within(0, 1024)]
 CoresOrAuto = Annotated[int, Within(0, 1024, zero="auto")]
 CallsOrAuto = Annotated[int, Within(0, 256, zero="auto")]
+FramesPerSecond = Annotated[float, Within(0.001, 1000)]
 Milliseconds = Annotated[float, Within(1, 3_600_000)]
 EngineName = Literal["auto", "openvino", "onnxruntime", "tensorrt", "program"]
 DecoderName = Literal["auto", "software", "cuda"]
@@ -97,7 +98,7 @@ class RenderSettings:
     hud: bool = False  # fps, latency and drops in a corner
     line_width: Annotated[int, Within(0, 100)] = 0  # pixels; 0: chosen for the picture's size
     blur: tuple[str, ...] = ()  # classes made unreadable, such as [person], or [all]
-    blur_threshold: Share = 0.1  # lowest score that is blurred; what is shown always is
+    blur_threshold: Share = 0.05  # lowest score that is blurred; what is shown always is
     blur_frames: Annotated[int, Within(0, 1000)] = 3  # a box stays blurred for so many more frames
     segmentation: OverlaySettings = field(default_factory=OverlaySettings)
 
@@ -155,7 +156,7 @@ class RecordingSettings:
 class RecordedSettings:
     """What of a recording, a folder of pictures or a drawn street goes through the line."""
 
-    max_fps: Annotated[float, Within(0.001, 1000)] | None = None  # of its own time; null: all
+    max_fps: FramesPerSecond | None = None  # of its own time, which pictures lack; null: all
     stride: Annotated[int, Within(1, 10**6)] = 1  # every so many pictures one is taken
 
 
@@ -170,12 +171,12 @@ class LiveSettings:
     max_attempts: Annotated[int, Within(1, 10**9)] | None = None  # in a row; null: for ever
     damaged: Literal["skip", "flagged", "keep"] = "skip"  # pictures; skip: to the next keyframe
     late_seconds: Annotated[float, Within(0.1, 3600)] = 1.0  # pictures held up longer are dropped
-    max_fps: Annotated[float, Within(0.001, 1000)] | None = None  # more are left out; null: all
+    max_fps: FramesPerSecond | None = None  # more are left out; null: all
     stride: Annotated[int, Within(1, 10**6)] = 1  # every so many pictures one is taken
     verify_tls: bool = False  # most cameras have a certificate that nobody has signed
     credentials: str | None = None  # a file with user:password in its first line
     size: str | None = None  # WIDTHxHEIGHT asked of a webcam (/dev/video0, camera:0)
-    fps: Annotated[float, Within(0.001, 1000)] | None = None  # asked of a webcam
+    fps: FramesPerSecond | None = None  # asked of a webcam
     loop: bool = False  # replay: begins again at its end
     painted_clock: bool = False  # read the one that synthetic://street?clock=1 paints
 

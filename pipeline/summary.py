@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +11,19 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.terminal import is_watched
+
 SHARES_SHOWN = 6
 NAMES_SHOWN = 6
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """What `print_summary` prints, made for stdout."""
+    text, watched = io.StringIO(), is_watched()
+    # Without a terminal rich goes by the environment.
+    console = Console(file=text, force_terminal=watched or None, width=None if watched else 160)
+    print_summary(report, console)
+    return text.getvalue()
 
 
 def print_summary(report: Mapping[str, Any], console: Console) -> None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
-from pipeline.errors import PipelineError, reason, without_frames
+from pipeline.errors import PipelineError, SinkError, reason, without_frames
 from pipeline.frame import Frame, Result
-from pipeline.metrics import SinkStats, SourceStats
+from pipeline.graph import Graph
+from pipeline.metrics import SinkStats, SourceStats, StageStats
 from pipeline.score import TruthScore
 
 DEPARTED_KEPT = 50  # sources in the report that were removed while the line ran
@@ -40,6 +42,7 @@ class Checkout:
 
     def __init__(self, stats: SourceStats, sinks: Sequence[WritableSink]) -> None:
         self._stats, self._sinks = stats, tuple(sinks)
+        self._clocked = -1  # index of the last frame whose time was taken
 
     def write(self, results: Iterable[Result], sink: WritableSink) -> Iterator[Result]:
         """Write every result to one of the sinks."""
@@ -48,7 +51,7 @@ class Checkout:
             with sink:
                 for result in results:
                     sink.write(result)
-                    if sink is self._sinks[0]:
+                    if sink is self._sinks[0] and result.frame.index > self._clocked:
                         self._clock_out(result)
                     yield result
             finished = True
@@ -57,9 +60,9 @@ class Checkout:
                 self._sinks = (*(other for other in self._sinks if other is not sink), sink)
 
     def _clock_out(self, result: Result) -> None:
-        now = time.monotonic()
-        self._stats.last_sunk = now
+        now, self._clocked = time.monotonic(), result.frame.index
         self._stats.latency.add(now - result.frame.arrival)
+        self._stats.last_sunk = now  # after what it is compared with
         if result.frame.painted is not None:
             self._stats.glass_to_sink.add(now - result.frame.painted)
 
@@ -71,6 +74,9 @@ class Tally:
         sources: Counters of every source, by name.
         class_names: The model's, for the comparison with a known truth.
         complain: Called with one sentence when a source or a sink fails.
+
+    Attributes:
+        stages: What the stages of all graphs that have ended did.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class Tally:
         self.failed_sinks: dict[str, BaseException] = {}
         self.sink_drops: Counter[tuple[str, str]] = Counter()  # by source and sink
         self.score: TruthScore | None = None
+        self.stages: list[StageStats] = []
         self._class_names = tuple(class_names)
         self._complain = complain
 
@@ -101,6 +108,15 @@ class Tally:
         """Close the books of a source that has left; the last ones stay in the report."""
         stats = self.sources.pop(name)
         self._departed.append(stats)
+
+    @contextmanager
+    def running(self, graph: Graph) -> Iterator[Graph]:
+        """Run a graph; what its stages did is kept, even if one of them ends it with an error."""
+        try:
+            with graph:
+                yield graph
+        finally:
+            self.stages += graph.stats
 
     def dropped(self, cause: str, frame: Frame) -> None:
         """Count a frame that will not be inferred; each cause is counted in one thread only."""
@@ -139,8 +155,9 @@ class Tally:
                 self.score.add(result.detections, result.frame.truth, self._class_names)
             yield result
 
-    def source_failed(self, name: str, error: BaseException) -> None:
-        """Remember that a source ended early, and say so."""
+    def source_failed(self, stage: str, error: BaseException) -> None:
+        """Remember that a source ended early, and say so; its stage is called ``read NAME``."""
+        name = stage.removeprefix("read ")
         words, stats = describe(error), self.sources.get(name)
         if stats is not None:  # else it was removed while it failed
             stats.error = words
@@ -154,6 +171,14 @@ class Tally:
         self.failed_sinks[name] = without_frames(error)
         self._complain(f"output {name}: {describe(error)}")
 
+    @contextmanager
+    def writing(self, name: str) -> Iterator[None]:
+        """Inside the block something is written beside the sinks, and fails as they do."""
+        try:
+            yield
+        except SinkError as error:
+            self.sink_failed(name, error)
+
     def close(self) -> None:
         """Account for frames that an interrupted run decoded, but did not infer."""
         for stats in self.all_sources:
@@ -163,9 +188,10 @@ class Tally:
     def hud(self, result: Result) -> list[str]:
         """Lines of live figures for a corner of the picture."""
         stats = self.sources[result.frame.source]
+        fps = stats.recent_fps if stats.live else stats.fps
         latency, dropped = stats.latency.percentile_ms(50), sum(stats.frames_dropped.values())
         return [
-            f"{stats.fps:.1f} fps" if stats.fps else "- fps",
+            "- fps" if fps is None else f"{fps:.1f} fps",
             f"{latency:.0f} ms" if latency is not None else "- ms",
             f"{dropped} dropped",
         ]

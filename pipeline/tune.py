@@ -145,7 +145,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m pipeline.tune",
         description="Measure how the engine should divide this machine's cores, and keep the "
         "answer for later runs.",
-        epilog="Exit codes: 0 done, 4 model or engine.",
+        epilog="Exit codes: 0 done, 2 arguments, 4 model or engine.",
     )
     add = parser.add_argument
     add("--model", metavar="NAME_OR_FILE", default="street", help="what is run")

@@ -74,8 +74,13 @@ def zones_of(
 
     Raises:
         ConfigError: A zone names a class that the model does not know, or a source that is not
-            there.
+            there; or the model knows no objects that could be counted.
     """
+    if settings and not class_names:
+        raise ConfigError(
+            "zones: the model knows the classes of pixels only, and finds no objects to count; add "
+            "one that does with --model, or take the zones away with --set zones={}"
+        )
     return tuple(
         Zone(
             name,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +22,38 @@ import pytest
 import yaml
 
 import run_stream
+from pipeline.engines import load_engine
+from pipeline.errors import EngineError
 from pipeline.sources import Source, open_sources
 from pipeline.sources.street import STREET_CLASSES, Street, read_frame_counter
+from tests.clips import write_clip
 from tests.waiting import until
 
 REPOSITORY = Path(__file__).parent.parent
+
+
+class Failing:
+    """An engine that works for so many calls."""
+
+    def __init__(self, *model: Any, calls: int, **settings: Any) -> None:
+        self._engine, self._left = load_engine(*model, **settings), calls
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def __enter__(self) -> Failing:
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        self._engine.__exit__(*ended)
+
+    def submit(self, *images: Any) -> Any:
+        if not self._left:
+            raise EngineError("the GPU has fallen off its bus")
+        self._left -= 1
+        return self._engine.submit(*images)
+
+
 StartLongRun = Callable[..., tuple[Path, Path, "subprocess.Popen[bytes]"]]
 SHORT = "synthetic://street?seed={seed}&size=320x180&fps=25&seconds={seconds}"
 
@@ -246,6 +276,85 @@ def test_an_existing_file_behind_out_without_a_source_is_not_overwritten(
     assert "SOURCE" in capsys.readouterr().err
 
 
+def test_the_report_is_written_over_nothing_that_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video, config, model = tmp_path / "drive.mp4", tmp_path / "c.yaml", tmp_path / "m.onnx"
+    write_clip(video)
+    config.write_text("detection: {threshold: 0.4}")
+    shutil.copy(run_stream.MODELS["street"], model)
+    words = [str(video), "--config", str(config), "--model", str(model), "--out", "null:"]
+    for read in (video, config, model):
+        before = read.read_bytes()
+        assert run_stream.main([*words, "--report", str(read)]) == 2
+        assert "choose another --report" in capsys.readouterr().err.replace("\n", " ")
+        assert read.read_bytes() == before
+
+
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = tmp_path / "out" / "a.jsonl"
+    words = [short(), "--out", str(lines), "--report", str(tmp_path / "out")]
+    assert run_stream.main(words) == 5
+    assert "cannot write the report" in capsys.readouterr().err
+    assert not lines.exists()
+
+
+def test_a_report_that_fails_at_the_end_is_a_failed_output(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    words = [short(seconds=0.2), "--out", "null:", "--report", "/dev/full"]
+    assert run_stream.main(words) == 5
+    printed = capsys.readouterr()
+    assert "output report: cannot write the report to /dev/full" in printed.err
+    assert "street  ENDED" in printed.out
+
+
+def test_who_does_not_read_the_summary_fails_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as unread:
+        monkeypatch.setattr(sys, "stdout", unread)
+        report = tmp_path / "report.json"
+        words = [short(seconds=0.2), "--out", "null:", "--report", str(report)]
+        assert run_stream.main(words) == 0
+    assert json.loads(report.read_text())["totals"]["frames"] == 5
+
+
+def test_an_engine_that_fails_leaves_a_report_of_what_was_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run_stream, "load_engine", partial(Failing, calls=7))
+    lines, report = tmp_path / "a.jsonl", tmp_path / "report.json"
+    words = [short(), "--out", str(lines), "--report", str(report), "--batch", "1"]
+    assert run_stream.main(words) == 4
+    printed = capsys.readouterr()
+    assert "error the GPU has fallen off its bus" in printed.err
+    assert "street  ENDED" in printed.out
+    told = json.loads(report.read_text())
+    assert told["error"] == "the GPU has fallen off its bus" and told["interrupted"] is None
+    source = told["sources"]["street"]
+    assert source["frames_inferred"] <= 7 and source["frames_in_flight"] == 0
+    assert told["stages"]["infer"]["items"] == 7
+
+
+def test_a_source_that_is_called_like_a_station_is_not_counted_with_it(tmp_path: Path) -> None:
+    write_clip(tmp_path / "infer.mp4", frames=10)
+    write_clip(tmp_path / "draw.mp4", frames=5)
+    _, report = stream(
+        tmp_path, *(str(tmp_path / f"{name}.mp4") for name in ("infer", "draw")), "--out", "null:"
+    )
+    items = {name: stage["items"] for name, stage in report["stages"].items()}
+    assert items["read infer"] == 10 and items["read draw"] == 5
+    assert items["draw"] == 15
+    assert items["infer"] == report["stages"]["preprocess"]["items"]
+
+
 def test_max_frames_and_duration_end_a_source_normally(tmp_path: Path) -> None:
     _, report = stream(tmp_path, short(), "--out", "null:", "--max-frames", "7")
     assert report["sources"]["street"]["frames_inferred"] == 7
@@ -273,6 +382,15 @@ def test_a_folder_of_pictures_gives_records_with_file_names(tmp_path: Path) -> N
     assert [line["file"] for line in records(lines)] == [f"shot{i}.png" for i in range(3)]
     assert [line["width"] for line in records(lines)] == [320, 352, 384]
     assert len(list(out.rglob("shot*"))) == 3
+
+
+def test_a_configuration_is_printed_also_where_its_names_cannot_be_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    assert run_stream.main(["--print-config", "日本.mp4"]) == 0
+    assert b"sources: [\\u65e5\\u672c.mp4]" in written.getvalue()
 
 
 def test_the_printed_configuration_is_a_configuration(

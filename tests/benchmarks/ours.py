@@ -13,6 +13,7 @@ from rich.console import Console
 import run_stream
 from pipeline.config import load_settings
 from pipeline.crew import Crew
+from pipeline.detect import Shown
 from pipeline.engines import load_engine
 from pipeline.governor import Governor
 from pipeline.metrics import SourceStats
@@ -78,14 +79,13 @@ def line_with(crew: Crew, settings: Settings, meter: Meter, view: View | None = 
         quiet = ProgressView(Console(stderr=True), True)
         with quiet if view is None else nullcontext(view) as seen:
             stop = run_stream.StopRequest()
-            stages = run_stream.stream(
-                sources, crew, outputs, settings, tally, seen, stop, governor
-            )
+            shown = Shown(model, settings.detection)
+            run_stream.stream(sources, crew, outputs, settings, shown, tally, seen, stop, governor)
     return LineRun(
         sum(source.stats.frames_inferred for source in sources),
         f"{engine.name} {engine.precision} batch {engine.batch}",
         [sink.report() for sink in outputs.opened],
-        stage_reports(stages),
+        stage_reports(tally.stages),
         [source.stats for source in sources],
     )
 

@@ -138,7 +138,7 @@ class Case:
         model = read_model_file(self.model)
         settings = EngineSettings(precision=self.precision)
         with load_engine(model, settings) as engine:
-            return measure(self.clip, model, engine, frames)
+            return measure(str(self.clip), model, engine, frames)
 
     def _watched(self, clip: Path, count: int, name: str, *, shared: bool) -> Row:
         patience = PATIENCE_SECONDS if shared else None

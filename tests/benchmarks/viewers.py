@@ -123,6 +123,7 @@ def watch_with_boxstream(urls: Sequence[str], seconds: float, tell: Telling) -> 
 
     import run_stream
     from pipeline.crew import Crew
+    from pipeline.detect import Shown
     from pipeline.engines import load_engine
     from pipeline.governor import Governor
     from pipeline.model_file import read_model_file
@@ -146,7 +147,8 @@ def watch_with_boxstream(urls: Sequence[str], seconds: float, tell: Telling) -> 
         governor, stop = Governor(None, lambda: ()), run_stream.StopRequest()
         with ProgressView(Console(stderr=True), True) as view:
             crew = Crew(model, slow)
-            run_stream.stream(sources, crew, outputs, settings, tally, view, stop, governor)
+            shown = Shown(model, settings.detection)
+            run_stream.stream(sources, crew, outputs, settings, shown, tally, view, stop, governor)
     tally.close()
     for source in sources:
         source.close()

@@ -23,6 +23,7 @@ import pytest
 
 import run_stream
 from pipeline.control import LineControl, RunningLine
+from pipeline.detect import Shown
 from pipeline.serve import LineNotRunning
 from pipeline.settings import RecordedSettings, Settings
 from pipeline.sources import Source
@@ -321,8 +322,9 @@ def test_a_line_that_has_ended_is_still_seen_but_takes_no_orders(
 ) -> None:
     stream, was_asked = run_stream.stream, threading.Event()
 
-    def stream_and_ask(*arguments: Any) -> Any:
-        stages, control = stream(*arguments), arguments[-1]
+    def stream_and_ask(*arguments: Any) -> None:
+        stream(*arguments)
+        control = arguments[-1]
         for order in (
             partial(control.add, NOBODY, None),
             partial(control.remove, "street"),
@@ -334,12 +336,29 @@ def test_a_line_that_has_ended_is_still_seen_but_takes_no_orders(
         assert [stats.state for stats in control.sources()] == ["ENDED"]
         assert control.engine()["calls"] > 0
         was_asked.set()
-        return stages
 
     monkeypatch.setattr(run_stream, "stream", stream_and_ask)
     recording = "synthetic://street?seed=3&size=160x96&fps=25&seconds=0.2"
     assert run_stream.main([recording, "--out", "http://127.0.0.1:0", "--quiet"]) == 0
     assert was_asked.is_set()
+
+
+def test_thresholds_that_were_changed_hold_for_the_recordings_that_follow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream, thresholds = run_stream.stream, list[float]()
+
+    def stream_and_change(*arguments: Any) -> None:
+        stream(*arguments)
+        thresholds.append(arguments[-1].engine()["threshold"])
+        (shown,) = (each for each in arguments if isinstance(each, Shown))
+        shown.change(0.9, {})
+
+    monkeypatch.setattr(run_stream, "stream", stream_and_change)
+    recordings = [f"synthetic://street?seed={n}&size=160x96&fps=25&seconds=0.2" for n in (3, 4)]
+    words = ["--set", "concurrent=1", "detection.threshold=0.4", "--quiet"]
+    assert run_stream.main([*recordings, "--out", "http://127.0.0.1:0", *words]) == 0
+    assert thresholds == [0.4, 0.9]
 
 
 def test_a_run_of_recordings_takes_no_cameras_but_other_thresholds(

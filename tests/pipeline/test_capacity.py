@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline import frame_cost
 from pipeline.capacity import USABLE, draw_clip, forecast, main
 from pipeline.engines import tuning
 from pipeline.engines.tuning import Division, Measured
 from pipeline.errors import NoVideo, SourceNotFound
+from pipeline.frame import Result
 from pipeline.frame_cost import FrameCost, measure
 from pipeline.model_file import read_model_file
+from pipeline.render import render
 from tests.clips import write_clip
 from tests.pipeline.model_files import load, write_model
+from tests.pipeline.task_files import write_semantic
 
 COST = FrameCost(decode=2, scale=1, infer=13, suppress=1, queues=0, draw=1, encode=5)
 
@@ -62,7 +68,7 @@ def test_every_station_costs_something(tmp_path):
     model = read_model_file(write_model(tmp_path / "small.onnx"))
     clip = write_clip(tmp_path / "clip.mp4", size=(96, 64), frames=6)
     with load(model, "openvino") as engine:
-        cost = measure(clip, model, engine, frames=5)
+        cost = measure(str(clip), model, engine, frames=5)
     costs = asdict(cost)
     assert costs.pop("gpu") == 0
     assert all(0 < value < math.inf for value in costs.values())
@@ -70,21 +76,55 @@ def test_every_station_costs_something(tmp_path):
     assert cost.total(recorded=False) < cost.total(recorded=True)
 
 
+@pytest.mark.parametrize("writes", [write_model, write_semantic])
+def test_what_is_measured_is_what_the_line_does_with_its_pictures(tmp_path, monkeypatch, writes):
+    model, drawn = read_model_file(writes(tmp_path / "small.onnx")), list[Result]()
+    clip = write_clip(tmp_path / "clip.mp4", size=(96, 64), frames=3, pix_fmt="yuv420p10le")
+
+    def rendered(results: Iterable[Result], *how: Any) -> Iterator[Result]:
+        results = list(results)
+        drawn.extend(results)
+        return render(results, *how)
+
+    monkeypatch.setattr(frame_cost, "render", rendered)
+    with load(model, "openvino") as engine:
+        measure(str(clip), model, engine, frames=3)
+    assert drawn and len(drawn) % 3 == 0
+    assert {result.frame.picture.format.name for result in drawn} == {"yuv420p10le"}
+    assert {result.segmentation is not None for result in drawn} == {model.is_semantic}
+
+
+@pytest.mark.parametrize(
+    "camera", ["rtsp://me:ge.heim@h/stream", "camera:0", "replay:yard.mp4", "yards/"]
+)
+def test_a_camera_or_several_recordings_are_refused_with_what_to_do(
+    tmp_path, monkeypatch, capsys, camera
+):
+    monkeypatch.chdir(tmp_path)
+    for path in ("yard.mp4", "yards/a.mp4", "yards/b.mp4"):
+        Path(path).parent.mkdir(exist_ok=True)
+        write_clip(Path(path), frames=2)
+    assert main([camera, "--model", str(write_model(tmp_path / "small.onnx"))]) == 2
+    said = capsys.readouterr().err
+    assert "name one recording, such as `run_stream.py CAMERA --duration 60" in said
+    assert "heim" not in said
+
+
 def test_a_clip_that_is_not_there_or_holds_nothing_is_an_error(tmp_path):
     model = read_model_file(write_model(tmp_path / "small.onnx"))
     with load(model, "openvino") as engine:
         with pytest.raises(SourceNotFound):
-            measure(tmp_path / "missing.mp4", model, engine)
+            measure(str(tmp_path / "missing.mp4"), model, engine)
         sound = write_clip(tmp_path / "sound.mp4", with_video=False, audio_delay=0.0)
         with pytest.raises(NoVideo):
-            measure(sound, model, engine)
+            measure(str(sound), model, engine)
 
 
 def test_the_drawn_clip_has_the_size_and_the_frames_asked_for(tmp_path):
     model = read_model_file(write_model(tmp_path / "small.onnx"))
     clip = draw_clip("128x96", 3, tmp_path / "drawn.mp4")
     with load(model, "openvino") as engine:
-        assert measure(clip, model, engine, frames=3).decode > 0
+        assert measure(str(clip), model, engine, frames=3).decode > 0
 
 
 def test_the_command_tells_what_a_recording_makes(tmp_path, capsys):
@@ -118,6 +158,8 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, capsys):
     assert main([str(tmp_path / "no.mp4"), "--model", str(model)]) == 3
     assert "no.mp4" in capsys.readouterr().err
     assert main(["--model", str(tmp_path / "no.onnx")]) == 4
-    with pytest.raises(SystemExit) as stop:
-        main(["--fps", "0"])
-    assert stop.value.code == 2
+    for wrong in ("0", "-1", "nan", "inf", "1e400"):
+        for flag in ("--fps", "--max-fps"):
+            with pytest.raises(SystemExit) as stop:
+                main([f"{flag}={wrong}"])
+            assert stop.value.code == 2

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.command_line import overrides, parse
+from pipeline.command_line import overrides, parse, refuse_mistakes
 from pipeline.config import dump_settings, load_settings
 from pipeline.errors import ConfigError
 from pipeline.settings import (
@@ -86,6 +86,26 @@ def test_a_word_may_name_one_class_and_keeps_the_others():
     assert thresholds == {"car": 0.4, "person": 0.6}
 
 
+def test_an_empty_map_takes_all_entries_away_and_null_one(tmp_path):
+    highway = str(CONFIGS / "highway.yaml")
+    for word, left in {
+        "class_thresholds={}": {},
+        "class_thresholds={car: null}": {"person": 0.65},
+        "class_thresholds.person=null": {"car": 0.45},
+        "class_thresholds={car: null, bus: 0.3}": {"person": 0.65, "bus": 0.3},
+    }.items():
+        settings = load_settings(highway, [f"detection.{word}"])
+        assert settings.detection.class_thresholds == left
+    zones = str(CONFIGS / "zones.yaml")
+    assert load_settings(zones, ["zones={}"]).zones == {}
+    assert list(load_settings(zones, ["zones.yard=null"]).zones) == ["crossing"]
+
+
+def test_what_is_not_there_cannot_be_taken_away():
+    assert "car: expected a number, found nothing" in refused("detection.class_thresholds.car=null")
+    assert "polygon: missing" in refused("zones.yard=null")
+
+
 def test_a_lone_source_needs_no_brackets():
     assert load_settings(None, ["sources=drive.mp4"]).sources == ("drive.mp4",)
 
@@ -129,6 +149,51 @@ def test_an_empty_file_or_section_changes_nothing(tmp_path):
 
 
 # What is refused
+
+
+def told(*words: str) -> str:
+    """What is said against a command line; nothing if it can mean what it says."""
+    arguments = parse(words, [])
+    try:
+        refuse_mistakes(arguments, load_settings(arguments.config, overrides(arguments)))
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def test_a_source_that_out_may_have_swallowed_is_not_written_over(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("drive.mp4").write_bytes(b"precious")
+    Path("lines.jsonl").touch()
+    for folder in ("my", "empty"):
+        Path(folder).mkdir()
+    Path("my/street.png").touch()
+    Path("named.yaml").write_text("sources: [yard.mp4]")
+    Path("unnamed.yaml").write_text("detection: {threshold: 0.4}")
+    unnamed = ["--config", "unnamed.yaml", "--duration", "1"]
+    for words in ([], unnamed, ["--set", "video.crf=20"]):
+        assert "no SOURCE is given" in told(*words, "--out", "out.mp4", "drive.mp4")
+        assert "no SOURCE is given" in told(*words, "--out", "o.jsonl", "my/")
+        assert not told(*words, "--out", "drive.mp4", "lines.jsonl", "empty/")
+        assert not told(*words, "--out", "out.mp4", "--out", "drive.mp4", "--out", "my")
+        assert not told("yard.mp4", *words, "--out", "out.jsonl", "drive.mp4", "my/")
+    assert not told("--config", "named.yaml", "--out", "out.jsonl", "drive.mp4", "my/")
+    assert not told("--set", "sources=yard.mp4", "--out", "out.jsonl", "drive.mp4")
+    assert not told(Settings().sources[0], "--out", "out.jsonl", "drive.mp4")
+
+
+def test_how_recordings_are_cut_and_kept_is_refused_where_nothing_is_recorded_so():
+    for out in ([], ["--out", "a.mp4"], ["--out", "a.jsonl", "live/index.m3u8", "null:"]):
+        for flag, time in (("--segment", "10min"), ("--keep", "24h")):
+            assert told(*out, flag, time).startswith(f"{flag}: no output is a row of files")
+    assert "--segment" in told("--out", "%Y%m%d.jsonl", "--segment", "10min")
+    assert not told("--out", "%Y%m%d.jsonl", "--keep", "24h")
+    for out in ("a.mp4", "%H%M.mp4"):
+        assert not told("--out", out, "--set", "recording.keep_seconds=60")
+        assert not told("--out", "{event}.mp4", out, "--segment", "1h", "--keep", "24h")
+    for file in ("recorder", "camera"):
+        config = str(CONFIGS / f"{file}.yaml")
+        assert not told("--config", config, "--segment", "1h", "--keep", "24h")
 
 
 @pytest.mark.parametrize(

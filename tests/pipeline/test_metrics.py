@@ -95,9 +95,18 @@ def test_the_rate_is_frames_over_the_time_from_first_arrival_to_last_sunk():
     stats = SourceStats("a", frames_inferred=50, source_seconds=4.0)
     assert stats.fps is None
     assert stats.realtime_factor is None
+    stats.latency = histogram_of([0.1] * 50)
     stats.first_arrival, stats.last_sunk = 100.0, 102.0
     assert stats.fps == 25.0
     assert stats.realtime_factor == 2.0
+
+
+def test_frames_that_no_output_took_make_no_source_faster():
+    stats = SourceStats("a", frames_inferred=500, source_seconds=20.0)
+    stats.latency = histogram_of([0.1] * 50)  # then its only output failed
+    stats.first_arrival, stats.last_sunk = 100.0, 102.0
+    assert stats.fps == 25.0
+    assert stats.realtime_factor == pytest.approx(1.0)
 
 
 def test_who_sees_a_state_finds_its_event():

@@ -127,3 +127,37 @@ def test_every_source_that_is_only_counted_has_an_entry_of_its_own() -> None:
 def test_what_sources_can_share_they_share() -> None:
     for out in ("mqtt://localhost/boxes", "srt://host:8890?streamid=publish:{source}"):
         assert len(outputs_of("front:door", "front_door", out=out).opened) == 2
+
+
+@pytest.mark.parametrize(
+    ("out", "report"),
+    [
+        ("{source}.jsonl", "door.jsonl"),
+        ("{source}/", "door"),
+        ("%H%M.jsonl", "1200.jsonl"),
+        ("{event}.mp4", "events.jsonl"),
+        ("{source}.m3u8", "door-7.ts"),
+    ],
+)
+def test_no_output_may_become_the_file_of_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, report: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    door: Any = Camera("door")
+    for place, is_taken in ((report, True), (f"other/{report}", False)):
+        settings = Settings(out=(f"{tmp_path}/{out}",), report=place)
+        if is_taken:
+            with pytest.raises(ConfigError, match="could write over the report"):
+                Outputs(settings, MODEL, [door], None)
+        else:
+            assert Outputs(settings, MODEL, [door], None).opened
+
+
+def test_a_source_that_joins_does_not_write_over_the_report_either(tmp_path: Path) -> None:
+    settings = Settings(out=(f"{tmp_path}/{{source}}.jsonl",), report=f"{tmp_path}/yard.jsonl")
+    door, yard = Camera("door"), Camera("yard")
+    cameras: list[Any] = [door]
+    outputs = Outputs(settings, MODEL, cameras, None)
+    joining: Any = yard
+    with pytest.raises(ConfigError, match="could write over the report"):
+        outputs.of(joining)

@@ -1,14 +1,17 @@
-"""What is said at the end of a run."""
+"""What is said at the end of a run, and where the report goes."""
 
 from __future__ import annotations
 
 import io
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from pipeline.report import build_report
+from pipeline.errors import ConfigError, SinkError
+from pipeline.report import build_report, try_report, write_report
 from pipeline.summary import print_summary
 
 ENGINE = {
@@ -53,3 +56,53 @@ def test_the_summary_says_how_often_the_latency_budget_was_kept_and_what_that_co
 
 def test_without_a_latency_budget_the_summary_says_nothing_of_one():
     assert "latency budget" not in summary(latency_budget=None)
+
+
+def test_a_place_for_the_report_is_tried_without_leaving_anything(tmp_path: Path) -> None:
+    place = tmp_path / "new" / "report.json"
+    try_report(str(place))
+    assert place.parent.is_dir() and not place.exists()
+    link = tmp_path / "link.json"
+    link.symlink_to(place)
+    try_report(str(link))
+    assert link.is_symlink() and not place.exists()
+
+
+def test_an_older_report_stays_until_there_is_a_new_one(tmp_path: Path) -> None:
+    about: dict[str, Any] = {"engine": ENGINE, "sources": [], "sinks": {}, "stages": {}}
+    report = build_report(wall_seconds=1.0, truth=None, interrupted=None, **about)
+    place = tmp_path / "report.json"
+    place.touch()  # as mktemp leaves it
+    try_report(str(place))
+    write_report(report, str(place))
+    before = place.read_bytes()
+    try_report(str(place))
+    assert place.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"ftypisom", b"model: street\n", b'{"source": "drive"}\n'])
+def test_what_is_no_report_is_not_written_over(tmp_path: Path, content: bytes) -> None:
+    place = tmp_path / "precious"
+    place.write_bytes(content)
+    link = tmp_path / "link"
+    link.symlink_to(place)
+    for path in (place, link):
+        with pytest.raises(ConfigError, match="is no report; choose another --report"):
+            try_report(str(path))
+    assert place.read_bytes() == content
+
+
+def test_a_place_where_nothing_can_be_written_is_told_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path, tmp_path / "file" / "report.json", tmp_path / ("x" * 300)):
+        with pytest.raises(SinkError, match="choose another --report"):
+            try_report(str(place))
+
+
+def test_a_pipe_is_not_tried_as_its_reader_would_take_that_for_the_end(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    try_report(str(pipe))  # opening it would wait for a reader
+    reader, writer = os.pipe()
+    with open(reader, "rb"), open(writer, "wb"):
+        try_report(f"/dev/fd/{writer}")

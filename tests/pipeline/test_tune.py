@@ -19,8 +19,9 @@ from pipeline.engines import load_engine
 from pipeline.engines.contract import Answered
 from pipeline.engines.tuning import RULE, Division
 from pipeline.errors import EngineUnavailable
-from pipeline.frame import Batch, Placement
+from pipeline.frame import Batch
 from pipeline.model_file import ModelFile, read_model_file
+from pipeline.placement import Placement
 from pipeline.settings import EngineSettings
 from tests.pipeline.frames import blank
 from tests.pipeline.gpu import install

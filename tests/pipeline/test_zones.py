@@ -236,6 +236,13 @@ def test_an_unknown_class_or_source_is_refused_with_the_nearest_known() -> None:
     assert zones_of(settings, ("persn",))[0].sources == ("frnt",)  # it may come later
 
 
+def test_zones_are_refused_where_no_objects_are_found_to_be_counted() -> None:
+    settings = load_settings(None, ["zones.a.polygon=[[0, 0], [1, 0], [1, 1]]"]).zones
+    with pytest.raises(ConfigError, match="zones: the model knows the classes of pixels only"):
+        zones_of(settings, ())
+    assert zones_of({}, ()) == ()
+
+
 # Drawing
 
 
