@@ -275,7 +275,7 @@ def proposer_of(model: ModelFile) -> Propose | None:
     except ImportError as error:
         raise EngineUnavailable(
             f"{model.path} needs the proposer {model.proposer!r}, which cannot be loaded "
-            f"({error}); run `pip install -e '.[models]'`"
+            f"({error}); run `pip install -e '.[proposals]'`"
         ) from error
     if model.proposer not in PROPOSERS:
         raise ModelMismatch(

@@ -7,6 +7,7 @@ from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from pipeline.machine import installed_version
 from pipeline.serve.access import Gate
 from pipeline.serve.api import api_routes, picture_routes
 from pipeline.serve.assets import STATIC
@@ -21,7 +22,10 @@ ABOUT = "Watch a running line, and change what it does. Errors are problem docum
 def build_app(board: Board, control: Control, *, token: str | None, port: int) -> ASGIApp:
     """The application, behind its gate."""
     # The usual documentation page loads its scripts from another host; /docs is our own.
-    app = FastAPI(title="boxstream", description=ABOUT, docs_url=None, redoc_url=None)
+    version = installed_version("boxstream") or "not installed"
+    app = FastAPI(
+        title="boxstream", version=version, description=ABOUT, docs_url=None, redoc_url=None
+    )
     install_problems(app)
     app.include_router(api_routes(board, control), tags=["sources"])
     app.include_router(picture_routes(board), tags=["pictures"])

@@ -191,7 +191,8 @@ def expanded(out: str, source: str, also: Sequence[str] = ()) -> str:
     """
     for word in re.findall(r"\{(\w*)\}", out):
         if word != "source" and word not in also:
-            raise ConfigError(f"out: unknown {{{word}}} in {out!r}; only {{source}} is known")
+            known = " and ".join(f"{{{name}}}" for name in ("source", *also))
+            raise ConfigError(f"out: unknown {{{word}}} in {out!r}; known here: {known}")
     return out.replace("{source}", fit_for_a_name(source) or "source")
 
 

@@ -106,7 +106,7 @@ def test_a_name_with_a_dot_does_not_change_the_kind_of_a_folder(tmp_path: Path) 
 
 
 def test_an_unknown_placeholder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"unknown \{name\}.*only \{source\}"):
+    with pytest.raises(ConfigError, match=r"unknown \{name\}.*known here: \{source\}"):
         opened(str(tmp_path / "{name}.mp4"))
 
 

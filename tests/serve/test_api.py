@@ -9,6 +9,7 @@ from http.client import HTTPConnection
 
 import pytest
 
+from pipeline.machine import installed_version
 from pipeline.serve import LineNotRunning
 from pipeline.sinks.protocol import SinkTarget
 from tests.alone import alone
@@ -266,7 +267,9 @@ def test_an_added_camera_may_call_its_own_query_credentials(serve):
 
 def test_the_openapi_document_describes_every_path(serve):
     client = serve().client
-    paths = client.get("/openapi.json").json["paths"]
+    document = client.get("/openapi.json").json
+    assert document["info"]["version"] == installed_version("boxstream")
+    paths = document["paths"]
     assert {"/api/sources", "/api/sources/{name}", "/api/detection", "/metrics"} <= paths.keys()
     assert client.get("/docs").status == 200
 
