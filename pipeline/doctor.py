@@ -155,8 +155,9 @@ def _show(report: Finding) -> bool:
     from rich.console import Console
 
     from pipeline.checkup.page import print_page
+    from pipeline.terminal import is_watched
 
-    print_page(report, Console(width=None if sys.stdout.isatty() else 120))
+    print_page(report, Console(width=None if is_watched() else 120))
     return True
 
 

@@ -31,6 +31,7 @@ from pipeline.engines.tuning import RULE, Measured, write
 from pipeline.errors import EngineUnavailable, PipelineError
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.settings import EngineSettings
+from pipeline.terminal import is_watched
 
 PURPOSES = {
     "cameras": "several cameras",
@@ -163,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     choice: Any = {"name": arguments.engine, "precision": arguments.precision}
     try:
         model = read_model_file(bundled if bundled.exists() else arguments.model)
-        console = Console(width=None if sys.stdout.isatty() else 120)
+        console = Console(width=None if is_watched() else 120)
         settings = EngineSettings(**choice, cache=arguments.cache)
         tune(model, settings, console, arguments.busy)
     except PipelineError as error:
