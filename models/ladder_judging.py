@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -117,16 +118,25 @@ def judge_detection(
 
 
 class CRFSegmenter:
-    """DeepLab v1 as it was published: network, then CRF."""
+    """DeepLab v1 as it was published: network, then CRF.
 
-    def __init__(self, network: SemanticNetwork, class_names: Sequence[str]) -> None:
-        self.network, self.class_names = network, class_names
+    arithmetic: makes the context in which the network computes; the CRF does so in float32.
+    """
+
+    def __init__(
+        self,
+        network: SemanticNetwork,
+        class_names: Sequence[str],
+        arithmetic: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        self.network, self.class_names, self.arithmetic = network, class_names, arithmetic
 
     @torch.inference_mode()
     def segment(self, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 RGB -> (H, W) uint8 class of each pixel."""
-        probabilities = self.network.probabilities(torch.from_numpy(image)[None])[0]
-        return refine(image, probabilities.numpy()).argmax(0).astype(np.uint8)
+        with self.arithmetic():
+            probabilities = self.network.probabilities(torch.from_numpy(image)[None])[0]
+        return refine(image, probabilities.float().numpy()).argmax(0).astype(np.uint8)
 
 
 def judge_segmentation(
@@ -152,7 +162,7 @@ def judge_segmentation(
     judged["frame_hw"] = list(frame.shape[:2])
     judged["milliseconds"] = times_of(network, frame, engines, times)
     if is_deeplab_v1(network):
-        with_crf = CRFSegmenter(cast(SemanticNetwork, network), run.class_names)
+        with_crf = CRFSegmenter(cast(SemanticNetwork, network), run.class_names, run.arithmetic)
         judged["CRF"] = _scores(evaluate_segmentation(with_crf, entries))
         judged["CRF"]["milliseconds"] = crf_milliseconds(with_crf, frame, times)
     return judged

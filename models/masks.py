@@ -144,7 +144,8 @@ def translation(names: Mapping[int, str], class_names: Sequence[str]) -> np.ndar
 def read_folder(folder: Path, class_names: Sequence[str] | None = None) -> MaskSet:
     """``images/`` and ``labels/`` of equal file names; ``classes.json`` here or one folder up.
 
-    ``classes.json``: ``{"classes": [{"id": 0, "name": "sky"}, ...], "ignore_id": 11}``.
+    ``classes.json``: ``{"classes": [{"id": 0, "name": "sky"}, ...], "ignore_id": 11}``; ids from 0
+    to 254. What bears the ``ignore_id`` is unknown, even if it is listed with a name.
 
     Args:
         class_names: the order that is wanted; None takes the file's own.
@@ -160,8 +161,11 @@ def read_folder(folder: Path, class_names: Sequence[str] | None = None) -> MaskS
     try:
         classes = content["classes"]
         own = {int(c["id"]): str(c["name"]) for c in sorted(classes, key=lambda c: c["id"])}
+        own.pop(content.get("ignore_id"), None)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{about} does not list classes with id and name: {error!r}") from error
+    if strange := [value for value in own if not 0 <= value < IGNORED]:
+        raise DataError(f"{about}: a pixel's class is from 0 to {IGNORED - 1}, not {strange[0]}")
     names = tuple(own.values()) if class_names is None else tuple(class_names)
     table = known(translation(own, names), about, names)
     labels = sorted(f for f in (folder / "labels").glob("*.png"))

@@ -106,7 +106,9 @@ def optimiser_of(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 def average_gradients(parameters: Sequence[Tensor]) -> None:
     """Mean of the gradients over all processes of a run, in one exchange; alone: nothing to do.
 
-    The mean of equal shares of a batch is the gradient of the whole batch.
+    The mean of equal shares of a batch is the gradient of the whole batch where the loss is a mean
+    over pictures; of one that is divided by what its own share holds (labelled pixels, matched
+    boxes) each share has the same weight instead.
     """
     if not dist.is_initialized():
         return
@@ -156,7 +158,9 @@ class Training:
         self.optimiser.zero_grad(set_to_none=True)
         total = sum(parts.values(), torch.zeros((), device=self.device))
         self.scaler.scale(total).backward()
-        learning = [p for g in self.optimiser.param_groups for p in g["params"]]
+        # Without what is frozen: zeros for gradients would let its weights decay.
+        groups = self.optimiser.param_groups
+        learning = [p for g in groups for p in g["params"] if p.requires_grad]
         average_gradients(learning)
         self.scaler.unscale_(self.optimiser)
         nn.utils.clip_grad_norm_(learning, self.recipe.largest_gradient)

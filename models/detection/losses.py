@@ -146,7 +146,10 @@ def rpn_losses(
         if len(objects):
             targets.append(encode(truth.boxes[index[objects]], anchors[objects]))
     row, label, hit = torch.cat(rows), torch.cat(labels), torch.cat(positive)
-    classification = F.binary_cross_entropy_with_logits(objectness.reshape(-1)[row], label)
+    drawn = objectness.reshape(-1)[row]
+    # Where all is to be ignored nothing is drawn, of which a mean would be no number.
+    classification = F.binary_cross_entropy_with_logits(drawn, label, reduction="sum")
+    classification = classification / max(len(row), 1)
     wanted = torch.cat(targets) if targets else deltas.new_zeros((0, 4))
     box = smooth_l1(deltas.reshape(-1, 4)[hit], wanted, beta=1 / 9) / max(len(row), 1)
     return classification, box
@@ -204,14 +207,27 @@ def sample_rois(
 def roi_losses(logits: Tensor, deltas: Tensor, drawn: RoiSample) -> tuple[Tensor, Tensor]:
     """Fast R-CNN eq. 1: cross-entropy over classes, and smooth L1 on the true class's box.
 
+    The knee of smooth L1 is at 1/9, as torchvision has it, where eq. 3 has 1.
+
     Args:
         logits: (N * R, classes + 1), background first.
         deltas: (N * R, 4 * (classes + 1)), four for every class.
     """
     labels = drawn.labels.flatten()
-    classification = F.cross_entropy(logits, labels, ignore_index=NEITHER)
+    classification = class_loss(logits, labels)
     objects = (labels > 0).nonzero()[:, 0]
     own = deltas.reshape(len(deltas), -1, 4)[objects, labels[objects]]
     targets = drawn.targets.reshape(-1, 4)[objects]
     box = smooth_l1(own, targets, beta=1 / 9) / (labels >= 0).sum().clamp(min=1)
     return classification, box
+
+
+def class_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over what is labelled; 0 where nothing is, in ignored regions only.
+
+    Args:
+        logits: (N, classes + 1), background first.
+        labels: (N,) int64, -1 what is not labelled.
+    """
+    entropy = F.cross_entropy(logits, labels, ignore_index=NEITHER, reduction="sum")
+    return entropy / (labels != NEITHER).sum().clamp(min=1)

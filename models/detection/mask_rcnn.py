@@ -196,6 +196,9 @@ def mask_loss(logits: Tensor, drawn: RoiSample, truths: Sequence[Truth]) -> Tens
 def masks_in_boxes(masks: Tensor, boxes: Tensor, index: Tensor, side: int) -> Tensor:
     """What of the true masks (G, H, W) a box sees: (B, side, side) float32 in [0, 1].
 
+    As in torchvision's, a pixel is where its upper left corner is: targets lie half a pixel further
+    to the left and above than masks are drawn.
+
     boxes: (B, 4) in pixels of the masks; index: (B,) the mask of each.
     """
     rois = torch.cat([index[:, None].to(boxes), boxes], 1)

@@ -18,13 +18,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.backbones.features import FeatureMaps, load_classifier
 from models.boxes import SizeHW, at_least_float32, clip
 from models.data import TrainingBatch
-from models.detection.losses import NEITHER
+from models.detection.losses import class_loss
 from models.detection.region_trunks import HiddenLayers, trunk_of
 from models.detection.regions import REGION_SETTINGS, Sampling, best_slots, draw
 from models.detection.roi import DetectionSettings
@@ -92,7 +91,7 @@ class RCNN(nn.Module):
         drawn = draw(batch, self.sampling, REGRESSION_WEIGHTS)
         logits = self.heads.cls_score(self.hidden(self.pool5(batch.frames, drawn.boxes)))
         logits, labels = at_least_float32(logits).flatten(0, 1), drawn.labels.flatten()
-        return {"class": F.cross_entropy(logits, labels, ignore_index=NEITHER)}
+        return {"class": class_loss(logits, labels)}
 
     def prepare(self, frame_hw: SizeHW) -> RCNN:
         """Fix the size of the frames."""

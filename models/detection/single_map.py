@@ -16,7 +16,8 @@ Deviations:
   see one size whatever it is; the anchors are meant for that one.
 - Anchors are centred on the corner of their cell, as in :class:`models.anchors.AnchorGrid`.
 - Objectness is one logistic number, which the paper names as the alternative to its two (sec. 3.1).
-- The sums are divided as in :mod:`models.detection.losses`, so lambda is 1.
+- The sums are divided as in :mod:`models.detection.losses`, so lambda is 1, and the knee of smooth
+  L1 is at 1/9 in the second stage, too.
 
 How it learns: :mod:`models.detection.joint_training`, and the four steps of sec. 3.2 in
 :mod:`models.detection.alternating_training`.

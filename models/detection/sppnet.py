@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from models.backbones.features import FeatureMaps, load_classifier
 from models.boxes import SizeHW, area, at_least_float32, clip
 from models.data import TrainingBatch
-from models.detection.losses import NEITHER
+from models.detection.losses import class_loss
 from models.detection.region_pooling import (
     centred_windows,
     first_centre_of,
@@ -111,7 +111,7 @@ class SPPNet(nn.Module):
             pooled = self.pool5(batch.frames, drawn.boxes, size)
         logits = self.heads.cls_score(self.hidden(pooled))
         logits, labels = at_least_float32(logits).flatten(0, 1), drawn.labels.flatten()
-        return {"class": F.cross_entropy(logits, labels, ignore_index=NEITHER)}
+        return {"class": class_loss(logits, labels)}
 
     def train(self, mode: bool = True) -> SPPNet:
         """Training mode is for the layers that learn; the trunk does not, whoever unfroze it."""

@@ -11,6 +11,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
 from models.boxes import encode
 from models.detection.losses import (
+    NEITHER,
     ROI_THRESHOLDS,
     RPN_THRESHOLDS,
     RoiSample,
@@ -144,3 +145,19 @@ def test_losses_of_a_batch_without_any_object_are_finite_and_teach_the_backgroun
     classification, box = rpn_losses(random_boxes(50, 9), objectness, deltas, nothing, plain_encode)
     (classification + box).backward()
     assert box == 0 and objectness.grad is not None and (objectness.grad >= 0).all()
+
+
+def test_losses_of_a_picture_that_is_all_to_be_ignored_are_finite_and_teach_nothing():
+    crowd = Truth(NOTHING, torch.zeros(0, dtype=torch.int64), torch.tensor([[0.0, 0, 400, 400]]))
+    boxes, logits = random_boxes(50, 9), torch.randn(8, 4, requires_grad=True)
+    drawn = sample_rois([boxes], [crowd], plain_encode, size=8)
+    assert (drawn.labels == NEITHER).all()
+    objectness = torch.randn(1, 50, requires_grad=True)
+    deltas = torch.randn(1, 50, 4)
+    losses = (
+        *roi_losses(logits, torch.randn(8, 16), drawn),
+        *rpn_losses(boxes, objectness, deltas, [crowd], plain_encode),
+    )
+    assert [loss.item() for loss in losses] == [0, 0, 0, 0]
+    sum(losses).backward()
+    assert not logits.grad.any() and not objectness.grad.any()

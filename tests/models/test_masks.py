@@ -35,6 +35,24 @@ def write_folder(folder: Path, labels: list[np.ndarray], names: list[str]) -> Pa
     return part
 
 
+@pytest.mark.parametrize("value", [-1, 255, 300])
+def test_a_class_that_no_pixel_can_have_is_refused(tmp_path, value):
+    part = write_folder(tmp_path, [stripes(0, 1)], ["sky", "road"])
+    listed = [{"id": 0, "name": "sky"}, {"id": value, "name": "plate"}]
+    (tmp_path / "classes.json").write_text(json.dumps({"classes": listed}))
+    with pytest.raises(DataError, match=f"from 0 to 254, not {value}"):
+        read_masks(str(part))
+
+
+def test_what_is_listed_under_the_ignored_id_is_unknown(tmp_path):
+    part = write_folder(tmp_path, [stripes(0, 11)], ["sky"])
+    listed = [{"id": 0, "name": "sky"}, {"id": 11, "name": "void"}]
+    (tmp_path / "classes.json").write_text(json.dumps({"classes": listed, "ignore_id": 11}))
+    masks = read_masks(str(part))
+    assert masks.class_names == ("sky",)
+    assert set(np.unique(masks.entries[0].read()[1])) == {0, IGNORED}
+
+
 def stripes(*values: int) -> np.ndarray:
     """(20, 30) uint8 in upright stripes of equal width."""
     return np.repeat(np.array(values, np.uint8), 30 // len(values))[None].repeat(20, 0)

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from models import papers
 from models.data import MaskBatch, TrainingBatch
@@ -101,6 +102,19 @@ def test_the_norms_that_learn_are_those_that_were_asked_for(norms, learn):
     norm_weights = {n for n in changed if n.endswith(("0.1.weight", "1.1.weight"))}
     assert {n.split(".")[0] for n in norm_weights} == learn
     assert "backbone.body.0.0.weight" in changed  # the convolutions learn all the same
+
+
+def test_what_a_network_freezes_by_itself_does_not_decay_in_a_run_of_several_processes():
+    training = new_training("adamw")
+    weight = training.model.backbone.body["0"][0].weight
+    weight.requires_grad_(False)  # SPPnet does so whenever it is put into training mode
+    before = weight.clone()
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        training.advance(halves())
+    finally:
+        dist.destroy_process_group()
+    assert torch.equal(weight, before)
 
 
 def test_frozen_parts_of_the_trunk_do_not_change():
