@@ -18,7 +18,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from rich.console import Console
@@ -63,6 +62,7 @@ from pipeline.roster import Roster, any_live
 from pipeline.settings import DetectionSettings, Settings
 from pipeline.sources import Source, close_sources, open_sources
 from pipeline.sources.gpu import GpuDecoding
+from pipeline.stop_request import StopRequest
 from pipeline.summary import summary
 from pipeline.tally import Tally
 from pipeline.terminal import Complaints, say
@@ -141,35 +141,6 @@ def lowered(
     if judged or can_change:
         detection = low_threshold(detection)
     return detect_also_blurred(detection, settings.render, model)
-
-
-class StopRequest:
-    """SIGINT and SIGTERM: the first asks the line to run dry, a second one cuts it off.
-
-    Attributes:
-        signal: The signal that was received, if any.
-    """
-
-    def __init__(self) -> None:
-        self.signal: signal.Signals | None = None
-
-    @contextmanager
-    def ends(self, graph: Graph) -> Iterator[None]:
-        """Inside the block a signal stops `graph`, so that every sink is finished properly."""
-
-        def handle(number: int, _frame: FrameType | None) -> None:
-            if self.signal is not None:
-                raise KeyboardInterrupt
-            self.signal = signal.Signals(number)
-            graph.stop()
-
-        caught = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, handle) for number in caught}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def run(settings: Settings, console: Console, quiet: bool) -> int:

@@ -23,6 +23,7 @@ from pipeline.progress import ProgressView
 from pipeline.report import stage_reports
 from pipeline.settings import Settings
 from pipeline.sources import Source, open_sources
+from pipeline.stop_request import StopRequest
 from pipeline.tally import Tally
 from tests.benchmarks.cost import Meter
 
@@ -78,7 +79,7 @@ def line_with(crew: Crew, settings: Settings, meter: Meter, view: View | None = 
         governor = Governor(None, lambda: ())
         quiet = ProgressView(Console(stderr=True), True)
         with quiet if view is None else nullcontext(view) as seen:
-            stop = run_stream.StopRequest()
+            stop = StopRequest()
             shown = Shown(model, settings.detection)
             run_stream.stream(sources, crew, outputs, settings, shown, tally, seen, stop, governor)
     return LineRun(

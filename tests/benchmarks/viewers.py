@@ -130,6 +130,7 @@ def watch_with_boxstream(urls: Sequence[str], seconds: float, tell: Telling) -> 
     from pipeline.progress import ProgressView
     from pipeline.report import source_report
     from pipeline.sources import open_sources
+    from pipeline.stop_request import StopRequest
     from pipeline.tally import Tally
     from tests.benchmarks.files import best_precision
     from tests.benchmarks.ours import settings_for
@@ -144,7 +145,7 @@ def watch_with_boxstream(urls: Sequence[str], seconds: float, tell: Telling) -> 
     with load_engine(model, settings.engine, latency=True) as engine:
         slow: Any = SlowEngine(engine, seconds)
         slow.batch = 1
-        governor, stop = Governor(None, lambda: ()), run_stream.StopRequest()
+        governor, stop = Governor(None, lambda: ()), StopRequest()
         with ProgressView(Console(stderr=True), True) as view:
             crew = Crew(model, slow)
             shown = Shown(model, settings.detection)

@@ -105,7 +105,7 @@ def test_a_command_ends_so(module, words, code, what, given: Path, monkeypatch, 
     assert list(given.parent.iterdir()) == [given]
 
 
-@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # others import it
 def test_what_a_process_that_prepares_pictures_says_is_told_as_it_is(
     given: Path, monkeypatch, capsys
 ) -> None:
