@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, version_converter
 
-from models.bad_input import told
+from models.bad_input import ends_in, told
 from models.boxes import SizeHW
 from models.class_names import COCO_NAMES, STREET_NAMES
 from models.model_file import Objects, description
@@ -243,7 +243,7 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--names", default="coco", help=f"{', '.join(sorted(NAMES))}, or names, comma separated"
     )
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=ends_in(".onnx"), required=True, metavar="FILE.onnx")
     return parser.parse_args(words)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from models.pictures import DataError
 from models.published import WeightsError
@@ -24,3 +26,16 @@ def told() -> Iterator[None]:
     except (DataError, SettingsError, WeightsError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(EXIT_ARGUMENTS)
+
+
+def ends_in(*suffixes: str) -> Callable[[str], Path]:
+    """An argument's type: a file to be written, whose name tells what is read from it later."""
+
+    def file(text: str) -> Path:
+        path = Path(text)
+        if path.suffix not in suffixes:
+            wanted = " or ".join(suffixes)
+            raise argparse.ArgumentTypeError(f"the name has to end in {wanted}, got {text!r}")
+        return path
+
+    return file

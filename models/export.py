@@ -18,12 +18,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from math import prod
-from pathlib import Path
 from typing import Any, cast
 
 import torchvision
 
-from models.bad_input import told
+from models.bad_input import ends_in, told
 from models.class_names import STREET_NAMES
 from models.detection.architectures import ARCHITECTURES, COCO_CLASSES
 from models.detection.faster_rcnn import NMS_BODIES, OUTPUTS, FasterRCNN
@@ -109,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="HxW",
         help="of the frames; give more for a file that can also be run at smaller ones",
     )
-    words.add_argument("--out", required=True, type=Path, metavar="FILE")
+    words.add_argument("--out", required=True, type=ends_in(".onnx", SUFFIX), metavar="FILE")
     words.add_argument(
         "--form",
         choices=list(OUTPUTS),

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from models.backbones.build import BACKBONES, backbone
 from models.backbones.features import FeatureMaps, load_classifier
+from models.bad_input import ends_in
 from models.boxes import SizeHW
 from models.data import DataError, read_picture
 from models.input_sizes import parse_size
@@ -181,7 +182,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--backbone", choices=list(BACKBONES), default="mobilenet_v2")
     words.add_argument("--stride", type=positive, default=32, help="of the map, in pixels")
     words.add_argument("--weights", required=True, metavar="FILE|DEFAULT", help="a classifier's")
-    words.add_argument("--out", required=True, type=Path, metavar="FILE.npz")
+    words.add_argument("--out", required=True, type=ends_in(".npz"), metavar="FILE.npz")
     words.add_argument("--maps", action="store_true", help="whole maps, not their means")
     words.add_argument("--size", type=parse_size, metavar="HxW", help="to stretch frames to")
     words.add_argument("--every", type=positive, default=1, metavar="N", help="only each Nth frame")

@@ -47,7 +47,13 @@ def read_truth(annotations: Path) -> dict[str, Any]:
 
 
 def read_coco_json(file: Path, parts: Mapping[str, Sequence[str]] = ANNOTATIONS) -> dict[str, Any]:
-    """The content of a COCO json, which has these parts. Raises DataError: it has not."""
+    """The content of a COCO json.
+
+    Raises:
+        DataError: it is not there, lacks one of these parts, or has annotations of pictures or
+            categories that it does not list (ids once as words and once as numbers, say): to leave
+            them out would make background of what they mark.
+    """
     content = read_json(file)
     for part, keys in parts.items():
         listed = content.get(part) if isinstance(content, dict) else None
@@ -57,6 +63,15 @@ def read_coco_json(file: Path, parts: Mapping[str, Sequence[str]] = ANNOTATIONS)
             raise DataError(
                 f"{file} is not a COCO annotation file of boxes: it has {part} without {lacking}"
             )
+    if "annotations" in parts:
+        for part, key in (("images", "image_id"), ("categories", "category_id")):
+            known = {one["id"] for one in content[part]}
+            strange = [a[key] for a in content["annotations"] if a[key] not in known]
+            if strange:
+                raise DataError(
+                    f"{file} has annotations, {len(strange)} of {len(content['annotations'])}, "
+                    f"whose {key} is not among its {part}, such as {strange[0]!r}"
+                )
     return dict(content)
 
 

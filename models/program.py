@@ -28,7 +28,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
-from models.bad_input import told
+from models.bad_input import ends_in, told
 from models.boxes import SizeHW
 from models.detection.faster_rcnn import NMS_BODIES, FasterRCNN
 from models.detection.mask_rcnn import MaskRCNN
@@ -191,16 +191,13 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m models.program", description="Make a torch program of a model file."
     )
     words.add_argument("model", metavar="MODEL", help="bundled name or model file (.onnx)")
-    words.add_argument("--out", required=True, type=Path, metavar=f"FILE{SUFFIX}")
+    words.add_argument("--out", required=True, type=ends_in(SUFFIX), metavar=f"FILE{SUFFIX}")
     return words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 2 for bad arguments, 4 for a file of which none is made."""
     options = parser().parse_args(arguments)
-    if options.out.suffix != SUFFIX:
-        print(f"error: --out: a program's name ends in {SUFFIX}", file=sys.stderr)
-        return 2
     try:
         program, about = of_model_file(model_path(options.model))
     except (OSError, ValueError) as error:

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from models.bad_input import told
+from models.bad_input import ends_in, told
 from models.boxes import iou
 from models.data import DataError, corners, read_picture
 from models.detection.proposers import PROPOSERS, propose
@@ -202,7 +202,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--annotations", type=Path, required=True, help="COCO instances json")
     parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
     parser.add_argument("--proposer", choices=PROPOSERS, default="selective_search_fast")
-    parser.add_argument("--out", type=Path, required=True, help="the cache, CACHE.npz")
+    parser.add_argument(
+        "--out", type=ends_in(".npz"), required=True, metavar="CACHE.npz", help="the cache"
+    )
     parser.add_argument("--most", type=int, default=2000, help="boxes kept of each picture")
     parser.add_argument("--largest-side", type=int, help="shrink larger pictures first")
     parser.add_argument("--pictures", type=int, help="only so many, spread over the set")

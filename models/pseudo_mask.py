@@ -35,6 +35,7 @@ from models.mask_sources import licence_of, parse_source, title_of
 from models.mask_witness import textured, witnessed
 from models.network import IGNORED
 from models.onnx_reading import read_onnx
+from models.pictures import DataError
 from models.pseudo_label import write_jpeg
 from models.road_classes import CITYSCAPES_CLASSES, ROAD_NAMES, from_cityscapes
 from models.runners import Runner, onnxruntime_runner
@@ -84,6 +85,31 @@ class RoadTeacher:
         chances = np.exp(logits - logits.max(-1, keepdims=True))
         chances /= chances.sum(-1, keepdims=True)
         return np.asarray(chances @ self.joins, np.float32)
+
+
+def load_teacher(file: Path, size_hw: tuple[int, int]) -> RoadTeacher:
+    """The network in an ONNX file.
+
+    Raises:
+        OSError, ModelFileError: the file cannot be read.
+        DataError: the network takes another input, or knows other classes.
+    """
+    from onnxruntime.capi import onnxruntime_pybind11_state as raised
+
+    run = onnxruntime_runner(read_onnx(file).SerializeToString())
+    wanted = (1, 3, *size_hw)
+    try:
+        answers = run(np.zeros(wanted, np.float32))
+    except (ValueError, raised.InvalidArgument, raised.RuntimeException, raised.Fail) as error:
+        why = str(error).splitlines()[0]
+        raise DataError(f"{file} takes no {wanted} float32 (see --teacher-size): {why}") from error
+    known = answers[0].shape[:2]
+    if answers[0].ndim != 4 or known != (1, CITYSCAPES_CLASSES):
+        raise DataError(
+            f"{file} answers {answers[0].shape}, not (1, {CITYSCAPES_CLASSES}, h, w): logits of "
+            "Cityscapes' classes are wanted"
+        )
+    return RoadTeacher(run, size_hw)
 
 
 def origins(length: int, side: int) -> list[int]:
@@ -241,9 +267,9 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
 def main(words: list[str] | None = None) -> None:
     """Label what the command line names."""
     options = parse_arguments(words)
-    run = onnxruntime_runner(read_onnx(options.teacher).SerializeToString())
+    teacher = load_teacher(options.teacher, options.teacher_size)
     witness = load_detector(options.witness, "openvino") if options.witness else None
-    label_all(RoadTeacher(run, options.teacher_size), witness, options)
+    label_all(teacher, witness, options)
 
 
 if __name__ == "__main__":

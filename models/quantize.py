@@ -29,6 +29,7 @@ from onnx import ModelProto, TensorProto
 from rich.console import Console
 from rich.table import Column, Table
 
+from models.bad_input import ends_in
 from models.boxes import SizeHW
 from models.detectors import fit
 from models.input_sizes import at_size, combine, sizes_of
@@ -225,7 +226,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = words.add_argument
     add("model", help="bundled name or model file")
-    add("--out", type=Path, required=True, metavar="FILE")
+    add("--out", type=ends_in(".onnx"), required=True, metavar="FILE.onnx")
     add(
         "--calibrate",
         nargs="+",

@@ -269,6 +269,7 @@ def main(words: list[str] | None = None) -> None:
         log = Log(out, writes=rank == 0)
         if resume:
             training.load(out / "last.pt")
+            log.cut(training.step)
 
         def validate() -> None:
             for row in figures(arguments, task, training.average.model, class_names):

@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from models.averaging import Average
 from models.data import MaskBatch, TrainingBatch
 from models.network import Network, Task
+from models.published import UNREADABLE, WeightsError
 from models.schedules import Schedule
 
 Norms = Literal["frozen", "heads", "learning"]
@@ -189,13 +190,21 @@ class Training:
 
         Raises:
             FileNotFoundError: there is none to resume from.
+            WeightsError: it is no checkpoint, or one of another network or recipe.
         """
         if not file.is_file():
             raise FileNotFoundError(f"nothing to resume: {file} does not exist")
-        state = torch.load(file, weights_only=True, map_location=self.device)
-        self.model.load_state_dict(state["model"])
-        self.average.model.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        if state.get("scaler"):
-            self.scaler.load_state_dict(state["scaler"])
-        self.average.updates, self.step = state["updates"], state["step"]
+        try:
+            state = torch.load(file, weights_only=True, map_location=self.device)
+            self.model.load_state_dict(state["model"])
+            self.average.model.load_state_dict(state["average"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            if state.get("scaler"):
+                self.scaler.load_state_dict(state["scaler"])
+            self.average.updates, self.step = state["updates"], state["step"]
+        except UNREADABLE as error:  # torch names every weight that does not fit
+            raise WeightsError(
+                f"cannot resume from {file}: it is no checkpoint of this network, trained with "
+                "this optimiser and these parts frozen; give the settings that it began with, "
+                "or another --out"
+            ) from error

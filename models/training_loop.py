@@ -32,7 +32,7 @@ class Log:
     """Of several processes only the first writes."""
 
     def add(self, name: str, row: dict[str, Any]) -> None:
-        """Append a row to a CSV file, with a header if it is new."""
+        """Append a row, which begins with its step, to a CSV file, with a header if it is new."""
         file = self.folder / name
         new = not file.exists()
         with file.open("a", newline="") as out:
@@ -40,6 +40,13 @@ class Log:
             if new:
                 writer.writeheader()
             writer.writerow(row)
+
+    def cut(self, step: int) -> None:
+        """Take out what a run that was cut off wrote after its last checkpoint, at ``step``."""
+        for file in self.folder.glob("*.csv") if self.writes else ():
+            header, *rows = file.read_text().splitlines(keepends=True)
+            kept = [row for row in rows if int(row.split(",", 1)[0]) <= step]
+            file.write_text("".join([header, *kept]))
 
     def draw(self) -> None:
         """Loss curves as a picture."""

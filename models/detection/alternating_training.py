@@ -32,6 +32,7 @@ from models.boxes import SizeHW
 from models.data import TrainingBatches
 from models.detection.faster_rcnn import FasterRCNN
 from models.detection.joint_training import FirstStage, Learning, features_of
+from models.published import load_state, state_in
 
 FINISHED = "finished.pt"
 """In the folder of a step: the weights that it handed over."""
@@ -88,16 +89,17 @@ def alternate(
         folder: receives one folder for each step.
         fit: trains ``network`` in place for one step.
         resume: go on behind the last finished step, or within the one that was interrupted.
+
+    Raises:
+        WeightsError: what is to be resumed is another network's.
     """
     start = copy.deepcopy(network.state_dict())
     free = [name for name, p in network.named_parameters() if p.requires_grad]
     for phase in phases:
         out = folder / phase.name
         if resume and (out / FINISHED).is_file():
-            device = next(network.parameters()).device
-            network.load_state_dict(
-                torch.load(out / FINISHED, weights_only=True, map_location=device)
-            )
+            finished = state_in(out / FINISHED)
+            load_state(network, finished, f"{out / FINISHED} is not of this network")
             continue
         own = data
         if phase.learning == "detections":  # before the trunk that proposes is given up

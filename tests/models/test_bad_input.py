@@ -55,6 +55,8 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     about = {"images": [picture], "annotations": [car], "categories": [{"id": 1, "name": "car"}]}
     (folder / "good.json").write_text(json.dumps(about))
     (folder / "panoptic.json").write_text(json.dumps({**about, "annotations": [{"image_id": 1}]}))
+    words = [{**car, "image_id": "1"}, {**car, "id": 2}]
+    (folder / "words.json").write_text(json.dumps({**about, "annotations": words}))
     elsewhere = {"image_id": 2, "category_id": 1, "bbox": [8, 8, 30, 30], "score": 1.0}
     (folder / "elsewhere.json").write_text(json.dumps([elsewhere]))
     monkeypatch.chdir(folder)
@@ -72,6 +74,7 @@ STREET = str(ZOO / "street.onnx")
     [
         ("train", [*TRAIN, "--data", "no.json:x"], 2, "no.json"),
         ("train", [*TRAIN, "--data", "panoptic.json:x"], 2, "annotations without category_id"),
+        ("train", [*TRAIN, "--data", "words.json:x"], 2, "1 of 2, whose image_id is not among"),
         ("train", [*TRAIN, "--data", "good.json:x", "--weights", "drive.mp4"], 2, "drive.mp4"),
         ("train", [*TRAIN, "--data", "good.json:x", "--weights", "no.onnx"], 2, "no.onnx"),
         ("train", [*TRAIN, "--data", "good.json:x", "--trunk", STREET], 2, "is a model file"),
@@ -88,8 +91,8 @@ STREET = str(ZOO / "street.onnx")
         ("pseudo_mask", ["--teacher", "t.txt", "--clips", "c", "--out", "../out"], 2, "t.txt"),
         ("precision_check", ["no.onnx", "--data", "no.json:x"], 2, "no.onnx"),
         ("precision_check", ["drive.mp4", "--data", "x:y"], 2, "drive.mp4 is no ONNX file"),
-        ("proposals", ["--annotations", "no.json", *JUDGED[:2], "--out", "../out"], 2, "no.json"),
-        ("proposals", ["--annotations", "t.txt", *JUDGED[:2], "--out", "../out"], 2, "each.xml"),
+        ("proposals", ["--annotations", "no.json", *JUDGED[:2], "--out", "../o.npz"], 2, "no.json"),
+        ("proposals", ["--annotations", "t.txt", *JUDGED[:2], "--out", "../o.npz"], 2, "each.xml"),
         ("onnx_lint", ["no.onnx"], 2, "no.onnx"),
         ("onnx_lint", ["drive.mp4"], 2, "drive.mp4 is no ONNX file"),
         ("export", ["yolo_v2", "--names", "a", *EXPORT, "t.txt"], 4, "t.txt"),
@@ -102,6 +105,26 @@ def test_a_command_ends_so(module, words, code, what, given: Path, monkeypatch, 
     assert run(module, words, monkeypatch) == code
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and what in line and len(line) < 300
+    assert list(given.parent.iterdir()) == [given]
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "wanted"),
+    [
+        ("export", ["yolo_v2", *EXPORT[:2], "--weights", "w.pt"], ".onnx or .pt2"),
+        ("quantize", ["street", "--float16"], ".onnx"),
+        ("adopt", ["drive.mp4", "--kind", "yolox"], ".onnx"),
+        ("program", ["street"], ".pt2"),
+        ("features", ["drive.mp4", "--weights", "w.pt"], ".npz"),
+        ("proposals", [*JUDGED, "--proposer", "selective_search_fast"], ".npz"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # others import them
+def test_a_file_is_written_under_the_name_it_is_found_by(
+    module, words, wanted, given: Path, monkeypatch, capsys
+) -> None:
+    assert run(module, [*words, "--out", "../out.pt"], monkeypatch) == 2
+    assert f"--out: the name has to end in {wanted}, got" in capsys.readouterr().err
     assert list(given.parent.iterdir()) == [given]
 
 

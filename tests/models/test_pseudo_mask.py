@@ -240,6 +240,21 @@ def run_main(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
     pseudo_mask.main(["--teacher", str(teacher), "--teacher-size", "24x32", *words])
 
 
+@pytest.mark.parametrize("model", ["street", "road_segmentation"])
+def test_a_network_that_is_no_such_teacher_is_refused_in_a_line(model):
+    with pytest.raises(DataError, match=model) as refusal:
+        pseudo_mask.load_teacher(ZOO / f"{model}.onnx", (361, 481))
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_a_network_of_other_classes_is_no_teacher(monkeypatch):
+    monkeypatch.setattr(
+        pseudo_mask, "onnxruntime_runner", lambda content: lambda blob: [np.zeros((1, 21, 3, 4))]
+    )
+    with pytest.raises(DataError, match="Cityscapes' classes are wanted"):
+        pseudo_mask.load_teacher(ZOO / "road_segmentation.onnx", SHAPE)
+
+
 def test_clips_and_pictures_become_a_folder_of_masks_that_training_reads(tmp_path, monkeypatch):
     image, _ = scene()
     bright = 255 - image

@@ -16,12 +16,13 @@ from models.detection.alternating_training import PHASES
 from models.detection.architectures import faster_rcnn
 from models.detection.joint_training import LOSSES
 from models.detection.losses import Truth
+from models.published import WeightsError
 from models.reading import load_from_model_file
 from models.schedules import Schedule
 from models.starting_weights import SettingsError, load_fitting
 from models.train import main, parse_arguments
 from models.training import Precision, Recipe, Training, freeze, train_mode
-from models.training_loop import TIMES
+from models.training_loop import TIMES, Log
 from tests.models.detection.test_mask_training import tiny as tiny_mask_rcnn
 from tests.models.detection.test_single_map import tiny as tiny_faster_rcnn
 from tests.models.tiny import TinySegmenter
@@ -192,6 +193,32 @@ def test_the_command_trains_validates_and_resumes(tmp_path):
 def test_resuming_without_a_checkpoint_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
         new_training().load(tmp_path / "last.pt")
+
+
+def test_what_is_no_checkpoint_of_this_training_is_refused_in_a_line(tmp_path):
+    file = tmp_path / "last.pt"
+    file.write_bytes(b"no checkpoint")
+    with pytest.raises(WeightsError, match=r"cannot resume from .*last\.pt"):
+        new_training().load(file)
+    Training(tiny_faster_rcnn(), Recipe(), Schedule(4, warm_up=1)).save(file)
+    with pytest.raises(WeightsError, match="checkpoint of this network") as refusal:
+        new_training().load(file)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_what_was_logged_after_the_last_checkpoint_is_logged_anew(tmp_path):
+    log = Log(tmp_path)
+    for step in (50, 100, 150):
+        log.add("losses.csv", {"step": step, "loss": 1.0})
+    for name in ("car", "bus, or coach"):
+        log.add("validation.csv", {"step": 100, "class": name})
+    log.cut(100)
+    log.add("losses.csv", {"step": 150, "loss": 2.0})
+    with (tmp_path / "losses.csv").open() as lines:
+        rows = [(row["step"], row["loss"]) for row in csv.DictReader(lines)]
+    assert rows == [("50", "1.0"), ("100", "1.0"), ("150", "2.0")]
+    with (tmp_path / "validation.csv").open() as lines:
+        assert [row["class"] for row in csv.DictReader(lines)] == ["car", "bus, or coach"]
 
 
 def built(*words: str) -> torch.nn.Module:
