@@ -93,13 +93,13 @@ def test_without_its_package_a_broker_is_an_error_that_names_the_remedy(
     program = f"""
 import sys
 sys.modules[{package!r}] = None
-from pipeline.errors import ConfigError
+from pipeline.errors import SinkError
 from pipeline.settings import VideoSettings
 from pipeline.sinks import SinkTarget, open_sink
 assert not {{"redis", "confluent_kafka"}} & {{k for k, v in sys.modules.items() if v}}
 try:
     open_sink({url!r}, SinkTarget("a", ("car",)), VideoSettings())
-except ConfigError as error:
+except SinkError as error:
     print(error)
 """
     done = subprocess.run(

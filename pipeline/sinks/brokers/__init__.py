@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pipeline.errors import ConfigError
+from pipeline.errors import SinkError
 from pipeline.sinks.protocol import SinkTarget
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def open_broker_sink(url: str, target: SinkTarget, patience: Patience | None = N
     """The sink for a URL whose scheme is one of `SCHEMES`; it connects in its ``with`` block.
 
     Raises:
-        ConfigError: The URL is not right, or a package is missing.
+        ConfigError: The URL is not right.
+        SinkError: A package is missing.
     """
     from pipeline.sinks.brokers.address import Address
     from pipeline.sinks.brokers.contract import Patience
@@ -68,6 +69,6 @@ def _maker(scheme: str) -> Callable[[Address, SinkTarget, Patience], BrokerSink]
 
         return kafka_sink
     except ModuleNotFoundError as error:
-        raise ConfigError(
+        raise SinkError(
             f"out: {scheme}:// needs the package {error.name}; pip install -e '.[brokers]'"
         ) from error
