@@ -35,6 +35,9 @@ from models.pixels import Normalise
 
 COORDINATES, NO_OBJECT = 5.0, 0.5
 """Weights of v1's loss (sec. 2.2): boxes count more, the many empty cells less."""
+OBJECT = 5.0
+"""v2's weight of what a responsible box says it sees. The paper gives none; this is the published
+code's, and so are v2's other weights but ``NO_OBJECT``, which is 1 there."""
 IGNORE_IOU = 0.6
 """v2: a box that fits an object this well is not told that it sees nothing, even if another one is
 responsible."""
@@ -214,7 +217,7 @@ class PriorHead(nn.Module):
             nothing = offers.confidence[i][idle].square().sum()
             kind = F.cross_entropy(said[:, 5:], truth.class_ids, reduction="sum")
             box = (weight * at.square()).sum()
-            terms.append(torch.stack([box, COORDINATES * sees, NO_OBJECT * nothing, kind]))
+            terms.append(torch.stack([box, OBJECT * sees, NO_OBJECT * nothing, kind]))
         return dict(zip(LOSSES, torch.stack(terms).mean(0), strict=True))
 
     def _rows(self, maps: dict[int, Tensor]) -> tuple[Tensor, Cells]:
