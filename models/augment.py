@@ -73,7 +73,9 @@ def place(
     image = np.full((height, width, 3), grey, np.uint8)
     x, y = round(float(shift_xy[0])), round(float(shift_xy[1]))
     paste(sized, image, x, y)
-    factor = np.tile(scale_xy, 2).astype(np.float32)
+    # The picture has whole pixels, so it was scaled by a little more or less than asked.
+    scaled_xy = np.array(sized.shape[1::-1]) / item.image.shape[1::-1]
+    factor = np.tile(scaled_xy, 2).astype(np.float32)
     offset = np.array([x, y, x, y], np.float32)
     whole = item.boxes * factor + offset
     seen = clip(whole, canvas_hw)

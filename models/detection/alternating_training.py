@@ -146,8 +146,10 @@ def in_picture(boxes: np.ndarray, picture: Labelled, size_hw: SizeHW) -> np.ndar
     """Boxes (R, 4) in pixels of a letterbox -> pixels of the picture, cut at its edges."""
     height, width = picture.image.shape[:2]
     scale = min(size_hw[0] / height, size_hw[1] / width)
-    shift = np.round((np.array(size_hw[::-1]) - scale * np.array([width, height])) / 2)
-    limit = np.array([width, height] * 2)
-    moved = np.clip((boxes - np.tile(shift, 2)) / scale, 0, limit)
+    size_wh = np.array([width, height])
+    shift = np.round((np.array(size_hw[::-1]) - scale * size_wh) / 2)
+    scaled_xy = np.round(scale * size_wh) / size_wh
+    limit = np.tile(size_wh, 2)
+    moved = np.clip((boxes - np.tile(shift, 2)) / np.tile(scaled_xy, 2), 0, limit)
     wide = (moved[:, 2:] - moved[:, :2] >= 1).all(1)
     return moved[wide].astype(np.float32)

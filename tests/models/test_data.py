@@ -128,6 +128,18 @@ def test_letterbox_and_mirror_move_boxes_with_the_picture():
     assert np.array_equal(twice.boxes, scene(3).boxes)
 
 
+@pytest.mark.parametrize("size_hw", [(121, 203), (97, 331), (480, 57)])
+def test_a_box_around_the_whole_picture_stays_so_to_the_pixel(size_hw):
+    box = np.array([[0, 0, size_hw[1], size_hw[0]]], np.float32)
+    none = np.zeros((0, 4), np.float32)
+    item = Labelled(np.full((*size_hw, 3), 255, np.uint8), box, np.array([0]), none)
+    fitted = letterbox(item, (96, 128), grey=0)
+    (x1, y1, x2, y2) = np.round(fitted.boxes[0]).astype(int)
+    assert np.allclose(fitted.boxes[0], (x1, y1, x2, y2), atol=1e-4)
+    assert fitted.image[y1:y2, x1:x2].min() == 255
+    assert fitted.image.sum() == 3 * 255 * (x2 - x1) * (y2 - y1)
+
+
 def test_light_and_camera_faults_leave_size_type_and_boxes_alone():
     item = scene(1)
     for seed in range(40):
