@@ -233,6 +233,10 @@ def main(words: list[str] | None = None) -> None:
     if dist.is_torchelastic_launched():
         dist.init_process_group("gloo")
         rank, processes = dist.get_rank(), dist.get_world_size()
+    if arguments.batch % processes:
+        raise SettingsError(
+            f"--batch {arguments.batch} cannot be shared evenly by {processes} processes"
+        )
     given = tuple(arguments.classes.split(",")) if arguments.classes else None
     data: TrainingBatches | MaskBatches
     sets: list[MaskSet] = []

@@ -262,6 +262,14 @@ def test_detectors_learn_from_sides_that_are_multiples_of_32(tmp_path):
         parse_arguments(["unknown_architecture", "--data", "a:b", "--out", "c"])
 
 
+def test_a_batch_that_processes_cannot_share_is_refused(tmp_path, monkeypatch):
+    for name, answer in [("is_torchelastic_launched", True), ("init_process_group", None),
+                         ("get_rank", 0), ("get_world_size", 3)]:  # fmt: skip  # a table
+        monkeypatch.setattr(train.dist, name, lambda *_, answer=answer: answer)
+    with pytest.raises(SettingsError, match="--batch 16 cannot be shared evenly by 3 processes"):
+        main(["mobilenet_v2_fpn", "--data", "a:b", "--out", str(tmp_path), "--batch", "16"])
+
+
 def test_the_four_steps_are_trained_one_after_the_other_and_resumed(tmp_path, monkeypatch):
     monkeypatch.setitem(train.PAPERS, "faster_rcnn", lambda classes: tiny_faster_rcnn())
     annotations = write_coco(tmp_path)
