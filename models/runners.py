@@ -1,6 +1,8 @@
 """ONNX files as plain functions, for evaluation and labelling; the line has engines of its own."""
 
+import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,21 @@ def onnxruntime_runner(file: Path | bytes, threads: int = 2) -> Runner:
     return lambda *blobs: list(session.run(None, dict(zip(names, blobs, strict=True))))
 
 
+@cache
+def the_core() -> Any:
+    """OpenVINO's core, one for all; why there is no other: `pipeline.engines.ov_core`."""
+    # Its conversion tools, which nothing here uses, would tell their maker of it over the network.
+    tools = "openvino.tools.ovc"
+    barred = tools not in sys.modules
+    if barred:
+        sys.modules[tools] = None  # type: ignore[assignment]  # bars the import
+    import openvino
+
+    if barred:
+        del sys.modules[tools]
+    return openvino.Core()
+
+
 def openvino_runner(file: Path | bytes, precision: str = "f32", threads: int = 2) -> Runner:
     """The same with OpenVINO; ``precision`` is ``f32`` or ``bf16``.
 
@@ -31,14 +48,12 @@ def openvino_runner(file: Path | bytes, precision: str = "f32", threads: int = 2
     Raises:
         LookupError: bf16 on a processor without it, where OpenVINO would compute in f32.
     """
-    import openvino
-
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
     }
-    core = openvino.Core()
+    core = the_core()
     if precision == "bf16" and not has_bf16():
         raise LookupError("this processor has no bf16, and OpenVINO would compute in f32")
     graph = core.read_model(file)
@@ -50,9 +65,7 @@ def openvino_runner(file: Path | bytes, precision: str = "f32", threads: int = 2
 
 def has_bf16() -> bool:
     """Whether OpenVINO computes in bf16 where it is asked to."""
-    import openvino
-
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def sums_overflow(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

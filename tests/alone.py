@@ -25,6 +25,6 @@ def alone(work: Callable[[], T]) -> T:
     )
     command = [sys.executable, "-c", ask]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    assert done.returncode == 0, f"{done.returncode}: {done.stderr.decode()[-3000:]}"
     answer: T = pickle.loads(done.stdout)
     return answer

@@ -48,12 +48,9 @@ def look_at_onnxruntime() -> Finding:
 
 def look_at_openvino() -> Finding:
     """Its version, its devices, and what each of them is fast in."""
-    import pipeline.engines.ov  # noqa: F401  # it keeps OpenVINO's import from telling its maker
+    from pipeline.engines.ov_core import openvino, the_core
 
-    # isort: split
-    import openvino
-
-    core = openvino.Core()
+    core = the_core()
     return {
         "version": openvino.get_version().partition("-")[0],
         "devices": {

@@ -8,11 +8,8 @@ this machine, and what the user asks for, go before it.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, Self
 
@@ -34,6 +31,7 @@ from pipeline.engines.contract import (
 )
 from pipeline.engines.int8_form import choose_form
 from pipeline.engines.ov_compiler import DEVICE, OpenVinoCompiler
+from pipeline.engines.ov_core import openvino, the_core
 from pipeline.engines.precision import Precision, choose_precision, named
 from pipeline.engines.tuning import Purpose, choose
 from pipeline.errors import EngineError, ModelMismatch
@@ -41,25 +39,6 @@ from pipeline.gpu.images import host_images
 from pipeline.model_file import ModelFile
 from pipeline.model_sizes import at_size
 from pipeline.settings import EngineSettings
-
-
-@contextmanager
-def left_out(module: str) -> Iterator[None]:
-    """Inside the block, importing `module` fails; what was imported before stays."""
-    if module in sys.modules:
-        yield
-        return
-    sys.modules[module] = None  # type: ignore[assignment]  # bars the import
-    try:
-        yield
-    finally:
-        del sys.modules[module]
-
-
-# The conversion tools, which nothing here uses, tell their maker over the network that they were
-# imported, from a thread that stays. A camera's machine must not do that; and it starts sooner.
-with left_out("openvino.tools.ovc"):
-    import openvino
 
 Array = npt.NDArray[Any]
 
@@ -87,7 +66,7 @@ class OpenVinoEngine:
         because: str,
     ) -> None:
         started = time.perf_counter()
-        core = openvino.Core()
+        core = the_core()
         has_bf16 = "BF16" in core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
         form = choose_form(model, settings.precision, processor_flags(), has_bf16)
         self.model = model = form.model

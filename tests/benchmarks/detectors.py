@@ -41,11 +41,11 @@ class OurFile:
     """Our model file in OpenVINO, in latency mode on all cores."""
 
     def __init__(self, model: Path, precision: str) -> None:
-        import openvino
+        from pipeline.engines.ov_core import the_core
 
         self._file = read_model_file(model)
         self.class_names, self.about = self._file.class_names, f"openvino {precision} batch 1"
-        core = openvino.Core()
+        core = the_core()
         network = core.read_model(at_size(self._file, self._file.input_size_hw))
         network.reshape([1, *self._file.input_size_hw, 3])
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
@@ -141,10 +141,10 @@ def _onnxruntime(path: str) -> Call:
 
 
 def _openvino(path: str, precision: str) -> Call:
-    import openvino
+    from pipeline.engines.ov_core import the_core
 
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
-    core = openvino.Core()
+    core = the_core()
     request = core.compile_model(core.read_model(path), "CPU", settings).create_infer_request()
     return lambda floats: request.infer({0: floats}, share_inputs=True).to_tuple()
 

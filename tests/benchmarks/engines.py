@@ -19,12 +19,12 @@ from typing import Any
 import cv2
 import numpy as np
 import onnxruntime
-import openvino
 import torch
 
 from models.detection.faster_rcnn import OUTPUTS
 from models.runners import sums_overflow
 from pipeline.engines import load_engine
+from pipeline.engines.ov_core import the_core
 from pipeline.model_file import read_model_file
 from pipeline.model_sizes import at_size
 from pipeline.placement import Placement
@@ -322,7 +322,7 @@ def _openvino_call(
     outputs: Sequence[str] | None = None,
 ) -> Callable[[Any], list[Any]]:
     """A function that runs the file, of the fixed input `shape` if one is given."""
-    core = openvino.Core()
+    core = the_core()
     graph = core.read_model(path)
     if shape is not None:
         graph.reshape(list(shape))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import openvino
-
+from pipeline.engines.ov_core import the_core
 from tests.benchmarks.material import CLIPS, REPOSITORY, WORKSHOP, clip, fingerprint, spread_frames
 
 STREET = "street"
@@ -27,7 +26,7 @@ def model_for_the_line(name: str) -> Path:
 
 def best_precision() -> str:
     """bf16 where the processor has it, which is OpenVINO's own choice, too; else f32."""
-    abilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    abilities = the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "bf16" if "BF16" in abilities else "f32"
 
 

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import openvino  # noqa: F401  (its import starts a thread, which would look like a test's)
 import pytest
 
 from models.bad_input import told

@@ -7,7 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
-import openvino  # noqa: F401  (its import starts a thread, which would look like a test's)
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from torch.hub import tqdm

@@ -25,6 +25,7 @@ from models.export import class_names_of, main
 from models.model_file import export
 from models.onnx_file import METADATA_KEY, halve_weights
 from models.onnx_lint import lint
+from models.runners import the_core
 from models.weights import load_weights
 from tests.models.detectors import (
     by_torchvision,
@@ -52,7 +53,7 @@ def by_onnxruntime(path: Path, pixels: torch.Tensor) -> list[torch.Tensor]:
 
 def by_openvino(path: Path, pixels: torch.Tensor) -> list[torch.Tensor]:
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    compiled = the_core().compile_model(path, "CPU", settings)
     outputs = compiled([pixels.numpy()])
     return [torch.from_numpy(outputs[output].copy()) for output in compiled.outputs]
 
@@ -198,14 +199,14 @@ def constants(proto: onnx.ModelProto) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.skipif(
-    "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
+    "BF16" not in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
     reason="this processor knows no bfloat16",
 )
 @pytest.mark.parametrize(("form", "body"), FORMS)
 def test_coordinates_stay_in_float32_when_openvino_computes_in_bfloat16(small_files, form, body):
     settings = {"INFERENCE_PRECISION_HINT": "bf16"}
     path = small_files[form, body]
-    graph = openvino.Core().compile_model(path, "CPU", settings).get_runtime_model()
+    graph = the_core().compile_model(path, "CPU", settings).get_runtime_model()
     nodes = graph.get_ordered_ops()
     assert any("bf16" in precisions(node) for node in nodes if kind(node) == "Convolution")
     (pooling,) = (node for node in nodes if kind(node) == "ROIAlign")

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 import torch
 from torch.hub import tqdm
@@ -24,6 +23,7 @@ from models.model_file import export
 from models.onnx_lint import lint
 from models.pictures import DataError
 from models.reading import load_from_model_file
+from models.runners import the_core
 from pipeline.errors import ModelMismatch
 from pipeline.model_file import read_model_file
 from pipeline.model_sizes import at_size as taken_out
@@ -145,7 +145,7 @@ def test_any_onnx_engine_runs_the_whole_file(
     images = noise(2, size_hw)
     wanted = by_onnxruntime(write_plain(tmp_path / "plain.onnx", size_hw), images)
     assert_same(by_onnxruntime(sized, images), wanted, atol=1e-5)
-    compiled = openvino.Core().compile_model(sized, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = the_core().compile_model(sized, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found = compiled([images])
     assert_same({port.any_name: found[port] for port in compiled.outputs}, wanted)
 

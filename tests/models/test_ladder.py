@@ -5,7 +5,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import openvino  # noqa: F401  (its first import starts a thread that stays)
 import pytest
 import torch
 from torch import nn

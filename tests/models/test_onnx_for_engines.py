@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx.helper import make_node, make_tensor_value_info
@@ -13,6 +12,7 @@ from onnx.helper import make_node, make_tensor_value_info
 from models.onnx_channels_last import MARK, flatten_channels_last
 from models.onnx_own_biases import give_own_biases
 from models.quantization.layers import feature_layers, widened
+from models.runners import the_core
 
 RNG = np.random.default_rng(3)
 SHAPE = (4, 6, 3, 5)
@@ -132,9 +132,9 @@ def test_own_biases_are_copies_and_the_first_keeps_its_name():
 
 def separate_relus(model: ModelProto) -> int:
     """Passes over maps that OpenVINO makes for the ReLUs alone."""
-    loaded = openvino.Core().read_model(model.SerializeToString())
+    loaded = the_core().read_model(model.SerializeToString())
     loaded.reshape(list(SHAPE))
-    compiled = openvino.Core().compile_model(loaded, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = the_core().compile_model(loaded, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     told = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
     joined = [
         str(info["originalLayersNames"].value)

@@ -15,11 +15,12 @@ from onnx import numpy_helper
 from pipeline.cores import processor_flags
 from pipeline.engines import ov_compiler
 from pipeline.engines.cache_folder import CacheFolder
+from pipeline.engines.ov_core import the_core
 from pipeline.model_file import ModelFile, read_model_file
 from tests.pipeline.model_files import ENTRY, images, load, write_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-HAS_BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+HAS_BF16 = "BF16" in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @pytest.fixture

@@ -29,9 +29,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFile:
 
 
 def cpu_has_bf16() -> bool:
-    import openvino
+    from pipeline.engines.ov_core import the_core
 
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,10 @@ def test_an_engine_asked_for_by_name_is_taken(model: ModelFile, name: str) -> No
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *packages: str) -> None:
+    modules = {"openvino": ("ov", "ov_core"), "onnxruntime": ("ort",)}
     for package in packages:
-        module = {"openvino": "pipeline.engines.ov", "onnxruntime": "pipeline.engines.ort"}[package]
-        monkeypatch.delitem(sys.modules, module, raising=False)
+        for module in modules[package]:
+            monkeypatch.delitem(sys.modules, f"pipeline.engines.{module}", raising=False)
         monkeypatch.setitem(sys.modules, package, None)
 
 

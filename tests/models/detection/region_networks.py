@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 import torch
 from torch import Tensor, nn
@@ -27,6 +26,7 @@ from models.detection.sppnet import PyramidPool, SPPNet
 from models.detection.staged_heads import StagedHeads
 from models.detection.warp import Warp
 from models.onnx_file import to_onnx
+from models.runners import the_core
 
 COLOURS = torch.tensor([[250, 20, 20], [20, 250, 20], [20, 20, 250]], dtype=torch.uint8)
 CLASSES = 3
@@ -179,7 +179,7 @@ def by_onnxruntime(file: Path, frames: Tensor, regions: Tensor) -> list[Tensor]:
 
 def by_openvino(file: Path, frames: Tensor, regions: Tensor) -> list[Tensor]:
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = openvino.Core().compile_model(file, "CPU", settings)
+    compiled = the_core().compile_model(file, "CPU", settings)
     outputs = compiled([frames.numpy(), regions.numpy()])
     return [torch.from_numpy(outputs[output].copy()) for output in compiled.outputs]
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from models.data import TrainingBatch
 from models.detection.losses import Truth
 from models.found import Found
 from models.onnx_file import to_onnx
+from models.runners import the_core
 
 COLOURS = np.array([[220, 40, 40], [40, 220, 40], [60, 60, 230]], np.uint8)
 
@@ -131,7 +131,7 @@ def by_onnxruntime(file: Path, frames: Tensor) -> list[np.ndarray]:
 def by_openvino(file: Path, frames: Tensor) -> list[np.ndarray]:
     """Run an ONNX file in float32."""
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = openvino.Core().compile_model(file, "CPU", settings)
+    compiled = the_core().compile_model(file, "CPU", settings)
     outputs = compiled([frames.numpy()])
     return [outputs[output].copy() for output in compiled.outputs]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import openvino
 import pytest
 from onnx import helper, numpy_helper
 
@@ -12,6 +11,7 @@ from models.onnx_lint import lint
 from models.quantization.layers import constants, feature_layers
 from models.quantization.noise import largest_inputs, noise_of_layers, watched
 from models.quantization.qdq import Rounding, quantised, rounded_weight
+from models.runners import the_core
 from tests.models.quantization.toys import SIZE_HW, noise_frames, toy, write_toy
 
 FRAMES = noise_frames(4)
@@ -136,7 +136,7 @@ def test_parts_of_a_concat_are_rounded_with_the_scale_of_the_whole(tmp_path):
 
 def test_openvino_runs_every_rounded_layer_in_int8(tmp_path):
     path = write_toy(tmp_path / "m.onnx", rounded())
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = the_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     told = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
     kinds = [
         str(info["primitiveType"].value).rpartition("_")[2]

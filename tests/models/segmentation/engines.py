@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torch.hub import tqdm
 
 from models.network import SEMANTIC_OUTPUTS
 from models.onnx_file import to_onnx
+from models.runners import the_core
 
 
 def write_onnx(network: nn.Module, frame_hw: tuple[int, int], path: Path) -> None:
@@ -36,7 +36,7 @@ def by_onnxruntime(path: Path, frames: Tensor) -> np.ndarray:
 def by_openvino(path: Path, frames: Tensor) -> np.ndarray:
     """classes (N, H, W)"""
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    compiled = the_core().compile_model(path, "CPU", settings)
     return compiled([frames.numpy()])[0].copy()
 
 
