@@ -18,25 +18,18 @@ SNAPSHOT_QUALITY = 95
 
 
 def to_jpeg(result: Result, widest: int | None = None) -> bytes:
-    """The picture with its drawing.
+    """The picture with its drawing, in the shape in which it is meant to be seen.
 
     Args:
         result: One result.
         widest: Pixels to which a wider picture is scaled down; None: as it is, in high quality.
     """
-    picture = _pixels(result)
-    if widest is None:
-        return _encoded(picture, SNAPSHOT_QUALITY)
-    height, width = picture.shape[:2]
-    if width > widest:
-        size_wh = widest, max(1, round(height * widest / width))
-        picture = cv2.resize(picture, size_wh, interpolation=cv2.INTER_AREA).astype(np.uint8)
-    return _encoded(picture, QUALITY)
+    return _encoded(_shown(result, widest), SNAPSHOT_QUALITY if widest is None else QUALITY)
 
 
 def no_signal(result: Result | None, sentence: str) -> bytes:
     """The last picture, darkened, or black without one, with a sentence across it."""
-    picture = _pixels(result) // 3 if result else np.zeros((360, 640, 3), np.uint8)
+    picture = _shown(result) // 3 if result else np.zeros((360, 640, 3), np.uint8)
     height, width = picture.shape[:2]
     scale = width / 640
     origin, thickness = (round(20 * scale), height // 2), max(1, round(2 * scale))
@@ -47,10 +40,19 @@ def no_signal(result: Result | None, sentence: str) -> bytes:
     return _encoded(written.astype(np.uint8), QUALITY)
 
 
-def _pixels(result: Result) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR, without the padding that drawing may have added."""
-    height, width = result.frame.size_hw
-    return to_bgr(result.annotated or result.frame.in_memory)[:height, :width]
+def _shown(result: Result, widest: int | None = None) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR of square pixels, without the padding that drawing may have added."""
+    (height, width), (unit_h, unit_w) = result.frame.size_hw, result.frame.pixel_hw
+    picture = to_bgr(result.annotated or result.frame.in_memory)[:height, :width]
+    # A JPEG cannot say what its pixels are like; the side that is too short is stretched.
+    shown_w, shown_h = width * max(1.0, unit_w / unit_h), height * max(1.0, unit_h / unit_w)
+    ratio = min(1.0, widest / shown_w) if widest else 1.0
+    size_wh = max(1, round(shown_w * ratio)), max(1, round(shown_h * ratio))
+    if size_wh == (width, height):
+        return picture
+    shrinks = size_wh[0] <= width and size_wh[1] <= height
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(picture, size_wh, interpolation=how).astype(np.uint8)
 
 
 def _encoded(picture: npt.NDArray[np.uint8], quality: int) -> bytes:

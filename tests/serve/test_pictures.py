@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from pipeline.frame import Result
 from pipeline.serve import streams
 from pipeline.serve.board import PAGE_WIDTH, Board, Shot
-from pipeline.serve.jpeg import to_jpeg
+from pipeline.serve.jpeg import no_signal, to_jpeg
 from pipeline.sinks.protocol import SinkTarget
 from tests.alone import alone
 from tests.serve.client import next_packed, next_part
@@ -49,6 +50,24 @@ def test_a_wide_picture_is_scaled_for_the_page_but_not_for_a_snapshot():
     wide = result(size_wh=(1920, 1080))
     assert decoded(to_jpeg(wide, widest=PAGE_WIDTH)).shape == (720, 1280, 3)
     assert decoded(to_jpeg(wide)).shape == (1080, 1920, 3)
+
+
+@pytest.mark.parametrize(
+    ("size_wh", "pixel_hw", "page_hw", "snapshot_hw"),
+    [
+        ((704, 576), (11, 12), (576, 768), (576, 768)),  # an analogue camera
+        ((720, 480), (9, 8), (540, 720), (540, 720)),
+        ((1440, 1080), (3, 4), (720, 1280), (1080, 1920)),
+    ],
+)
+def test_pixels_that_are_not_square_are_shown_in_their_shape(
+    size_wh, pixel_hw, page_hw, snapshot_hw
+):
+    plain = result(size_wh=size_wh)
+    squeezed = replace(plain, frame=replace(plain.frame, pixel_hw=pixel_hw))
+    assert decoded(to_jpeg(squeezed, widest=PAGE_WIDTH)).shape == (*page_hw, 3)
+    assert decoded(to_jpeg(squeezed)).shape == (*snapshot_hw, 3)
+    assert decoded(no_signal(squeezed, "no picture for 5 s")).shape == (*snapshot_hw, 3)
 
 
 def test_what_drawing_added_to_an_odd_picture_is_cut_off():
