@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = arguments(
         "soak",
         __doc__,
-        1,
+        None,
         argv,
         package="tests",
         minutes={"type": float, "default": 60.0},
@@ -178,22 +178,21 @@ def judged(
         p99 = max((source["latency_ms"]["p99"] for source in sources.values()), default=math.inf)
         promises[f"p99 of the age is {p99:.0f} ms, less than {oldest:.0f}"] = p99 < oldest
     over_time = {
-        f"threads stay flat (+{threads:g})": (threads <= MOST_NEW_THREADS, LEAST_SECONDS),
-        f"descriptors stay flat (+{descriptors:g})": (
-            descriptors <= MOST_NEW_DESCRIPTORS,
-            LEAST_SECONDS,
-        ),
-        f"memory grows by {slope:.2f} MB/h (± {noise:.2f}), less than {MOST_MB_PER_HOUR:g}": (
-            slope < MOST_MB_PER_HOUR,
-            LEAST_HOURS * 3600,
-        ),
+        f"threads stay flat (+{threads:g})": threads <= MOST_NEW_THREADS,
+        f"descriptors stay flat (+{descriptors:g})": descriptors <= MOST_NEW_DESCRIPTORS,
     }
-    remarks = [
-        f"too short to judge: {what}"
-        for what, (_, least) in over_time.items()
-        if judged_seconds < least
-    ]
-    promises |= {what: kept for what, (kept, least) in over_time.items() if judged_seconds >= least}
+    remarks: list[str] = []
+    if judged_seconds >= LEAST_SECONDS:
+        promises |= over_time
+    else:
+        remarks += [f"too short to judge: {what}" for what in over_time]
+    grows = f"memory grows by {slope:.2f} MB/h (± {noise:.2f}), less than {MOST_MB_PER_HOUR:g}"
+    if judged_seconds < LEAST_HOURS * 3600:
+        remarks.append(f"too short to judge: {grows}")
+    elif abs(slope - MOST_MB_PER_HOUR) <= noise:
+        remarks.append(f"too noisy to judge: {grows}")
+    else:
+        promises[grows] = slope < MOST_MB_PER_HOUR
     slopes = {"rss_mb_per_hour": slope, "threads": threads, "descriptors": descriptors}
     return {"promises": promises, "remarks": remarks, "slopes": slopes}
 

@@ -81,15 +81,18 @@ def markdown(entry: Entry) -> str:
         f"{HEADING}: {entry['title']}; {where(entry)}.",
         f"Medians of {entry['rounds']} alternating rounds.",
         "",
-        "| program | frames/s | spread | CPU ms a frame | peak MB | same objects |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| program | frames/s | spread | CPU ms a frame | peak MB | objects | same objects |",
+        "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for row in entry["rows"]:
         same = "-" if row["agreement"] is None else f"{row['agreement']:.2f}"
+        objects = "-" if row["objects"] is None else f"{row['objects']:.1f}"
+        if "agreement_on_street" in row:
+            same += f"; {row['agreement_on_street']:.2f} on `street`"
         doubt = "" if row["believed"] else " (not believed)"
         lines.append(
             f"| {row['name']}{doubt} | {row['fps']:.1f} | {100 * row['spread']:.0f} % | "
-            f"{row['cpu_ms']:.1f} | {row['peak_mb']:.0f} | {same} |"
+            f"{row['cpu_ms']:.1f} | {row['peak_mb']:.0f} | {objects} | {same} |"
         )
     out = [f"Left out: {program} ({why})." for program, why in entry["missing"].items()]
     return "\n".join([*lines, *(["", *out] if out else [])])

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pipeline.content import content_sha256
 from tests.benchmarks.agreement import Found, Tolerance, matched_share
 from tests.benchmarks.contestant import Job
 from tests.benchmarks.cost import Cost, in_turn, middle
@@ -137,6 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ],
         aims=aims,
         precision=precision,
+        model_sha256=content_sha256(model),
     )
 
 

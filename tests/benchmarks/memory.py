@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     asked = arguments(
         "memory",
         __doc__,
-        1,
+        None,
         argv,
         frames={"type": int, "default": FRAMES},
         model={"default": STREET, "help": "street (bundled), mobilenet_v3_large_320_fpn or a file"},

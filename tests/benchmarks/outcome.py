@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.machine import machine
+from pipeline.machine import instruction_sets, machine
 
 RESULTS = Path(__file__).parent / "results"
 SCHEMA = "boxstream.benchmark/1"
@@ -26,22 +27,26 @@ Row = Mapping[str, Any]
 def arguments(
     name: str,
     description: str | None,
-    rounds: int,
+    rounds: int | None,
     argv: Sequence[str] | None,
     package: str = "tests.benchmarks",
     **extra: Any,
 ) -> argparse.Namespace:
-    """Read ``--rounds --only --smoke --json`` and the `extra` options, given as flag=keywords."""
+    """Read ``--rounds --only --smoke --json`` and the `extra` options, given as flag=keywords.
+
+    rounds: unless told otherwise; None: everything is run once, whatever is handed on to all.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m {package}.{name}", description=description)
     add = parser.add_argument
-    add("--rounds", type=int, metavar="N", help=f"alternating rounds; medians are shown ({rounds})")
+    told = f"alternating rounds; medians are shown ({rounds})" if rounds else argparse.SUPPRESS
+    add("--rounds", type=int, metavar="N", help=told)
     add("--only", metavar="TEXT", nargs="+", default=[], help="rows whose name has one of these")
     add("--smoke", action="store_true", help="seconds only: does it run? figures mean nothing")
     add("--json", type=Path, metavar="FILE", help="where the figures go (results/ in this folder)")
     for flag, keywords in extra.items():
         add(f"--{flag.replace('_', '-')}", **keywords)
     found = parser.parse_args(argv)
-    found.rounds = found.rounds or (1 if found.smoke else rounds)
+    found.rounds = (found.rounds or (1 if found.smoke else rounds)) if rounds else 1
     return found
 
 
@@ -126,7 +131,22 @@ def _machine() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return entry | {"versions": versions}
+    return entry | {
+        "instructions": instruction_sets(),  # makers call very different processors alike
+        "commit": _commit(),
+        "versions": versions,
+    }
+
+
+def _commit() -> str | None:
+    """The state of the code, with a plus where files differ from it; None outside a clone."""
+    command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
 
 
 def _cell(value: Any) -> str:

@@ -74,7 +74,7 @@ class Labelled:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, write down."""
-    asked = arguments("privacy", __doc__, 1, argv)
+    asked = arguments("privacy", __doc__, None, argv)
     if not CLIP.exists():
         print(f"not measured: the labelled clip {CLIP.name} is not beside this checkout")
         return

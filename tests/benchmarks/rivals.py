@@ -1,13 +1,14 @@
 """The loops a user would write instead, as well as we can write them.
 
 Each reads with what its library offers, looks with a detector of `detectors`, draws with what its
-library offers, and writes the video and one JSON line for each frame, as boxstream does.
+library offers, and writes the video and one JSON line for each frame, as boxstream does. The
+functions ``..._loop`` import what a loop needs, which no clock may see, and give the loop.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,12 @@ from tests.benchmarks.material import Images, frame_rate
 COLOURS = [(67, 112, 255), (66, 225, 255), (255, 190, 86), (197, 137, 233), (151, 209, 38)]
 
 
+X264 = Mapping[str, Any] | None
+Loop = Callable[[Path, Path, Path, Detector, int, X264], int]
+"""Takes the clip, the video and the lines to write, the detector, the most frames, and which H.264
+to write; returns the number of frames."""
+
+
 class Writer(Protocol):
     """Takes BGR pictures."""
 
@@ -31,7 +38,10 @@ class Writer(Protocol):
 
 
 class X264Writer:
-    """H.264 through PyAV, with exactly the parameters that boxstream chose."""
+    """H.264 through PyAV, in the quality that boxstream chose, on as many threads as x264 likes.
+
+    boxstream gives it one, because its engine works meanwhile; a loop waits for its encoder.
+    """
 
     def __init__(self, path: str, fps: float, size_wh: tuple[int, int], x264: Mapping[str, Any]):
         self._container = av.open(path, "w")
@@ -43,7 +53,6 @@ class X264Writer:
         self._stream.width, self._stream.height = size_wh
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.gop_size = round(2 * fps)
-        self._stream.codec_context.thread_count = x264["threads"]
 
     def write(self, picture: Images) -> None:
         """Convert and encode."""
@@ -56,19 +65,19 @@ class X264Writer:
         self._container.close()
 
 
-def open_writer(
-    path: Path, fps: float, size_wh: tuple[int, int], x264: Mapping[str, Any] | None
-) -> Writer:
+def open_writer(path: Path, fps: float, size_wh: tuple[int, int], x264: X264) -> Writer:
     """OpenCV's own writer with mp4v, as in every tutorial; or the x264 that boxstream chose."""
     if x264 is not None:
         return X264Writer(str(path), fps, size_wh, x264)
     return cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, size_wh)
 
 
-def opencv_loop(
-    clip: Path, video: Path, lines: Path, detector: Detector, most: int, x264: Mapping | None
-) -> int:
-    """Read, detect, draw, write, in turn; returns the number of frames."""
+def opencv_loop() -> Loop:
+    """Read, detect, draw, write, in turn."""
+    return _opencv
+
+
+def _opencv(clip: Path, video: Path, lines: Path, detector: Detector, most: int, x264: X264) -> int:
     capture = cv2.VideoCapture(str(clip))
     fps = capture.get(cv2.CAP_PROP_FPS)
     size_wh = (
@@ -107,34 +116,35 @@ def draw(picture: Images, found: Found, class_names: Sequence[str]) -> None:
         cv2.putText(picture, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (20, 18, 18), 1)
 
 
-def supervision_loop(
-    clip: Path, video: Path, lines: Path, detector: Detector, most: int, x264: Mapping | None
-) -> int:
+def supervision_loop() -> Loop:
     """supervision's threaded ``process_video`` with its own annotators."""
     import supervision
 
-    boxes, labels = supervision.BoxAnnotator(), supervision.LabelAnnotator()
-    count = 0
-    with lines.open("w") as log:
+    def run(clip: Path, video: Path, lines: Path, detector: Detector, most: int, x264: X264) -> int:
+        boxes, labels = supervision.BoxAnnotator(), supervision.LabelAnnotator()
+        count = 0
+        with lines.open("w") as log:
 
-        def annotate(picture: Images, index: int) -> Images:
-            nonlocal count
-            found = detector(picture)
-            detections = supervision.Detections(
-                xyxy=found.boxes, confidence=found.scores, class_id=found.labels.astype(int)
+            def annotate(picture: Images, index: int) -> Images:
+                nonlocal count
+                found = detector(picture)
+                detections = supervision.Detections(
+                    xyxy=found.boxes, confidence=found.scores, class_id=found.labels.astype(int)
+                )
+                picture = boxes.annotate(picture, detections)
+                picture = labels.annotate(picture, detections, texts_of(found, detector))
+                write_line(log, index, found, detector.class_names)
+                count += 1
+                return picture
+
+            if x264 is not None:
+                _replace_video_sink(x264, float(frame_rate(clip)))
+            supervision.process_video(
+                source_path=str(clip), target_path=str(video), callback=annotate, max_frames=most
             )
-            picture = boxes.annotate(picture, detections)
-            picture = labels.annotate(picture, detections, texts_of(found, detector))
-            write_line(log, index, found, detector.class_names)
-            count += 1
-            return picture
+        return count
 
-        if x264 is not None:
-            _replace_video_sink(x264, float(frame_rate(clip)))
-        supervision.process_video(
-            source_path=str(clip), target_path=str(video), callback=annotate, max_frames=most
-        )
-    return count
+    return run
 
 
 def _replace_video_sink(x264: Mapping[str, Any], fps: float) -> None:
@@ -166,69 +176,71 @@ def _replace_video_sink(x264: Mapping[str, Any], fps: float) -> None:
     supervision.utils.video.VideoSink = Sink
 
 
-def inference_loop(
-    clip: Path, video: Path, lines: Path, detector: Detector, most: int, x264: Mapping | None
-) -> int:
+def inference_loop() -> Loop:
     """Roboflow's ``InferencePipeline``, which decides about threads and queues."""
     import supervision
     from inference import InferencePipeline
 
-    boxes, labels = supervision.BoxAnnotator(), supervision.LabelAnnotator()
-    width_height, fps = size_and_rate(clip)
-    writer, count = open_writer(video, fps, width_height, x264), 0
+    def run(clip: Path, video: Path, lines: Path, detector: Detector, most: int, x264: X264) -> int:
+        boxes, labels = supervision.BoxAnnotator(), supervision.LabelAnnotator()
+        width_height, fps = size_and_rate(clip)
+        writer, count = open_writer(video, fps, width_height, x264), 0
 
-    def look(frames: Any) -> list[Any]:
-        return [detector(frame.image) for frame in frames]
+        def look(frames: Any) -> list[Any]:
+            return [detector(frame.image) for frame in frames]
 
-    with lines.open("w") as log:
+        with lines.open("w") as log:
 
-        def take(found: Any, frame: Any) -> None:
-            nonlocal count
-            if frame is None or count >= most:
-                return
-            detections = supervision.Detections(
-                xyxy=found.boxes, confidence=found.scores, class_id=found.labels.astype(int)
+            def take(found: Any, frame: Any) -> None:
+                nonlocal count
+                if frame is None or count >= most:
+                    return
+                detections = supervision.Detections(
+                    xyxy=found.boxes, confidence=found.scores, class_id=found.labels.astype(int)
+                )
+                picture = boxes.annotate(frame.image.copy(), detections)
+                picture = labels.annotate(picture, detections, texts_of(found, detector))
+                writer.write(picture)
+                write_line(log, count, found, detector.class_names)
+                count += 1
+                if count == most:
+                    pipeline.terminate()
+
+            pipeline = InferencePipeline.init_with_custom_logic(
+                video_reference=str(clip), on_video_frame=look, on_prediction=take
             )
-            picture = boxes.annotate(frame.image.copy(), detections)
-            picture = labels.annotate(picture, detections, texts_of(found, detector))
-            writer.write(picture)
-            write_line(log, count, found, detector.class_names)
-            count += 1
-            if count == most:
-                pipeline.terminate()
+            pipeline.start()
+            pipeline.join()
+        writer.release()
+        return count
 
-        pipeline = InferencePipeline.init_with_custom_logic(
-            video_reference=str(clip), on_video_frame=look, on_prediction=take
-        )
-        pipeline.start()
-        pipeline.join()
-    writer.release()
-    return count
+    return run
 
 
-def ultralytics_loop(
-    clip: Path, video: Path, lines: Path, detector: Detector, most: int, x264: Mapping | None
-) -> int:
+def ultralytics_loop() -> Loop:
     """Ultralytics' loader of videos and its annotator, around the same detector."""
     from ultralytics.data.loaders import LoadImagesAndVideos
     from ultralytics.utils.plotting import Annotator, colors
 
-    width_height, fps = size_and_rate(clip)
-    writer, count = open_writer(video, fps, width_height, x264), 0
-    with lines.open("w") as log:
-        for _, (picture,), _ in LoadImagesAndVideos(str(clip), batch=1):
-            if count >= most:
-                break
-            found = detector(picture)
-            annotator = Annotator(picture, line_width=2)
-            texts = texts_of(found, detector)
-            for box, label, text in zip(found.boxes, found.labels, texts, strict=True):
-                annotator.box_label(box, text, color=colors(int(label), True))
-            writer.write(annotator.result())
-            write_line(log, count, found, detector.class_names)
-            count += 1
-    writer.release()
-    return count
+    def run(clip: Path, video: Path, lines: Path, detector: Detector, most: int, x264: X264) -> int:
+        width_height, fps = size_and_rate(clip)
+        writer, count = open_writer(video, fps, width_height, x264), 0
+        with lines.open("w") as log:
+            for _, (picture,), _ in LoadImagesAndVideos(str(clip), batch=1):
+                if count >= most:
+                    break
+                found = detector(picture)
+                annotator = Annotator(picture, line_width=2)
+                texts = texts_of(found, detector)
+                for box, label, text in zip(found.boxes, found.labels, texts, strict=True):
+                    annotator.box_label(box, text, color=colors(int(label), True))
+                writer.write(annotator.result())
+                write_line(log, count, found, detector.class_names)
+                count += 1
+        writer.release()
+        return count
+
+    return run
 
 
 def size_and_rate(clip: Path) -> tuple[tuple[int, int], float]:

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     asked = arguments(
         "scale",
         __doc__,
-        1,
+        None,
         argv,
         seconds={"type": float, "default": SECONDS, "help": "of each run"},
         counts={"type": int, "nargs": "+", "default": COUNTS, "metavar": "N", "help": "cameras"},

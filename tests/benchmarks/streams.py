@@ -8,7 +8,6 @@ must stay flat. Each run is a program of its own.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.cost import Meter
+from tests.benchmarks.files import best_precision
 from tests.benchmarks.material import REPOSITORY, ROAD, clip, synthetic_clip
 from tests.benchmarks.outcome import arguments, report
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     asked = arguments(
         "streams",
         __doc__,
-        1,
+        None,
         argv,
         seconds={"type": float, "default": SECONDS, "help": "of each run"},
         counts={"type": int, "nargs": "+", "default": COUNTS, "metavar": "N", "help": "cameras"},
@@ -58,7 +59,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows,
         COLUMNS,
         title=f"{path.name} replayed as cameras, model street, {seconds:g} s each, no output",
-        notes=["latency: from leaving the decoder until the result is there, of the worst camera"],
+        notes=[
+            "latency: from leaving the decoder until the result is there, of the worst camera",
+            "CPU and cores: of the whole run, half a second to start it included",
+        ],
     )
 
 
@@ -69,19 +73,20 @@ def watch(recording: Path, count: int, threads: int, seconds: float) -> dict[str
         sources = [f"replay:{recording}#loop=true&name=camera{n + 1}" for n in range(count)]
         options = ["--out", "null:", "--report", str(path), "--quiet", "--duration", str(seconds)]
         options += ["--set", f"decoder_threads={threads}"]
-        before = _cpu_seconds()
-        subprocess.run(
-            [sys.executable, "run_stream.py", *sources, *options], cwd=REPOSITORY, check=True
-        )
-        cpu = _cpu_seconds() - before
+        options += ["--set", f"engine.precision={best_precision()}"]
+        with Meter() as meter:
+            subprocess.run(
+                [sys.executable, "run_stream.py", *sources, *options], cwd=REPOSITORY, check=True
+            )
         written = json.loads(path.read_text())
-    return {"name": str(count), "threads": threads} | _row(written, cpu)
+    return {"name": str(count), "threads": threads} | _row(written, meter)
 
 
-def _row(written: dict[str, Any], cpu: float) -> dict[str, Any]:
+def _row(written: dict[str, Any], meter: Meter) -> dict[str, Any]:
     sources = list(written["sources"].values())
     decoded = sum(source["frames_decoded"] for source in sources)
     inferred = sum(source["frames_inferred"] for source in sources)
+    cost = meter.cost(max(inferred, 1))
     rates = [source["fps"] or 0.0 for source in sources]
     worst = max((source["latency_ms"] for source in sources), key=lambda ms: ms["p95"] or 0.0)
     return {
@@ -91,15 +96,10 @@ def _row(written: dict[str, Any], cpu: float) -> dict[str, Any]:
         "slowest_fps": round(min(rates), 1),
         "fastest_fps": round(max(rates), 1),
         **{f"{name}_ms": worst[name] for name in ("p50", "p95", "p99")},
-        "cpu_ms": round(1e3 * cpu / max(inferred, 1), 1),
-        "cores": round(cpu / written["wall_seconds"], 2),
+        "cpu_ms": round(cost.cpu_ms, 1),
+        "cores": round(cost.cpu_seconds / cost.wall_seconds, 2),
         "sources": written["sources"],
     }
-
-
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -80,24 +80,6 @@ class TellingSink:
         pass  # there is nothing to finish
 
 
-class GivenSinks:
-    """Sinks that are there already, by their source's name."""
-
-    want_pictures = False
-
-    def __init__(self, sinks: dict[str, list[Any]]) -> None:
-        self._sinks = sinks
-
-    def of(self, source: Any) -> list[Any]:
-        return self._sinks[source.name]
-
-    def may_stay_on_gpu(self, source: str) -> bool:
-        return False
-
-    def forget(self, name: str) -> None:
-        self._sinks.pop(name)
-
-
 class TellingOutputs:
     """One such end for each source."""
 
@@ -197,7 +179,8 @@ class Latest:
 
     def _read(self) -> None:
         while True:
-            capture = cv2.VideoCapture(self._url)
+            # On one thread: each further one would keep back a picture.
+            capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
             while capture.isOpened():
                 ok, picture = capture.read()
                 if not ok:
