@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from datetime import datetime
@@ -100,59 +101,54 @@ class Rewind:
     """The last footage, from a keyframe on, bounded in time and in bytes.
 
     Args:
-        seconds: At least so much is held, once it has come.
+        seconds: The pictures of so much time are held, once they have come.
         most_bytes: Never more than this.
     """
 
     def __init__(self, seconds: float, most_bytes: int = _MOST_HELD) -> None:
         self._seconds, self._most_bytes = seconds, most_bytes
-        self._held: deque[Footage] = deque()
-        self._starts: deque[float] = deque()  # times of the keyframes that are held
+        self._groups: deque[list[Footage]] = deque()  # each begins with its only keyframe
         self.bytes = 0
 
     def add(self, footage: Footage) -> None:
         """Hold one more, and let go of what is older than need be."""
         if footage.packet.is_keyframe:
-            self._starts.append(footage.moment.seconds)
-        if not self._starts:  # nothing could be decoded before the first keyframe
+            self._groups.append([])
+        if not self._groups:  # nothing could be decoded before the first keyframe
             return
-        self._held.append(footage)
+        self._groups[-1].append(footage)
         self.bytes += footage.packet.size
-        self._trim(footage.moment.seconds)
+        # Also of a whole group right before, when nothing came for longer than that.
+        while self._groups[0][-1].moment.seconds < footage.moment.seconds - self._seconds:
+            self._forget()
         while self.bytes > self._most_bytes:
             self._forget()
 
-    def take(self, now: float) -> Iterator[Footage]:
-        """What is held of the time before `now`, oldest first; nothing is left."""
-        self._trim(now)
-        held = self._held
+    def take(self) -> Iterator[Footage]:
+        """What is held, oldest first; nothing is left."""
+        groups = self._groups
         self.clear()
-        yield from held
+        for group in groups:
+            yield from group
 
     def clear(self) -> None:
         """Let go of everything."""
-        self._held = deque()
-        self._starts.clear()
+        self._groups = deque()
         self.bytes = 0
-
-    def _trim(self, now: float) -> None:
-        while len(self._starts) > 1 and self._starts[1] <= now - self._seconds:
-            self._forget()
 
     def _forget(self) -> None:
         """Let go of the oldest footage up to the next keyframe."""
-        self._starts.popleft()
-        while self._held and (not self._starts or self._held[0].moment.seconds < self._starts[0]):
-            self.bytes -= self._held.popleft().packet.size
+        self.bytes -= sum(footage.packet.size for footage in self._groups.popleft())
 
 
 class EventsSink:
     """Write a file for each event, and a line about it to ``events.jsonl`` in their folder.
 
     An event begins when one of the chosen classes is seen, and is over when none was seen for
-    `post_seconds`; its file ends with the keyframe after that. Everything is encoded all the
-    time, and the last `pre_seconds` are held in memory, encoded, so a file begins before its
-    event does. Long events go on in another file after `segment_seconds`.
+    `post_seconds`; its file ends with the keyframe after that. It also ends while a camera is
+    away, a minute or so later. Everything is encoded all the time, and the last `pre_seconds` are
+    held in memory, encoded, so a file begins before its event does. Long events go on in another
+    file after `segment_seconds`.
     """
 
     wants_picture = True
@@ -171,7 +167,7 @@ class EventsSink:
         choose_encoder(video.encoder)
         self.name = pattern.text
         self.frames = 0
-        self._source, self._settings = target.name, recording
+        self._source, self._live, self._settings = target.name, target.live, recording
         self._log = pattern.folder / "events.jsonl"
         self.territory = [pattern.territory, Territory.of(self._log, shared=True)]
         self._sightings = Sightings(
@@ -180,6 +176,10 @@ class EventsSink:
         self._encoder = FootageEncoder(target, video, video.keyframe_seconds, dates=dates)
         self._rewind = Rewind(recording.pre_seconds)
         self._recordings = Recordings(pattern, video, recording)
+        # When nothing has come for so long, an event is over and what is held is too old.
+        kept = max(recording.pre_seconds, recording.post_seconds)
+        self._given_up_after = kept + video.keyframe_seconds
+        self._written_at = time.monotonic()
         self._event: Event | None = None
         self._events = 0
         self._failed = False
@@ -206,9 +206,12 @@ class EventsSink:
             self._failed = True
             raise
         self.frames += 1
+        self._written_at = time.monotonic()
 
     def tidy(self) -> None:
-        """Delete files that have become too old."""
+        """Finish the event of a camera that is away; delete files that have become too old."""
+        if self._live and time.monotonic() - self._written_at > self._given_up_after:
+            self._finish()
         self._recordings.tidy()
 
     def report(self) -> dict[str, Any]:
@@ -220,21 +223,21 @@ class EventsSink:
         moment = footage.moment
         if footage.packet.is_keyframe and self._is_over(moment):
             self._end_event()  # even if something is seen now: that begins another
-        seen = self._sightings.among(moment.detections)
-        if len(seen):
-            self._saw(moment, seen)
         if self._event is None:
             self._rewind.add(footage)
         else:
             self._record(footage)
+        seen = self._sightings.among(moment.detections)
+        if len(seen):
+            self._saw(moment, seen)
 
     def _saw(self, moment: Moment, seen: Detections) -> None:
         names = self._sightings.names
         if self._event is None:
             self._event = Event(self._source, names[int(seen.class_ids[0])], moment)
             self._events += 1
-            for before in self._rewind.take(moment.seconds):
-                self._record(before)
+            for held in self._rewind.take():  # this picture is the last of it
+                self._record(held)
         self._event.saw(moment, seen, names)
 
     def _is_over(self, moment: Moment) -> bool:
@@ -266,6 +269,7 @@ class EventsSink:
             _append(self._log, line.encode())
 
     def _finish(self) -> None:
+        """Write all there is; the next picture, if one comes, begins anew."""
         try:
             for footage in [] if self._failed else self._encoder.flush():
                 self._put(footage)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from io import BytesIO, FileIO, RawIOBase
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ class HlsSink:
     List and pieces appear under their names when they are complete, so whoever reads them at
     any moment finds a list of pieces that are there. A run goes on with the list of the one
     before, with a mark that players need to make sense of the gap; likewise when the size of
-    the pictures changes. Players are told of the end when the run ends, unless it is killed.
+    the pictures changes, or a camera was away: a piece as long as that would be announced, and
+    players look at the list again after as long as its longest piece. Players are told of the
+    end when the run ends, unless it is killed.
 
     Each piece begins with a keyframe and can be played on its own. There is no sound.
     """
@@ -53,6 +56,8 @@ class HlsSink:
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
         self._of: Encoder | None = None
+        self._longest_step = 2 * recording.hls_seconds if target.live else inf
+        self._last = self._step = 0.0  # seconds: the last picture, and from the one before to it
         self._failed = False
 
     @property
@@ -99,10 +104,17 @@ class HlsSink:
         }
 
     def _put(self, footage: Footage) -> None:
-        if self._container is None or footage.encoder is not self._of:
+        is_new = self._container is None or footage.encoder is not self._of
+        if self._comes_late(footage.moment.seconds) or is_new:
             self._open(footage.encoder)
         assert self._container is not None and self._stream is not None
         mux(self._container, self._stream, footage.packet)
+
+    def _comes_late(self, seconds: float) -> bool:
+        """Tell whether a picture, a keyframe then, comes after a gap; some cameras show few."""
+        before = self._step
+        self._step, self._last = seconds - self._last if self._container else 0.0, seconds
+        return self._step > max(self._longest_step, 2 * before)
 
     def _open(self, encoder: Encoder) -> None:
         self._close()

@@ -56,10 +56,12 @@ class Sink(Protocol):
 
 @runtime_checkable
 class Tidying(Protocol):
-    """A sink that deletes what has become too old, also while nothing is written."""
+    """A sink that has something to do now and then, also while nothing is written."""
 
     def tidy(self) -> None:
-        """Delete it; called now and then between two results, on the thread that writes."""
+        """Delete what is too old, finish what waits; called between two results, on the thread
+        that writes.
+        """
         ...
 
 

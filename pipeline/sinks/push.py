@@ -48,6 +48,7 @@ _OPTIONS = {
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 _OPEN_SECONDS = 5.0
 _SEND_SECONDS = 3.0
+_FLV_SECONDS = 24 * 86_400.0  # of a connection: FLV counts milliseconds in 31 bits, 24.8 days
 _MOMENT = 0.1  # seconds that `write` may wait for a pipe
 
 
@@ -137,6 +138,8 @@ class PushSink:
         return "BACKOFF" if self._trouble else "READY"
 
     def _send(self, result: Result) -> None:
+        if self._link is not None and not self._link.can_tell(result.frame.pts_seconds):
+            self._hang_up()
         begin = self._link is None or self._link.frames <= 1  # 1: what it connected with is old
         for footage in self._encoder.encode(result, begin=begin):
             if self._link is not None and footage.encoder is not self._link.encoder:
@@ -197,7 +200,7 @@ class _Link:
         self.connected = False
         self.frames = 0
         self._scheme = address.scheme
-        self._began = time.monotonic()
+        self._began, self._first_seconds = time.monotonic(), first.moment.seconds
         self._connected_at = 0.0
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(Path(pusher.__file__))],
@@ -213,6 +216,11 @@ class _Link:
         os.set_blocking(self._answers, False)
         self._unsent = bytearray(json.dumps(_order(address, first)).encode() + b"\n")
         self._heard = b""
+
+    def can_tell(self, seconds: float) -> bool:
+        """Tell whether a picture can be shown at that time; players would see a jump back."""
+        is_flv = _FORMATS[self._scheme] == "flv"
+        return not is_flv or seconds - self._first_seconds < _FLV_SECONDS
 
     def send(self, footage: Footage) -> None:
         """Hand over one packet; what does not fit into the pipe waits for `flush`."""

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.settings import RecordingSettings, VideoSettings
-from pipeline.sinks.container import open_container
+from pipeline.sinks.container import LONGEST_STEP, open_container
 from pipeline.sinks.footage import Footage, mux
 from pipeline.sinks.pattern import FilePattern
 from pipeline.sinks.protocol import writing
 from pipeline.sinks.retention import Retention
+
+_LOOK_SECONDS = 0.05  # at the disk, between two pictures; a few of them can wait for so long
 
 
 class FootageFile:
@@ -29,29 +31,39 @@ class FootageFile:
         self.began = first.moment
         self.frames = 0
         self._encoder = first.encoder
-        self._shift = first.packet.pts or 0
-        self._container = open_container(
+        self._shift = self._last = first.packet.pts or 0
+        self._file = open_container(
             path, settings, first.encoder.time_base, growing=False, begins_at_zero=True
         )
+        self._container = self._file.container
         try:
             self._stream = self._container.add_stream_from_template(first.encoder.template)
             self._container.start_encoding()
         except BaseException:  # not even Ctrl-C leaves the file open
-            self._container.close()
+            self._file.close()
             raise
 
     def takes(self, footage: Footage) -> bool:
-        """Tell whether this can follow: it is of the same size and encoder."""
-        return footage.encoder is self._encoder
+        """Tell whether this can follow: it is of the same size and encoder, and not too late.
+
+        What comes after a longer outage than a file can tell is a keyframe, as one is due.
+        """
+        if footage.encoder is not self._encoder:
+            return False
+        clock = self._stream.time_base
+        assert clock is not None, "the header has been written"
+        step = (footage.packet.pts or 0) - self._last
+        return step * self._encoder.time_base <= LONGEST_STEP * clock
 
     def write(self, footage: Footage) -> None:
         """Append one picture."""
+        self._last = footage.packet.pts or 0
         mux(self._container, self._stream, footage.packet, self._shift)
         self.frames += 1
 
     def close(self) -> None:
         """Finish the file."""
-        self._container.close()
+        self._file.close()
 
     @property
     def bytes(self) -> int:
@@ -84,11 +96,11 @@ class Recordings:
     def begin(self, first: Footage, event: str = "") -> Path:
         """Close the file and begin another, named after its first picture (a keyframe)."""
         self.close()
+        self._retention.delete()
         path = self._pattern.create(first.moment.date, event)
         with writing(path):
             self.file = FootageFile(path, first, self._video)
         self._files += 1
-        self._retention.tidy(path)
         return path
 
     def write(self, footage: Footage) -> None:
@@ -100,7 +112,7 @@ class Recordings:
 
     def tidy(self) -> None:
         """Delete what has become too old, but never the file that is being written."""
-        self._retention.tidy(self.file.path if self.file else None)
+        self._retention.tidy(self.file.path if self.file else None, within=_LOOK_SECONDS)
 
     def close(self) -> None:
         """Finish the file, if there is one."""
@@ -110,6 +122,7 @@ class Recordings:
         with writing(file.path):
             file.close()
         self._bytes += file.bytes
+        self._retention.add(file.path)
 
     def report(self) -> dict[str, Any]:
         """Frames, files and bytes that were written, and files that were deleted."""

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import av
-from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from pipeline.cores import usable_cores
 from pipeline.frame import Result
 from pipeline.settings import VideoSettings
 from pipeline.sinks.audio import NoSound, SoundCopy
-from pipeline.sinks.container import open_container
+from pipeline.sinks.container import LONGEST_STEP, ContainerFile, open_container
 from pipeline.sinks.encoder import Encoder, picture_of
 from pipeline.sinks.encoder_choice import choose_encoder
 from pipeline.sinks.encoding import Encoding
 from pipeline.sinks.nvenc import NVENC
+from pipeline.sinks.pattern import FilePattern
 from pipeline.sinks.protocol import SinkTarget, finishing, writing
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,10 @@ class VideoSink:
 
     The first picture decides size, shape of pixels, time base and colours; later ones are fitted
     to it.
-    Matroska counts in milliseconds and cannot begin before 0; MP4 keeps times to the tick.
+    Matroska counts in milliseconds and cannot begin before 0; MP4 keeps a recording's times to the
+    tick, and counts in milliseconds where an outage may have to be told, that is of live sources.
+    What an earlier run wrote of a live source is kept, as ``name~1.mp4``, ``name~2.mp4``...; a
+    recording can be had again, so its video is replaced.
     """
 
     wants_picture = True
@@ -55,6 +58,8 @@ class VideoSink:
 
     def __enter__(self) -> VideoSink:
         with writing(self.path):
+            if self._target.live:
+                self._keep_what_was_before()
             self.path.open("wb").close()  # what cannot be written should be known at once
         return self
 
@@ -90,6 +95,14 @@ class VideoSink:
             **(self._file.facts() if self._file else self._facts),
         }
 
+    def _keep_what_was_before(self) -> None:
+        """Rename what an earlier run wrote: no camera shows it again."""
+        path = self.path.resolve()  # where a link leads to, the next one is to be, too
+        if path.is_file() and path.stat().st_size:
+            kept = FilePattern(str(path).replace("%", "%%")).create(0.0)  # no time in its name
+            path.replace(kept)
+            log.warning("%s was there; it is called %s now", path, kept.name)
+
     def _open(self, result: Result, picture: av.VideoFrame) -> _VideoFile:
         time_base = result.frame.time_base
         encoding = Encoding.choose(
@@ -100,10 +113,21 @@ class VideoSink:
             cores=usable_cores(),
             pixel_hw=result.frame.pixel_hw,
         )
-        growing = self._target.live or result.frame.pts < 0
+        live = self._target.live
         encoder = Encoder(picture, time_base, encoding)
-        container = open_container(self.path, self._settings, time_base, growing=growing)
-        return _VideoFile(container, encoder, *self._sound(container.format.name))
+        file = open_container(
+            self.path,
+            self._settings,
+            time_base,
+            growing=live or result.frame.pts < 0,
+            in_milliseconds=live,
+        )
+        try:
+            sound = self._sound(file.container.format.name)
+        except BaseException:
+            file.close()
+            raise
+        return _VideoFile(file, encoder, *sound)
 
     def _sound(self, form: str) -> tuple[SoundCopy | None, str]:
         """The source's sound, or why there is none."""
@@ -133,7 +157,7 @@ class _VideoFile:
     """One container being written.
 
     Args:
-        container: Where to; closed with this.
+        file: Where to; closed with this.
         encoder: Where the pictures come from.
         sound: Goes beside the picture; closed with this.
         sound_facts: What `sound` is, or why there is none.
@@ -141,7 +165,7 @@ class _VideoFile:
 
     def __init__(
         self,
-        container: OutputContainer,
+        file: ContainerFile,
         encoder: Encoder,
         sound: SoundCopy | None,
         sound_facts: str,
@@ -149,12 +173,14 @@ class _VideoFile:
         self._encoder = encoder
         self._sound, self._sound_facts = sound, sound_facts
         self._end = Fraction(0)
-        self._container = container
+        self._last: int | None = None  # time of the last picture on the file's clock
+        self._cut = 0  # how much of outages was left out, on that clock
+        self._file, self._container = file, file.container
         try:
-            self._stream = container.add_stream_from_template(encoder.template)
+            self._stream = self._container.add_stream_from_template(encoder.template)
             if sound is not None:
-                sound.add_to(container)
-            container.start_encoding()
+                sound.add_to(self._container)
+            self._container.start_encoding()
         except BaseException:  # not even Ctrl-C leaves the file open
             self._close_files()
             raise
@@ -188,15 +214,37 @@ class _VideoFile:
     def _close_files(self) -> None:
         if self._sound is not None:
             self._sound.close()
-        self._container.close()
+        self._file.close()
 
     def _mux(self, packets: list[av.Packet[VideoStream]]) -> None:
         for packet in packets:
             start = (packet.pts or 0) * packet.time_base
             self._copy_sound(start)
             self._end = start + (packet.duration or 0) * packet.time_base
+            self._place(packet)
             packet.stream = self._stream
             self._container.mux(packet)
+
+    def _place(self, packet: av.Packet[VideoStream]) -> None:
+        """Put it on the file's clock: after the one before, but no later than MP4 can tell."""
+        clock = self._stream.time_base
+        assert clock is not None, "the header has been written"
+        placed = round((packet.pts or 0) * packet.time_base / clock) - self._cut
+        if self._last is not None:
+            step = placed - self._last
+            if step > LONGEST_STEP and self._container.format.name == "mp4":
+                log.warning(
+                    "%s: nothing came for %.0f s, more than MP4 can tell; there it is %.0f s",
+                    self._container.name,
+                    step * clock,
+                    LONGEST_STEP * clock,
+                )
+                self._cut += step - LONGEST_STEP
+                placed = self._last + LONGEST_STEP
+            placed = max(placed, self._last + 1)  # a coarse clock may have one time for both
+        packet.duration = round((packet.duration or 0) * packet.time_base / clock)
+        packet.pts = packet.dts = self._last = placed  # there are no B-frames
+        packet.time_base = clock
 
     def _copy_sound(self, until: Fraction) -> None:
         if self._sound is not None:

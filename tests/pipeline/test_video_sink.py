@@ -94,6 +94,58 @@ def test_times_that_collide_on_the_files_clock_still_rise(tmp_path: Path, ending
     assert all(a < b for a, b in pairwise(found))
 
 
+LIVE_TICK = Fraction(1, 90_000)
+
+
+def after_an_outage(seconds: int) -> tuple[list[Result], list[Fraction]]:
+    """Pictures before and after it, and their times."""
+    starts = [Fraction(n, 25) for n in range(50)]
+    starts += [2 + seconds + start for start in starts]
+    pts = [round(start / LIVE_TICK) for start in starts]
+    return [result(n, p, LIVE_TICK) for n, p in enumerate(pts)], starts
+
+
+@MP4_AND_MKV
+def test_pictures_after_an_outage_of_ten_hours_keep_their_times(
+    tmp_path: Path, ending: str
+) -> None:
+    results, expected = after_an_outage(36_000)
+    write(tmp_path / f"a.{ending}", results, {"live": True})
+    assert times(tmp_path / f"a.{ending}") == expected
+
+
+def test_an_outage_that_is_longer_than_mp4_can_tell_is_cut_short_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    results, expected = after_an_outage(30 * 86_400)
+    write(tmp_path / "a.mp4", results, {"live": True})
+    found = times(tmp_path / "a.mp4")
+    cut = expected[50] - found[50]
+    assert found == [*expected[:50], *(start - cut for start in expected[50:])]
+    assert 5 * 86_400 < cut < 6 * 86_400  # 2^31 ms are 24.9 days
+    assert "a.mp4: nothing came for 2592000 s, more than MP4 can tell" in caplog.text
+
+
+@pytest.mark.parametrize("rate", [Fraction(30_000, 1001), Fraction(240)])
+def test_mp4_of_a_live_source_is_right_to_the_millisecond_from_its_first_picture_on(
+    tmp_path: Path, rate: Fraction
+) -> None:
+    pts = [round((n / rate + Fraction("0.7213")) / LIVE_TICK) for n in range(60)]
+    write(tmp_path / "a.mp4", (result(n, p, LIVE_TICK) for n, p in enumerate(pts)), {"live": True})
+    found = times(tmp_path / "a.mp4")
+    assert all(a < b for a, b in pairwise(found))
+    for time, tick in zip(found, pts, strict=True):
+        assert abs(time - tick * LIVE_TICK) <= MILLISECOND / 2
+
+
+def test_live_pictures_within_a_millisecond_still_rise(tmp_path: Path) -> None:
+    pts = [*range(10), *range(900, 910), 90_000]
+    write(tmp_path / "a.mp4", (result(n, p, LIVE_TICK) for n, p in enumerate(pts)), {"live": True})
+    found = times(tmp_path / "a.mp4")
+    assert numbers(tmp_path / "a.mp4") == [*range(21)]
+    assert all(a < b for a, b in pairwise(found)) and found[-1] == 1
+
+
 @MP4_AND_MKV
 def test_a_declared_rate_that_is_nonsense_changes_nothing(tmp_path: Path, ending: str) -> None:
     for rate in (None, Fraction(90_000), Fraction(1, 1000), Fraction(0)):

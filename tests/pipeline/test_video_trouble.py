@@ -121,6 +121,64 @@ def test_a_disk_that_fills_up_leaves_a_video_that_plays_so_far(tmp_path: Path, e
     assert len(left) >= written - MOST_LOST and len(left) > 10
 
 
+@MP4_AND_MKV
+def test_a_restart_keeps_what_a_camera_gave_before(tmp_path: Path, ending: str) -> None:
+    for run in range(3):
+        write(tmp_path / f"50%.{ending}", map(result, range(run, 20)), {"live": True})
+    first, second, newest = (tmp_path / f"50%{n}.{ending}" for n in ("~1", "~2", ""))
+    assert set(tmp_path.iterdir()) == {first, second, newest}
+    assert [numbers(path)[0] for path in (first, second, newest)] == [0, 1, 2]
+
+
+def test_what_a_link_leads_to_is_kept_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "a.mp4").symlink_to(tmp_path / "disk" / "b.mp4")
+    for run in range(2):
+        write(tmp_path / "a.mp4", map(result, range(run, 20)), {"live": True})
+    kept, newest = (tmp_path / "disk" / name for name in ("b~1.mp4", "b.mp4"))
+    assert [numbers(path)[0] for path in (kept, newest)] == [0, 1]
+    assert (tmp_path / "a.mp4").is_symlink()
+
+
+def test_a_video_of_a_recording_is_replaced_and_an_empty_one_too(tmp_path: Path) -> None:
+    for run in range(2):
+        write(tmp_path / "a.mp4", map(result, range(run, 20)))
+    (tmp_path / "b.mp4").touch()
+    write(tmp_path / "b.mp4", map(result, range(2, 20)), {"live": True})
+    assert {path.name: numbers(path)[0] for path in tmp_path.iterdir()} == {"a.mp4": 1, "b.mp4": 2}
+
+
+SLOW_DISK = """
+import faulthandler, os, sys
+from pathlib import Path
+sys.path[:0] = {path!r}
+from fractions import Fraction
+from threading import Thread
+import av
+import numpy as np
+from pipeline.frame import Detections, Frame, Result
+from tests.pipeline.written_video import write
+faulthandler.dump_traceback_later(60, exit=True)  # of a process that stands still
+def drain(pipe):
+    while os.read(pipe, 1 << 16):
+        pass
+noise = np.random.default_rng(0).integers(0, 255, (360, 320), np.uint8)
+picture = av.VideoFrame.from_ndarray(noise, "yuv420p")
+os.mkfifo({out!r})
+pipe = os.open({out!r}, os.O_RDWR)
+Thread(target=drain, args=(pipe,), daemon=True).start()
+frames = (Frame(picture, "a", n, n, Fraction(1, 25), 0.0) for n in range(20))
+write(Path({out!r}), (Result(frame, Detections.none()) for frame in frames), {{"live": True}})
+"""
+
+
+def test_a_disk_that_takes_its_time_holds_up_no_other_thread(tmp_path: Path) -> None:
+    # What is written at the end does not fit into a pipe, and a thread reads it.
+    code = SLOW_DISK.format(path=sys.path, out=f"{tmp_path}/a.mp4")
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, timeout=100, check=True)
+
+
 def test_a_file_that_grows_for_days_keeps_its_fragments(tmp_path: Path) -> None:
     write(tmp_path / "live.mp4", map(result, range(100)), {"live": True})
     write(tmp_path / "file.mp4", map(result, range(100)))

@@ -8,7 +8,9 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,54 @@ def test_what_is_seen_first_after_a_gap_begins_an_event_of_its_own(tmp_path: Pat
     assert looks == [[*range(50)], [n % 256 for n in range(2000, 2031)]]
 
 
+def test_no_event_begins_with_what_was_there_before_a_gap(tmp_path: Path) -> None:
+    for first_seen in (2000, 2010):
+        back = (shot(n, "car" if n >= first_seen else None) for n in range(2000, 2030))
+        record(tmp_path / str(first_seen), [*shots(90), *back])
+        (file,) = files(tmp_path / str(first_seen))
+        assert look(file)[0] == [n % 256 for n in range(2000, 2030)]
+
+
+def test_an_event_without_time_before_it_begins_with_what_it_takes_to_decode(
+    tmp_path: Path,
+) -> None:
+    record(tmp_path, shots(100, {30: "car"}), pre_seconds=0.0)
+    assert look(files(tmp_path)[0])[0][0] == 25
+
+
+def test_an_event_ends_while_its_camera_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sink_for(f"{tmp_path}/{{event}}-%H%M%S.mp4") as sink:
+        for result in shots(60, {55: "car"}):
+            sink.write(result)
+        sink.tidy()
+        assert not (tmp_path / "events.jsonl").exists()  # the next picture may come in time
+        gone = time.monotonic()
+        with monkeypatch.context() as later:
+            later.setattr(time, "monotonic", lambda: gone + 2.0 + 1.0)  # and a keyframe's distance
+            sink.tidy()
+        assert lines(tmp_path)[0]["seconds"] == 0 and sink.report()["frames_recorded"] == 60
+        assert look(files(tmp_path)[0])[0] == [*range(60)]
+        for number in range(2000, 2060):
+            sink.write(shot(number, "person" if number == 2030 else None))
+    assert [line["event"] for line in lines(tmp_path)] == ["car", "person"]
+    assert look(files(tmp_path)[1])[0] == [n % 256 for n in range(2000, 2060)]
+
+
+def test_a_file_that_is_read_slowly_keeps_its_events_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, recording = FilePattern(f"{tmp_path}/{{event}}-%S.mp4", NAMES), RecordingSettings()
+    with EventsSink(out, replace(LIVE, live=False), VIDEO, recording, dates) as sink:
+        for number in range(60):
+            sink.write(shot(number, "car"))
+            with monkeypatch.context() as later:
+                later.setattr(time, "monotonic", lambda: 1e9)
+                sink.tidy()
+    assert len(lines(tmp_path)) == sink.report()["files"] == 1
+
+
 def test_an_event_at_the_end_is_finished(tmp_path: Path) -> None:
     record(tmp_path, shots(60, {59: "car"}))
     assert look(files(tmp_path)[0])[0][-1] == 59 and len(lines(tmp_path)) == 1
@@ -168,13 +218,13 @@ def test_what_is_held_before_an_event_is_bounded_in_time_and_bytes() -> None:
         for footage in encoder.encode(shot(n)):
             rewind.add(footage)
             small.add(footage)
-            held.append(len(rewind._held))
+            held.append(sum(map(len, rewind._groups)))
             assert small.bytes <= 20_000
-            assert small.bytes == sum(f.packet.size for f in small._held)
+            assert small.bytes == sum(f.packet.size for group in small._groups for f in group)
     assert max(held) <= 3 * KEYFRAME_FRAMES + 1 and held[-1] >= 2 * KEYFRAME_FRAMES
-    first = next(iter(rewind.take(20.0)))
+    first = next(rewind.take())
     assert first.packet.is_keyframe and rewind.bytes == 0
-    assert not small._held or small._held[0].packet.is_keyframe
+    assert all(group[0].packet.is_keyframe for group in small._groups)
 
 
 def test_an_event_that_begins_before_a_keyframe_is_held_starts_with_the_next(

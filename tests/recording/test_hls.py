@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -101,6 +102,30 @@ def test_another_run_goes_on_with_the_list(tmp_path: Path) -> None:
     assert path.read_text().count("#EXT-X-ENDLIST") == 1
     assert "#EXT-X-MEDIA-SEQUENCE:2\n" in path.read_text()
     assert played(path) == [*range(50, 150)]
+
+
+def test_a_camera_that_was_away_goes_on_after_a_mark_in_the_list(tmp_path: Path) -> None:
+    path = tmp_path / "index.m3u8"
+    numbers = [*range(60), *range(256 * 1000, 256 * 1000 + 60)]  # almost three hours later
+    with sink_for(path, hls_pieces=10) as sink:
+        for number in numbers:
+            sink.write(shot(number))
+    assert played(path) == [n % 256 for n in numbers]
+    assert "#EXT-X-TARGETDURATION:1\n" in path.read_text()
+    assert path.read_text().count("#EXT-X-DISCONTINUITY") == 2  # also where the list begins
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_pictures_that_come_seldom_are_shown_until_the_next(tmp_path: Path, live: bool) -> None:
+    path, target = tmp_path / "index.m3u8", replace(LIVE, live=live)
+    recording = RecordingSettings(hls_seconds=1.0)
+    with open_sink(str(path), target, VIDEO, (), recording) as sink:
+        for number in range(0, 500, 100):  # every four seconds
+            sink.write(shot(number))
+    *_, before, last = re.findall(r"#EXTINF:([\d.]+)", path.read_text())
+    assert (float(before), float(last)) == (4.0, pytest.approx(0.04))
+    # One where the list begins; and a camera's second picture may be a late one.
+    assert path.read_text().count("#EXT-X-DISCONTINUITY") == (2 if live else 1)
 
 
 def test_another_size_goes_on_in_the_same_list(tmp_path: Path) -> None:

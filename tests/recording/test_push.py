@@ -7,7 +7,8 @@ import logging
 import subprocess
 import sys
 import time
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -287,29 +288,61 @@ def test_streams_that_differ_only_in_their_keys_are_told_apart() -> None:
 LISTENING = """
 import sys
 sys.path[:0] = {path!r}
+from contextlib import suppress
 import av
 from tests.clips import read_number
 options = {{"listen": "1", "probesize": "5000", "analyzeduration": "100000"}}
-with av.open({url!r}, options=options) as container:
-    for frame in container.decode(video=0):
-        print(read_number(frame), flush=True)
+for _ in range({connections}):
+    # However properly it ends, FFmpeg's listener calls that an input/output error.
+    with suppress(av.FFmpegError), av.open({url!r}, options=options) as container:
+        for frame in container.decode(video=0):
+            print(read_number(frame), flush=True)
 """
+
+
+@contextmanager
+def rtmp_viewer(url: str, connections: int = 1) -> Iterator[Callable[[], list[int]]]:
+    """A process that shows what is pushed to it; gives what waits for its end and tells numbers."""
+    code = LISTENING.format(path=sys.path, url=url, connections=connections)
+    nowhere = subprocess.DEVNULL
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=nowhere, text=True
+    ) as viewer:
+        assert viewer.stdout is not None
+        output = viewer.stdout
+        try:
+            yield lambda: [*map(int, output.read().split())]
+        finally:
+            viewer.kill()
 
 
 def test_rtmp_works_likewise(impatient: None) -> None:
     url = f"rtmp://127.0.0.1:{free_port()}/live/cam"
-    command = [sys.executable, "-c", LISTENING.format(path=sys.path, url=url)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as viewer:
+    with rtmp_viewer(url) as shown_numbers:
         with pushing(url) as sink:
             run = Pushing(sink)
             run.until(lambda: sink.connections)
             run.more(40)
-        assert viewer.stdout is not None
-        got = list(map(int, viewer.stdout.read().split()))
+        got = shown_numbers()
     assert len(got) == sink.frames and got[-1] == (run.written - 1) % 256
     assert all((b - a) % 256 == 1 for a, b in pairwise(got[1:]))
+
+
+def test_rtmp_connects_anew_before_its_clock_comes_to_an_end(impatient: None) -> None:
+    url = f"rtmp://127.0.0.1:{free_port()}/live/cam"
+    weeks = 256 * 210_000  # pictures: 24.9 days, of which 2**31 ms are 24.86
+    later = 0
+    with rtmp_viewer(url, connections=2) as shown_numbers:
+        with pushing(url) as sink:
+            run = Pushing(sink, lambda number: shot(number + later))
+            run.until(lambda: sink.connections)
+            run.more(20)
+            later = weeks
+            run.until(lambda: sink.connections == 2, within=20.0)
+            run.more(20)
+        got = shown_numbers()
+    assert len(got) == sink.frames and got[-1] == (run.written - 1) % 256
+    assert accounted(sink) == run.written
 
 
 def test_a_protocol_that_is_not_built_in_fails_the_sink_for_good() -> None:

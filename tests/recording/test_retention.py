@@ -159,6 +159,67 @@ def test_a_recording_keeps_to_its_limit_while_it_runs(tmp_path: Path) -> None:
     assert [n for file in kept for n in look(file)[0]] == [*range(250 - 25 * len(kept), 250)]
 
 
+def test_a_recording_keeps_to_its_limit_without_looking_through_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aged(tmp_path / "20250101-000000.mp4", 1, size=10_000)
+    recording = RecordingSettings(segment_seconds=1.0, keep_bytes=20_000)
+    video = VideoSettings(preset="ultrafast")
+    pattern = FilePattern(f"{tmp_path}/%Y%m%d-%H%M%S.mp4")
+    with SegmentsSink(pattern, LIVE, video, recording, dates) as sink:
+        monkeypatch.delattr(FilePattern, "files")
+        for n in range(250):
+            sink.write(shot(n))
+        kept = sorted(tmp_path.iterdir())[:-1]
+        assert 10_000 < sum(file.stat().st_size for file in kept) <= 20_000
+        assert sink.report()["files_deleted"] == 11 - len(kept) - 1
+
+
+def test_a_long_look_at_the_disk_goes_on_the_next_time(tmp_path: Path) -> None:
+    retention = Retention(FilePattern(f"{tmp_path}/%H.mp4"), None, 450)
+    for hour in range(1, 6):
+        aged(tmp_path / f"{hour:02d}.mp4", 6 - hour, size=100)
+    for _ in range(5):
+        retention.tidy(within=0.0)  # one file each time
+        assert len(names(tmp_path)) == 5
+    retention.tidy(within=0.0)
+    assert names(tmp_path) == ["02.mp4", "03.mp4", "04.mp4", "05.mp4"]
+
+
+def test_files_that_come_and_go_during_a_look_are_counted_once(tmp_path: Path) -> None:
+    retention = Retention(FilePattern(f"{tmp_path}/%H.mp4"), None, 350)
+    for hour in range(1, 4):
+        aged(tmp_path / f"{hour:02d}.mp4", 6 - hour, size=100)
+    retention.tidy()
+    retention.tidy(within=0.0)
+    for hour in range(4, 7):  # finished by the recording, which deletes the oldest one each time
+        retention.add(aged(tmp_path / f"{hour:02d}.mp4", 0, size=100))
+        retention.delete()
+    (tmp_path / "04.mp4").unlink()  # by others
+    for _ in range(5):
+        retention.tidy(within=0.0)
+    retention.tidy()
+    assert names(tmp_path) == ["05.mp4", "06.mp4"]
+    retention.add(aged(tmp_path / "07.mp4", 0, size=100))
+    retention.delete()
+    assert names(tmp_path) == ["05.mp4", "06.mp4", "07.mp4"] and retention.deleted == 3
+
+
+def test_a_file_that_was_just_finished_is_young_whatever_its_date(tmp_path: Path) -> None:
+    retention = Retention(FilePattern(f"{tmp_path}/%H.mp4"), HOUR, None)
+    retention.add(aged(tmp_path / "01.mp4", 1000))  # the calendar jumped while it was written
+    retention.tidy()
+    assert names(tmp_path) == ["01.mp4"]
+
+
+def test_what_belongs_to_a_disk_that_is_away_is_not_counted(tmp_path: Path) -> None:
+    retention = Retention(FilePattern(f"{tmp_path}/rec/%H.mp4"), HOUR, None)
+    retention.add(tmp_path / "rec/01.mp4")
+    retention.delete()
+    retention.tidy()
+    assert retention.deleted == 0
+
+
 def test_the_pattern_knows_its_own_names() -> None:
     pattern = FilePattern("/rec/a+b/%Y/%j %H.%M.%S,%f%z%%-{event}.mp4", ["car", "traffic/light"])
     assert pattern.folder == Path("/rec/a+b")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from fractions import Fraction
 from itertools import pairwise
@@ -79,6 +80,25 @@ def test_a_gap_ends_the_file_with_the_next_picture(tmp_path: Path) -> None:
     files = sorted(tmp_path.iterdir())
     assert [look(file)[0] for file in files] == [[*range(30)], [*range(200, 230)]]
     assert [file.name for file in files] == [name(0), name(8)]
+
+
+def test_a_gap_that_mp4_cannot_tell_begins_another_file(tmp_path: Path) -> None:
+    tick = Fraction(1, 90_000)
+
+    def ticking(number: int, outage: int) -> Result:
+        """A picture on a live source's clock, after an outage of so many seconds."""
+        made = shot(number)
+        pts = round((Fraction(number, FPS) + outage) / tick)
+        arrival = made.frame.arrival + outage
+        frame = replace(made.frame, pts=pts, time_base=tick, arrival=arrival)
+        return replace(made, frame=frame)
+
+    results = [*(ticking(n, 0) for n in range(30)), *(ticking(n, 36_000) for n in range(30, 60))]
+    record(f"{tmp_path}/{PATTERN}.mp4", results, segment_seconds=86_400.0)
+    files = sorted(tmp_path.iterdir())
+    each = pytest.approx([n / FPS for n in range(30)])
+    assert [look(file) for file in files] == [([*range(30)], each), ([*range(30, 60)], each)]
+    assert [file.name for file in files] == [name(0), name(36_000 + 30 / FPS)]
 
 
 def test_another_size_begins_another_file(tmp_path: Path) -> None:

@@ -166,6 +166,9 @@ class KafkaConnection:
         """Forget what is under way, and let go."""
         self._producer.purge()
         self._producer.poll(0)
+        # Its end waits for its threads, which may be waiting for a name server. It refers to us,
+        # so otherwise the collector would end it: on whatever thread that runs, a station's too.
+        del self._producer
 
     def _find_cluster(self) -> None:
         try:
