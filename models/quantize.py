@@ -44,7 +44,6 @@ from models.quantization.noise import Noise, largest_inputs, noise_of_layers
 from models.quantization.qdq import Rounding, quantised
 
 EXIT_ARGUMENTS, EXIT_MODEL, EXIT_REFUSED = 2, 4, 6
-SUFFIX = ".onnx"
 FRAMES, LOOKED_AT, COMPARED = 200, 50, 40
 """Frames for the largest values, for the noise of layers, and for comparing both files."""
 SHOWN = 12
@@ -132,8 +131,6 @@ class Calibrated:
 def check(options: argparse.Namespace, original: Original) -> None:
     """Whether all that is named can be used, before much is done with it. Raises DataError."""
     out: Path = options.out
-    if out.suffix != SUFFIX:
-        raise DataError(f"--out {out}: a model file's name ends in {SUFFIX}")
     if out.exists() and out.samefile(original.path):
         raise DataError(f"--out {out} is the original itself; name another file")
     if unknown := set(options.keep_float).difference(original.layers):

@@ -192,7 +192,6 @@ def test_float16_needs_no_frames_and_is_compared_where_there_are_some(tmp_path, 
         (["--calibrate", "gone.mp4"], 2, "there is no gone.mp4"),
         (["--calibrate", "PICTURES", "--keep-float", "trunk"], 2, "no layer 'trunk'"),
         (["--calibrate", "PICTURES", "--data", "no_set"], 2, "no classes.json in no_set"),
-        (["--calibrate", "PICTURES", "--out", "q"], 2, "name ends in .onnx"),
         (["--float16", "--keep-float", "trunk"], 2, "no layer 'trunk'"),
     ],
 )
