@@ -42,7 +42,7 @@ from pipeline.errors import (
 from pipeline.garbage import Garbage, keep_memory_together
 from pipeline.governor import Governor
 from pipeline.gpu.preprocess import trouble_of_kernels
-from pipeline.graph import Graph, any_in_background
+from pipeline.graph import Graph, any_given_up, any_in_background
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.outputs import Outputs, Page, SinksOfSources, is_page
 from pipeline.pace import Pace
@@ -207,6 +207,11 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
                         )
         except EngineError as error:  # what was done until then is told all the same
             failure = error
+        except KeyboardInterrupt:
+            if stop.signal is None:
+                raise
+            if any_given_up():  # what hangs may still use all that would be closed now
+                leave(exit_code(tally, stop))
         wall_seconds = time.perf_counter() - started
         tally.close()
     report = build_report(
@@ -319,10 +324,11 @@ def command() -> NoReturn:
 def leave(code: int) -> NoReturn:
     """End the process.
 
-    A camera's reader that hangs in the network cannot be ended. On Python's own way out the
-    interpreter is taken away under such a thread, and one process in some hundred crashes.
+    A camera's reader that hangs in the network cannot be ended, nor can an output whose disk does
+    not answer. On Python's own way out the latter would be waited for; and the interpreter is taken
+    away under the former, and one process in some hundred crashes.
     """
-    if any_in_background():
+    if any_in_background() or any_given_up():
         with suppress(PipelineError):  # it cannot be read, and the code tells all
             say("")  # all that was printed
         os._exit(code)

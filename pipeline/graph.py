@@ -6,7 +6,8 @@ marked. Leaving the block waits for the sinks, cancels the rest, joins, and rais
 error of any stage, with the stage's name in a note.
 
 A thread that is blocked in a foreign read cannot be woken: every source needs a time limit of
-its own. With ``"wait"`` the slowest branch of an outlet paces all.
+its own. Only a graph that is left by `KeyboardInterrupt` gives up what does not end soon.
+With ``"wait"`` the slowest branch of an outlet paces all.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ OnError = Callable[[str, BaseException], None]
 Deliver = Callable[[Any], None]
 
 
+_LAST_SECONDS = 3.0  # for the stages of an interrupted graph to finish what they write
+
 _in_background: WeakSet[threading.Thread] = WeakSet()
+_given_up: WeakSet[threading.Thread] = WeakSet()
 
 
 class Background:
@@ -56,6 +60,11 @@ def background(run: Callable[[], object], name: str) -> Background:
 def any_in_background() -> bool:
     """Tell whether a thread of `background` still runs."""
     return any(thread.is_alive() for thread in list(_in_background))
+
+
+def any_given_up() -> bool:
+    """Tell whether a stage still runs although its graph was left: it hangs."""
+    return any(thread.is_alive() for thread in list(_given_up))
 
 
 class Graph:
@@ -190,17 +199,27 @@ class Graph:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        interrupted = isinstance(error, KeyboardInterrupt)
         try:
             if error is None:
                 # Not by joining: before Python 3.13 an interrupted join takes a thread for ended.
                 self.wait(None)
+        except KeyboardInterrupt:
+            interrupted = True
+            raise
         finally:
             self._cancel()
-            for thread in self._threads:
-                if thread.ident is not None:  # it did start
-                    thread.join()
+            self._join(_LAST_SECONDS if interrupted else None)
         if self._error is not None and (error is None or isinstance(error, Cancelled)):
             raise self._error from self._error.__cause__ or self._error.__context__
+
+    def _join(self, seconds: float | None) -> None:
+        """Wait for all threads, at most `seconds` if given."""
+        _given_up.update(self._threads)  # those that will have ended do not count
+        deadline = None if seconds is None else time.monotonic() + seconds
+        for thread in self._threads:
+            if thread.ident is not None:  # it did start
+                thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
     def _start_source(
         self,

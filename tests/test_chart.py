@@ -19,7 +19,7 @@ def entry(*rows: dict[str, Any]) -> dict[str, Any]:
         "title": "a clip <1>",
         "date": "2026-11-29T23:00:00+00:00",
         "rounds": 3,
-        "machine": {"cpu": "AMD EPYC", "cores_usable": 2},
+        "machine": {"cpu": "AMD EPYC", "cores_usable": 2, "instructions": {"avx2": True}},
         "rows": list(rows),
         "missing": {"gstreamer": "not installed"},
     }
@@ -27,7 +27,7 @@ def entry(*rows: dict[str, Any]) -> dict[str, Any]:
 
 def row(name: str, fps: float, **more: Any) -> dict[str, Any]:
     finds = {"finds": True, "believed": True, "agreement": 0.99, "program": name}
-    costs = {"spread": 0.1, "cpu_ms": 25.0, "peak_mb": 300.0}
+    costs = {"spread": 0.1, "cpu_ms": 25.0, "peak_mb": 300.0, "objects": 7.0}
     return {"name": name, "fps": fps, **costs, **finds, **more}
 
 
@@ -51,7 +51,7 @@ def test_bars_are_as_long_as_programs_are_fast():
 
 
 def test_what_decodes_only_stays_inside_the_picture_however_fast_it_is():
-    floor = row("ffmpeg", 4000.0, finds=False, agreement=None)
+    floor = row("ffmpeg", 4000.0, finds=False, agreement=None, objects=None)
     drawn = ElementTree.fromstring(chart.svg(entry(row("ours", 80.0), floor)))
     ends = [float(b.get("x", "0")) + float(b.get("width", "0")) for b in drawn.iter(f"{SVG}rect")]
     assert max(ends) <= chart.WIDTH
@@ -63,6 +63,11 @@ def test_a_time_that_is_not_believed_is_marked_in_chart_and_table():
     (line,) = re.findall(r"\| theirs.*", chart.markdown(figures))
     assert "not believed" in line and "| 0.10 |" in line
     assert "Left out: gstreamer (not installed)." in chart.markdown(figures)
+
+
+def test_what_boxstream_has_in_common_is_shown_of_both_models():
+    ours = row("ours", 80.0, agreement=0.66, agreement_on_street=0.98)
+    assert "| 7.0 | 0.66; 0.98 on `street` |" in chart.markdown(entry(ours))
 
 
 def test_the_table_takes_the_place_of_the_one_before_and_leaves_the_rest_alone():
@@ -85,6 +90,7 @@ def test_a_readme_without_the_marks_is_refused():
         ({"frames": 12, "agreement": 0.97}, True),
         ({"frames": 11, "agreement": 0.97}, False),
         ({"frames": 12, "agreement": 0.5}, False),
+        ({"frames": 12, "agreement": 0.6, "agreement_on_street": 0.97}, True),
     ],
 )
 def test_a_time_is_believed_when_every_frame_was_done_and_the_objects_are_the_same(figures, wanted):

@@ -24,6 +24,7 @@ import yaml
 import run_stream
 from pipeline.engines import load_engine
 from pipeline.errors import EngineError
+from pipeline.governor import Governor
 from pipeline.sources import Source, open_sources
 from pipeline.sources.street import STREET_CLASSES, Street, read_frame_counter
 from tests.clips import write_clip
@@ -421,6 +422,32 @@ def test_a_signal_ends_the_run_with_everything_finished(
         source["frames_dropped"].values()
     )
     assert len(records(lines)) == source["frames_inferred"] == len(pictures(video))
+
+
+def test_a_second_signal_cuts_the_run_off_and_what_was_done_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def signalled_twice(_: Governor) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Governor, "update", signalled_twice)
+    lines = tmp_path / "a.jsonl"
+    code, report = stream(tmp_path, short(seconds=600), "--out", str(lines))
+    assert (code, report["interrupted"]) == (143, "SIGTERM")
+    (sink,) = report["sinks"].values()
+    assert sink["frames"] == len(records(lines)) <= report["sources"]["street"]["frames_inferred"]
+
+
+def test_a_second_signal_ends_the_run_though_an_output_hangs_in_the_system(
+    tmp_path: Path, start_long_run: StartLongRun
+) -> None:
+    hanging = tmp_path / "hanging.jsonl"
+    os.mkfifo(hanging)  # opening it waits for somebody who reads it
+    *_, process = start_long_run("--out", str(hanging))
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)  # another one, as two of a kind may arrive as one
+    assert process.wait(timeout=60) == 130
 
 
 def test_after_a_kill_the_video_still_plays(start_long_run: StartLongRun) -> None:

@@ -6,6 +6,7 @@ a driver that is stuck never answers.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
@@ -28,6 +29,7 @@ Work = Callable[..., Finding]
 
 SECONDS = 60.0  # the slowest import that was ever seen took ten
 _FAREWELL_SECONDS = 5.0  # for a killed process to go; one that waits inside a driver never does
+_TOLD_OF_PARENTS_END = 1  # Linux's PR_SET_PDEATHSIG
 _ROOT = Path(__file__).parents[2]
 
 
@@ -45,7 +47,7 @@ def isolated(work: Work, *, seconds: float = SECONDS, **given: Any) -> Finding:
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         answer = Path(folder, "answer.json")
-        command = [sys.executable, "-P", "-m", __name__, str(answer)]
+        command = [sys.executable, "-P", "-m", __name__, str(os.getpid()), str(answer)]
         command += [work.__module__, work.__qualname__, json.dumps(given)]
         with Path(folder, "said.txt").open("w+b") as said:
             try:
@@ -100,7 +102,8 @@ def _failed(kind: str, sentence: str) -> Finding:
 
 def _answer() -> None:
     """What the other process does."""
-    path, module, name, given = sys.argv[1:]
+    parent, path, module, name, given = sys.argv[1:]
+    _end_with(int(parent))
 
     def write(finding: Finding) -> None:
         # Whole or not at all, for it may be killed meanwhile.
@@ -114,6 +117,15 @@ def _answer() -> None:
     sys.excepthook = raised  # whatever it is: a package that is broken may raise anything
     finding = getattr(importlib.import_module(module), name)(**json.loads(given))
     write(finding | {"error": None})
+
+
+def _end_with(parent: int) -> None:
+    """Be killed when the process that asked ends, whatever ends it; only Linux knows how."""
+    if sys.platform == "linux":
+        # Strictly, when the thread ends that asked; which waits for the answer.
+        ctypes.CDLL(None).prctl(_TOLD_OF_PARENTS_END, signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended already
+            sys.exit("who asked has gone")
 
 
 if __name__ == "__main__":

@@ -111,6 +111,10 @@ class Decoding:
 
     def close(self) -> None:
         """Close the file and let go of the GPU; harmless when done twice. Pictures stay valid."""
+        # PyAV frees a decoder with Python's lock held, and FFmpeg waits there for the decoder's
+        # threads; which may wait for that lock, because FFmpeg's log, where it is on, is Python's.
+        # After a flush, which lets the lock go, they have nothing left to do or say.
+        self._stream.codec_context.flush_buffers()
         self._container.close()
         self._lead = None
 

@@ -101,7 +101,10 @@ def markdown(entry: Entry) -> str:
 def where(entry: Entry) -> str:
     """Date and machine."""
     machine = entry["machine"]
-    return f"{entry['date'][:10]}, {machine['cores_usable']} cores of {machine['cpu']}"
+    known = machine["instructions"] or {}
+    has = ", ".join(name for name, there in known.items() if there)
+    cpu = f"{machine['cpu']} ({has})" if has else machine["cpu"]
+    return f"{entry['date'][:10]}, {machine['cores_usable']} cores of {cpu}"
 
 
 def figures() -> Entry | None:

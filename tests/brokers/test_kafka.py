@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,10 @@ from tests.waiting import until
 
 pytest.importorskip("confluent_kafka", reason="the extra 'brokers' is not installed")
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from pipeline.sinks.brokers import kafka
+from pipeline.sinks.brokers.address import Address
 from pipeline.sinks.brokers.contract import BrokerRefuses, BrokerTrouble
 
 
@@ -176,3 +180,33 @@ def test_login_failures_are_told_from_outages() -> None:
         assert isinstance(kafka.trouble_of(KafkaError(code)), BrokerRefuses)
     outage = kafka.trouble_of(KafkaError(KafkaError._TRANSPORT))
     assert isinstance(outage, BrokerTrouble) and not isinstance(outage, BrokerRefuses)
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Inside the block only what nothing refers to any more goes."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def producers() -> set[int]:
+    return {id(thing) for thing in gc.get_objects() if isinstance(thing, Producer)}
+
+
+def test_a_producer_goes_with_its_connection_and_is_not_left_to_the_collector(
+    kafka_cluster: KafkaCluster,
+) -> None:
+    nobody = kafka.KafkaServer.at(Address.parse(f"kafka://127.0.0.1:{free_port()}/found"), HASTY)
+    cluster = kafka.KafkaServer.at(Address.parse(url(kafka_cluster)), HASTY)
+    with without_collector():
+        before = producers()
+        with pytest.raises(BrokerTrouble):
+            nobody.connect()
+        assert producers() <= before
+        connection = cluster.connect()
+        assert producers() - before
+        connection.close()
+        assert producers() <= before

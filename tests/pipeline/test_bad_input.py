@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import pairwise
@@ -22,7 +24,9 @@ from pipeline.errors import (
 )
 from pipeline.frame import Frame
 from pipeline.sources import Source, open_sources
+from pipeline.sources.live.hearing import Hearing
 from pipeline.sources.upright import Upright
+from tests.alone import alone
 from tests.clips import read_number, write_clip
 
 MakeClip = Callable[..., Path]
@@ -433,6 +437,26 @@ def test_damage_leaves_the_terminal_alone(
     with pytest.raises(NoVideo):
         open_one(broken)
     assert capfd.readouterr().err == ""
+
+
+def damaged_clip_closed_while_its_decoder_complains() -> int:
+    """How often it was opened, its first picture decoded by four threads, and closed."""
+
+    def spoil(number: int, packet: av.Packet) -> av.Packet:
+        data = bytearray(packet)
+        data[len(data) // 4 :: 37] = b"U" * len(data[len(data) // 4 :: 37])
+        return _rewritten(packet, bytes(data)) if number else packet
+
+    with tempfile.TemporaryDirectory() as folder:
+        whole = write_clip(Path(folder, "a.mp4"), size=(320, 192), keyframe_every=100)
+        damaged = remux(whole, Path(folder, "b.mp4"), spoil)
+        faulthandler.dump_traceback_later(40, exit=True)  # threads that hold each other up
+        with Hearing(losses=True):  # as a camera does
+            return len([open_one(damaged, 4).close() for _ in range(20)])
+
+
+def test_a_decoder_may_complain_of_damage_while_it_is_closed() -> None:
+    assert alone(damaged_clip_closed_while_its_decoder_complains) == 20
 
 
 # Bits flipped at random --------------------------------------------------------------------------

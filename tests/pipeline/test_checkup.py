@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ from pipeline.checkup.isolation import isolated
 from pipeline.checkup.parity import EXACT, ROUGH, Bounds, compare_boxes, compare_pixels
 from pipeline.checkup.questions import import_package
 from pipeline.frame import Detections
+from tests.alone import REPOSITORY
 
 CRASH = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
 HANG = "import threading; threading.Event().wait()"
@@ -61,6 +66,33 @@ def test_a_question_that_is_never_answered_has_an_end(
     if mark.exists():  # on a very busy machine it was ended before it began
         with pytest.raises(ProcessLookupError):
             os.kill(int(mark.read_text()), 0)
+
+
+ASK = """
+from pipeline.checkup.isolation import isolated
+from pipeline.checkup.questions import import_package
+isolated(import_package, module="slow_package")
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux tells a process of its parent's end"
+)
+def test_a_question_ends_with_who_asked_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sign = tmp_path / "sign of life"
+    os.mkfifo(sign)
+    (tmp_path / "slow_package.py").write_text(
+        f"import time\nheld = open({str(sign)!r}, 'w')\ntime.sleep(50)"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with (
+        subprocess.Popen([sys.executable, "-c", ASK], cwd=REPOSITORY) as asking,
+        sign.open() as life,
+    ):
+        asking.terminate()
+        assert asking.wait() == -signal.SIGTERM
+        assert select.select([life], [], [], 30.0)[0], "the process that was asked lives on"
+        assert life.read() == ""
 
 
 def test_a_package_that_can_be_imported_is_no_error() -> None:

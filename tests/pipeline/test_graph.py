@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
+import pipeline.graph as graph_module
 from pipeline.channel import Cancelled, Channel
-from pipeline.graph import Graph
+from pipeline.graph import Graph, any_given_up
 
 PATIENCE_SECONDS = 20  # only ever reached by a bug
 REPEATS = 50  # for what depends on who comes first
@@ -544,6 +545,26 @@ def test_ctrl_c_closes_every_stage_and_ends_the_program(main_is):
     code, output = signalled(signal.SIGINT, main_is)
     assert code == -signal.SIGINT
     assert sorted(output.splitlines()) == ["sink closed", "source closed"]
+
+
+def test_a_stage_that_hangs_is_given_up_when_the_graph_is_interrupted(monkeypatch):
+    monkeypatch.setattr(graph_module, "_LAST_SECONDS", 0.1)
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hanging(items: Iterable[int]) -> Iterator[None]:
+        for _ in items:
+            hangs.set()
+            goes_on.wait(PATIENCE_SECONDS)
+            yield
+
+    with contextlib.ExitStack() as end:
+        end.callback(goes_on.set)
+        with pytest.raises(KeyboardInterrupt), Graph() as graph:
+            numbers = graph.stage(itertools.count(), name="numbers")
+            graph.sink(numbers, hanging(numbers), name="write", on_error=None)
+            assert hangs.wait(PATIENCE_SECONDS)
+            raise KeyboardInterrupt
+        assert any_given_up()
 
 
 def test_a_signal_that_stops_the_graph_lets_it_end_in_order():
