@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from fractions import Fraction
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from pipeline.sinks.pattern import FilePattern
 from pipeline.sinks.protocol import SinkTarget, finishing, writing
 
 log = logging.getLogger(__name__)
+
+_ANY_TIME = -(1 << 62)  # before that of every picture
 
 
 class VideoSink:
@@ -173,8 +176,8 @@ class _VideoFile:
         self._encoder = encoder
         self._sound, self._sound_facts = sound, sound_facts
         self._end = Fraction(0)
-        self._last: int | None = None  # time of the last picture on the file's clock
-        self._cut = 0  # how much of outages was left out, on that clock
+        # On the file's clock: what was left out of outages, and between what the next picture lies.
+        self._cut, self._earliest, self._latest = 0, _ANY_TIME, inf
         self._file, self._container = file, file.container
         try:
             self._stream = self._container.add_stream_from_template(encoder.template)
@@ -184,6 +187,9 @@ class _VideoFile:
         except BaseException:  # not even Ctrl-C leaves the file open
             self._close_files()
             raise
+        assert self._stream.time_base is not None, "the header has been written"
+        self._clock = self._stream.time_base
+        self._longest = LONGEST_STEP if self._container.format.name == "mp4" else inf
 
     def facts(self) -> dict[str, Any]:
         """How it was encoded, pictures that were resized, and what became of the sound."""
@@ -227,24 +233,27 @@ class _VideoFile:
 
     def _place(self, packet: av.Packet[VideoStream]) -> None:
         """Put it on the file's clock: after the one before, but no later than MP4 can tell."""
-        clock = self._stream.time_base
-        assert clock is not None, "the header has been written"
-        placed = round((packet.pts or 0) * packet.time_base / clock) - self._cut
-        if self._last is not None:
-            step = placed - self._last
-            if step > LONGEST_STEP and self._container.format.name == "mp4":
-                log.warning(
-                    "%s: nothing came for %.0f s, more than MP4 can tell; there it is %.0f s",
-                    self._container.name,
-                    step * clock,
-                    LONGEST_STEP * clock,
-                )
-                self._cut += step - LONGEST_STEP
-                placed = self._last + LONGEST_STEP
-            placed = max(placed, self._last + 1)  # a coarse clock may have one time for both
-        packet.duration = round((packet.duration or 0) * packet.time_base / clock)
-        packet.pts = packet.dts = self._last = placed  # there are no B-frames
-        packet.time_base = clock
+        ticks = packet.time_base / self._clock
+        placed = round((packet.pts or 0) * ticks) - self._cut
+        if placed > self._latest:
+            placed = self._cut_short(placed)
+        placed = max(placed, self._earliest)  # a coarse clock may have one time for two
+        self._earliest, self._latest = placed + 1, placed + self._longest
+        packet.pts = packet.dts = placed  # there are no B-frames
+        packet.duration = round((packet.duration or 0) * ticks)
+        packet.time_base = self._clock
+
+    def _cut_short(self, placed: int) -> int:
+        """The latest time that MP4 can tell, for a picture after a longer outage."""
+        latest = int(self._latest)
+        log.warning(
+            "%s: nothing came for %.0f s, more than MP4 can tell; there it is %.0f s",
+            self._container.name,
+            (placed - latest + LONGEST_STEP) * self._clock,
+            LONGEST_STEP * self._clock,
+        )
+        self._cut += placed - latest
+        return latest
 
     def _copy_sound(self, until: Fraction) -> None:
         if self._sound is not None:
