@@ -44,9 +44,13 @@ class Log:
     def cut(self, step: int) -> None:
         """Take out what a run that was cut off wrote after its last checkpoint, at ``step``."""
         for file in self.folder.glob("*.csv") if self.writes else ():
-            header, *rows = file.read_text().splitlines(keepends=True)
+            lines = file.read_text().splitlines(keepends=True)
+            rows = [line for line in lines[1:] if line.endswith("\n")]  # the last may be half a one
             kept = [row for row in rows if int(row.split(",", 1)[0]) <= step]
-            file.write_text("".join([header, *kept]))
+            if kept:
+                file.write_text("".join([lines[0], *kept]))
+            else:  # `add` begins it anew
+                file.unlink()
 
     def draw(self) -> None:
         """Loss curves as a picture."""

@@ -127,7 +127,7 @@ class VideoSink:
         )
         try:
             sound = self._sound(file.container.format.name)
-        except BaseException:
+        except BaseException:  # not even Ctrl-C leaves the file open
             file.close()
             raise
         return _VideoFile(file, encoder, *sound)

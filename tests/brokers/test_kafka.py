@@ -6,8 +6,6 @@ import gc
 import json
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import pytest
 from pipeline.errors import ConfigError
 from tests.brokers.results import HASTY, adds_up, opened, result, write_many
 from tests.brokers.servers import PATIENT_SECONDS, KafkaCluster
+from tests.collector import without_collector
 from tests.live.kit.ports import free_port
 from tests.waiting import until
 
@@ -182,17 +181,8 @@ def test_login_failures_are_told_from_outages() -> None:
     assert isinstance(outage, BrokerTrouble) and not isinstance(outage, BrokerRefuses)
 
 
-@contextmanager
-def without_collector() -> Iterator[None]:
-    """Inside the block only what nothing refers to any more goes."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
 def producers() -> set[int]:
+    # Not isinstance, which asks objects that pretend.
     return {id(thing) for thing in gc.get_objects() if type(thing) is Producer}
 
 

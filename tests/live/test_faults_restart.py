@@ -8,8 +8,7 @@ import os
 import statistics
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -23,6 +22,7 @@ from pipeline.sources.live.mailbox import Mailbox
 from pipeline.sources.live.reader import Reader
 from tests.alone import alone
 from tests.benchmarks.cost import resident_mb
+from tests.collector import without_collector
 from tests.live.kit.cameras import CameraServer, why_no_cameras
 from tests.live.kit.watching import Watcher
 from tests.waiting import until
@@ -72,16 +72,6 @@ def test_a_broken_connection_leaves_nothing_to_the_garbage_collector(cameras, bu
         watcher.wait_frames(5)
         assert watcher.stats.connections == 6
         until(lambda: held() <= begin, 5, f"of {begin} and no more, but {held()}")
-
-
-@contextmanager
-def without_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def held() -> Counter[str]:

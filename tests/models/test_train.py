@@ -212,7 +212,11 @@ def test_what_was_logged_after_the_last_checkpoint_is_logged_anew(tmp_path):
         log.add("losses.csv", {"step": step, "loss": 1.0})
     for name in ("car", "bus, or coach"):
         log.add("validation.csv", {"step": 100, "class": name})
+    with (tmp_path / "losses.csv").open("a") as killed:
+        killed.write("15")
+    (tmp_path / "empty.csv").touch()
     log.cut(100)
+    assert not (tmp_path / "empty.csv").exists()
     log.add("losses.csv", {"step": 150, "loss": 2.0})
     with (tmp_path / "losses.csv").open() as lines:
         rows = [(row["step"], row["loss"]) for row in csv.DictReader(lines)]
