@@ -306,11 +306,11 @@ class Slots:
             self._changed.notify()
 
     def freed_by(self, answers: Iterable[T]) -> Iterator[T]:
-        """Pass `answers` on; each frees its slot when the next one is asked for."""
+        """Pass `answers` on; each frees its slot as it comes, whatever is still made of it."""
         try:
             for answer in answers:
-                yield answer
                 self.release()
+                yield answer
         finally:
             self.cancel()
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
 
 from pipeline.channel import Slots
-from pipeline.frame import Frame
+from pipeline.engines import Pending
+from pipeline.engines.contract import Answered
+from pipeline.frame import Batch, Frame
 from pipeline.metrics import SourceStats
 from pipeline.settings import Settings
 from pipeline.tally import Tally
 
-T = TypeVar("T")
+Asked = tuple[Batch, Pending]
 
 
 class RateLimit:
@@ -88,9 +89,13 @@ class Pace:
             self._slots.release()
         return admitted
 
-    def answered(self, answers: Iterable[T]) -> Iterator[T]:
-        """Pass the engine's answers on; each frees the slot of its batch."""
-        return self._slots.freed_by(answers) if self._slots else iter(answers)
+    def answered(self, asked: Iterable[Asked]) -> Iterator[Asked]:
+        """Pass on what the engine was asked, with cameras once it has answered.
+
+        Then the slot of the batch is free, so that the next one is made ready while this one's
+        objects are still being picked.
+        """
+        return self._slots.freed_by(_arrived(asked)) if self._slots else iter(asked)
 
     def _refuses(self, frame: Frame) -> bool:
         stats = self._tally.sources[frame.source]
@@ -109,3 +114,8 @@ class Pace:
             return False
         limit = self._limits.setdefault(stats.name, RateLimit())
         return not limit.admits(frame.arrival, self._fps)
+
+
+def _arrived(asked: Iterable[Asked]) -> Iterator[Asked]:
+    for batch, pending in asked:
+        yield batch, Answered(pending.result())

@@ -54,7 +54,7 @@ class OurFile:
     def __call__(self, picture: Images) -> Found:
         """See `Detector`."""
         image, scale, shift = fitted(picture, self._file)
-        outputs = self._request.infer({0: image[None]}, share_inputs=True)
+        outputs = self.infer(image)
         boxes, scores, labels = (outputs[name][0] for name in ("boxes", "scores", "labels"))
         likely = scores >= self._file.score_threshold
         boxes, scores, labels = boxes[likely], scores[likely], labels[likely]
@@ -66,6 +66,11 @@ class OurFile:
             )[: self._file.max_detections]
             boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
         return Found(home(boxes, picture, scale, shift), labels, scores)
+
+    def infer(self, image: Images) -> Mapping[str, Any]:
+        """One call of the engine: (H, W, 3) uint8 RGB at the size of the model's input."""
+        outputs: Mapping[str, Any] = self._request.infer({0: image[None]}, share_inputs=True)
+        return outputs
 
 
 class Torchvision:

@@ -192,7 +192,7 @@ def rehearse(
     for rival in rivals[1:]:
         try:
             race.run(entry_of(rival))
-        except (subprocess.CalledProcessError, json.JSONDecodeError) as error:
+        except (subprocess.SubprocessError, json.JSONDecodeError) as error:
             failed[rival.program] = f"failed in the rehearsal ({type(error).__name__})"
     if WITNESS.program in failed:
         raise SystemExit(f"the {WITNESS.program} loop failed, and nobody else can be believed")

@@ -30,6 +30,7 @@ from tests.benchmarks.material import CLIPS, REPOSITORY, Recording, clip, synthe
 from tests.benchmarks.outcome import aim, arguments, in_words, report, wanted
 
 ROUNDS = 3
+LONGEST_SECONDS = 900.0  # of one run of a program; compiling the slowest takes a few minutes
 SIMILAR = Tolerance(iou=0.7, score=0.2)
 """The programs scale and convert the picture in their own ways, so scores differ a little."""
 
@@ -216,7 +217,11 @@ def aims_of(clip_name: str, rows: Mapping[str, Mapping[str, Any]]) -> list[dict[
 
 
 def run_contestant(program: str, job: Job, python: Path | None = None) -> dict[str, Any]:
-    """Start it, hand it the job, wait, and read what it says."""
+    """Start it, hand it the job, wait, and read what it says.
+
+    Raises:
+        subprocess.SubprocessError: it failed, or hangs.
+    """
     done = subprocess.run(
         [python or sys.executable, "-m", "tests.benchmarks.contestant", program],
         input=json.dumps(asdict(job), default=str),
@@ -224,6 +229,7 @@ def run_contestant(program: str, job: Job, python: Path | None = None) -> dict[s
         text=True,
         cwd=REPOSITORY,
         check=True,
+        timeout=LONGEST_SECONDS,
     )
     # Some libraries greet on the standard output.
     outcome: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

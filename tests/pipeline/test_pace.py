@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from pipeline.channel import Slots
-from pipeline.frame import Frame
+from pipeline.frame import Batch, Frame
 from pipeline.metrics import SourceStats
 from pipeline.pace import Pace, RateLimit
+from pipeline.placement import Placement
 from pipeline.settings import EngineSettings, LatencySettings, Settings
 from pipeline.tally import Tally
 from tests.pipeline.frames import blank
@@ -116,3 +120,23 @@ def test_nobody_waits_for_a_camera_that_does_not_run():
     stalled.changed("STALLED", "stalled", "no picture for 2 s")
     pace, _ = pace_of(camera("a", fps=50.0), stalled)
     assert pace.patience() == pytest.approx(0.02)
+
+
+def test_a_slot_is_free_once_the_answer_is_there_while_its_objects_are_still_picked():
+    slots = Slots(1)
+    pace, _ = pace_of(camera(), slots=slots)
+    pace.wait_for_slot()
+    with ThreadPoolExecutor(1) as pool:
+        next_one = pool.submit(pace.wait_for_slot)
+
+        class Computing:
+            def result(self) -> dict[str, np.ndarray]:
+                assert not wait([next_one], timeout=0.05).done
+                return {"scores": np.zeros(1)}
+
+        place = Placement.stretch((2, 2), (2, 2))
+        batch = Batch((frame(),), np.empty((1, 2, 2, 3), np.uint8), (place,))
+        with closing(pace.answered([(batch, Computing())])) as answers:
+            _, answer = next(answers)
+            assert wait([next_one], timeout=20).done
+            assert list(answer.result()) == ["scores"]
