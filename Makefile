@@ -10,7 +10,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: run test check bench bench-full lint clean
+.PHONY: run test pytest check bench bench-full lint clean
 
 PYTHON := .venv/bin/python
 # Without compiling all of it to bytecode: Python does so for what is imported, a small part of it.
@@ -26,7 +26,11 @@ $(shell [ -x $(PYTHON) ] || rm -rf .venv)
 run: .venv/.core
 	$(PYTHON) run_stream.py $(ARGS)
 
-test: lint
+# Style and types are checked meanwhile, by one of the cores.
+test: .venv/.everything
+	+$(MAKE) --no-print-directory --jobs=2 lint pytest
+
+pytest: .venv/.everything
 	$(PYTEST) $(ARGS)
 
 check: lint

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from models.augment import Labelled, collage, vary
 from models.class_names import class_of
 from models.detection.losses import Truth
-from models.json_files import read_truth
+from models.json_files import corners, read_truth
 from models.masks import rasterise
 from models.pictures import DataError as DataError
 from models.pictures import read_picture as read_picture
@@ -48,13 +48,6 @@ class Entry:
             drawn = [rasterise(one, size_hw) for one in self.segmentations]
             item = replace(item, masks=np.array(drawn, np.uint8).reshape(-1, *size_hw))
         return item if self.regions is None else replace(item, regions=self.regions)
-
-
-def corners(annotations: list[dict[str, Any]]) -> np.ndarray:
-    """COCO ``x, y, width, height`` as (N, 4) float32 ``x1, y1, x2, y2``."""
-    boxes = np.array([a["bbox"] for a in annotations], np.float32).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    return boxes
 
 
 def read_coco(
@@ -174,6 +167,13 @@ class MaskBatch:
         return MaskBatch(self.frames.to(device), self.labels.to(device))
 
 
+CELLS = (1, 2, 4)
+CELL_WEIGHTS = (0.45, 0.25, 0.3)
+"""How often a canvas holds so many pictures."""
+PICTURES_A_CANVAS = sum(n * share for n, share in zip(CELLS, CELL_WEIGHTS, strict=True))
+"""On average."""
+
+
 class TrainingBatches(Dataset[TrainingBatch]):
     """Batch number ``step`` of an endless stream; the same number always gives the same batch.
 
@@ -182,7 +182,6 @@ class TrainingBatches(Dataset[TrainingBatch]):
     Args:
         shares: data sets with their weights; batches have regions if all entries have.
         sizes_hw: canvas sizes in pixels; each batch draws one (multi-scale training).
-        cell_weights: how often a canvas holds 1, 2 or 4 pictures.
         balance: see :func:`repeat_factors`.
         share_of_run: number of the process among those that train together: each draws other
             pictures, but all of one size, so that none waits for another.
@@ -195,7 +194,6 @@ class TrainingBatches(Dataset[TrainingBatch]):
         batch: int,
         steps: int,
         seed: int = 0,
-        cell_weights: tuple[float, float, float] = (0.45, 0.25, 0.3),
         balance: float = 0.0,
         share_of_run: int = 0,
     ) -> None:
@@ -205,7 +203,6 @@ class TrainingBatches(Dataset[TrainingBatch]):
         self.chances = weights / weights.sum()
         self.sizes_hw, self.batch, self.steps, self.seed = list(sizes_hw), batch, steps, seed
         self.share_of_run = share_of_run
-        self.cell_weights = np.array(cell_weights) / sum(cell_weights)
 
     def with_proposals(self, regions: Sequence[np.ndarray]) -> TrainingBatches:
         """The same stream with new proposals (R, 4) in pixels of the pictures, one for each."""
@@ -232,7 +229,7 @@ class TrainingBatches(Dataset[TrainingBatch]):
 
     def canvas(self, size_hw: tuple[int, int], rng: np.random.Generator) -> Labelled:
         """One augmented canvas."""
-        count = int(rng.choice([1, 2, 4], p=self.cell_weights))
+        count = int(rng.choice(CELLS, p=CELL_WEIGHTS))
         drawn = rng.choice(len(self.entries), count, p=self.chances)
         return vary(collage([self.entries[i].read() for i in drawn], size_hw, rng), rng)
 

@@ -3,7 +3,7 @@
 What `models.evaluate` scores and `models.precision_check` compares.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,14 +31,6 @@ class Detector(Protocol):
         ...
 
 
-class RegionDetector(Detector, Protocol):
-    """What can use proposals that were made before."""
-
-    def detect_in(self, image: np.ndarray, regions: np.ndarray) -> Found:
-        """The same, among regions (R, 4) in pixels of the picture, best first."""
-        ...
-
-
 class ModelFile:
     """A model file of ours (metadata entry ``boxstream``) behind ``detect``.
 
@@ -46,6 +38,7 @@ class ModelFile:
         run: the loaded network: (1, H, W, 3) uint8 in, the outputs in the file's order out.
         about: the metadata.
         iou_threshold: for suppression of candidates; the file's own unless given.
+        merge: candidates, that threshold, `most` -> one box for each object.
     """
 
     def __init__(
@@ -54,8 +47,9 @@ class ModelFile:
         about: dict[str, Any],
         iou_threshold: float | None = None,
         most: int = 100,
+        merge: Callable[[Found, float, int], Found] = suppress,
     ) -> None:
-        self.run, self.about, self.most = run, about, most
+        self.run, self.about, self.most, self.merge = run, about, most, merge
         self.class_names: Sequence[str] = about["class_names"]
         self.iou_threshold = about["nms_iou"] if iou_threshold is None else iou_threshold
 
@@ -93,7 +87,7 @@ class ModelFile:
         )
         if self.about["output_form"] == "detections":
             return found
-        return suppress(found, self.iou_threshold, self.most)
+        return self.merge(found, self.iou_threshold, self.most)
 
 
 def fit(
@@ -171,5 +165,5 @@ def load_detector(
     shape = [d.dim_value for d in content.graph.output[0].type.tensor_type.shape.dim]
     if shape[-1:] == [85]:
         side = content.graph.input[0].type.tensor_type.shape.dim[-1].dim_value
-        return YoloX(run, side, iou_threshold=iou_threshold or 0.65)
+        return YoloX(run, side, iou_threshold=0.65 if iou_threshold is None else iou_threshold)
     raise DataError(f"{file} is neither a boxstream model file nor YOLOX (output shape {shape})")

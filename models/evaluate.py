@@ -21,7 +21,7 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -36,8 +36,10 @@ from models.detectors import Detector, ModelFile, load_detector
 from models.input_sizes import parse_size
 from models.json_files import read_results, read_truth
 from models.masks import read_masks
+from models.network import Network, Task
 from models.network_judges import NetworkSegmenter, network_detector
 from models.papers import PAPERS
+from models.pictures import DataError
 from models.proposals import read_proposals
 from models.reports import (
     report_detection,
@@ -74,8 +76,14 @@ def detect_all(
         the annotations, narrowed to the classes that both know, and COCO results.
 
     Raises:
-        DataError: a picture cannot be read, or no class is shared.
+        DataError: a picture cannot be read or has no proposals, or no class is shared.
     """
+    names = [image["file_name"] for image in truth["images"]]
+    if regions is not None and (missing := [name for name in names if name not in regions]):
+        raise DataError(
+            f"no proposals for {missing[0]}, {len(missing)} of {len(names)} pictures lack them; "
+            "make them for all pictures with python -m models.proposals"
+        )
     classes = meet(truth["categories"], detector.class_names, merge or {})
     detections: Records = []
     for image in track(truth["images"], "pictures", disable=not progress):
@@ -131,13 +139,18 @@ def parse_arguments() -> argparse.Namespace:
     add("--annotations", type=Path, help="COCO json, or VOC's XML folder or list (.txt)")
     add("--images", type=Path, help="folder of the pictures")
     add("--masks", metavar="SET", help="labels of pixels, see models.masks.read_masks")
-    add("--weights", type=Path, help="of --network: what a training wrote, model_STEP.pt")
+    add(
+        "--weights",
+        type=Path,
+        help="of --network: what a training wrote (model_STEP.pt, or last.pt for its averaged "
+        "weights)",
+    )
     add("--classes", help="of --network, comma separated; default: the street's, the masks' own")
     add("--size", type=parse_size, metavar="HxW", help="of several that --model has; of --network")
     add("--regions", type=Path, metavar="NPZ", help="proposals, for models that need them")
-    add("--engine", choices=("onnxruntime", "openvino"), default="onnxruntime")
+    add("--engine", choices=("onnxruntime", "openvino"), help="of --model; default: onnxruntime")
     add("--precision", choices=("f32", "bf16"), default="f32", help="OpenVINO only")
-    add("--nms-iou", type=float, help="instead of the model's own")
+    add("--nms-iou", type=float, help="instead of the model's own or the paper's")
     add(
         "--merge",
         nargs="*",
@@ -149,23 +162,66 @@ def parse_arguments() -> argparse.Namespace:
     add("--report", type=Path, metavar="DIR", help="write figures, confusion and worst cases here")
     add("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
-    if bool(arguments.annotations) == bool(arguments.masks):
-        parser.error("give --annotations for boxes or --masks for classes of pixels")
-    if (arguments.network is None) != (arguments.weights is None):
-        parser.error("--network and --weights belong together")
-    if arguments.precision == "bf16" and not (arguments.model and arguments.engine == "openvino"):
-        parser.error("--precision bf16 wants --model and --engine openvino; all else is f32")
-    if arguments.precision == "bf16" and not has_bf16():
-        parser.error("--precision bf16: this processor has none, OpenVINO would compute in f32")
-    if arguments.detections and arguments.merge:
-        parser.error("--merge: results of a file are judged in the classes that they name")
-    if arguments.size and arguments.network and arguments.masks:
-        parser.error("--size: a --network of classes of pixels takes pictures as they are")
-    if arguments.annotations and not arguments.detections and not arguments.images:
-        parser.error("--model needs --images")
-    if arguments.detections and arguments.report and not arguments.images:
-        parser.error("--report needs --images")
+    if reason := contradiction(arguments):
+        parser.error(reason)
+    arguments.engine = arguments.engine or "onnxruntime"
     return arguments
+
+
+WORDS_OF = {
+    "classes": ("network",),
+    "weights": ("network",),
+    "engine": ("model",),
+    "size": ("model", "network"),
+    "regions": ("model", "network"),
+    "nms_iou": ("model", "network"),
+}
+"""Options that mean something for some of what can be judged, and for which."""
+
+
+def contradiction(arguments: argparse.Namespace) -> str | None:
+    """What of the arguments is missing, or would be ignored; None: nothing."""
+    if bool(arguments.annotations) == bool(arguments.masks):
+        return "give --annotations for boxes or --masks for classes of pixels"
+    if arguments.precision == "bf16" and not (arguments.model and arguments.engine == "openvino"):
+        return "--precision bf16 wants --model and --engine openvino; all else is f32"
+    if arguments.precision == "bf16" and not has_bf16():
+        return "--precision bf16: this processor has none, OpenVINO would compute in f32"
+    if arguments.detections and arguments.merge:
+        return "--merge: results of a file are judged in the classes that they name"
+    for option, sources in WORDS_OF.items():
+        given = getattr(arguments, option) is not None
+        if given and not any(getattr(arguments, source) for source in sources):
+            word = f"--{option.replace('_', '-')}"
+            return f"{word} goes with --{' or --'.join(sources)}; leave it out"
+    if arguments.network and not arguments.weights:
+        return "--network needs --weights"
+    if arguments.masks:
+        return _contradiction_of_masks(arguments)
+    if arguments.network and _task_of(arguments.network) == "semantic":
+        return f"a {arguments.network} finds classes of pixels, not objects; judge it with --masks"
+    if not arguments.images and (arguments.report or not arguments.detections):
+        return "--images is missing, the folder of the annotated pictures"
+    return None
+
+
+def _contradiction_of_masks(arguments: argparse.Namespace) -> str | None:
+    if arguments.detections:
+        return "--masks: results are boxes; judge them with --annotations"
+    if arguments.network and _task_of(arguments.network) != "semantic":
+        return (
+            f"a {arguments.network} finds objects, not classes of pixels; judge it with "
+            "--annotations and --images"
+        )
+    if arguments.network and arguments.size:
+        return "--size: a --network of classes of pixels takes pictures as they are"
+    if arguments.regions or arguments.nms_iou is not None:
+        return "--regions, --nms-iou: are of boxes, and --masks judges pixels; leave them out"
+    return None
+
+
+def _task_of(name: str) -> Task:
+    return cast(Network, PAPERS[name](2)).task
 
 
 def network_of(arguments: argparse.Namespace, class_names: Sequence[str]) -> torch.nn.Module:
@@ -185,7 +241,7 @@ def detector_of(arguments: argparse.Namespace) -> Detector:
         )
     names = tuple(arguments.classes.split(",")) if arguments.classes else STREET_NAMES
     network = network_of(arguments, names)
-    return network_detector(network, names, arguments.size or SIZE_HW, arguments.nms_iou or 0.5)
+    return network_detector(network, names, arguments.size or SIZE_HW, arguments.nms_iou)
 
 
 def segmenter_of(arguments: argparse.Namespace) -> Segmenter:

@@ -97,8 +97,8 @@ def parser() -> argparse.ArgumentParser:
         "--weights",
         required=True,
         metavar="FILE|DEFAULT",
-        help="what a training wrote (model_STEP.pt), or DEFAULT for torchvision's, which are "
-        "fetched",
+        help="what a training wrote (model_STEP.pt, or last.pt for its averaged weights), or "
+        "DEFAULT for torchvision's, which are fetched",
     )
     words.add_argument(
         "--size",
@@ -157,7 +157,13 @@ def parser() -> argparse.ArgumentParser:
         help="what the file tells of its origin, such as training_data=COCO; the value may be "
         "JSON; an empty one leaves the key out",
     )
-    words.add_argument("--names", metavar="A,B,...", help="of the classes, background left out")
+    words.add_argument(
+        "--names",
+        metavar="A,B,...",
+        help="of the classes, background left out. Unless given, a Faster R-CNN with a pyramid "
+        "has the street's if it has six, COCO's if it has 90, else 'class 0' and so on; published "
+        "weights bring their own; all else needs them",
+    )
     words.add_argument(
         "--palette", type=colours, metavar="R,G,B/R,G,B/...", help="in which classes are drawn"
     )
@@ -204,6 +210,8 @@ def _write_faster_rcnn(options: argparse.Namespace) -> str | None:
     if options.network in ARCHITECTURES:
         model, origin = load_weights(options.network, options.weights)
         names = options.names.split(",") if options.names else class_names_of(model.num_classes)
+        if not options.names and options.weights != PUBLISHED:
+            print(f"--names was not given; the classes are taken for {', '.join(names)}")
     elif not options.names:
         return f"--names is needed: a {options.network} does not know what its classes are called"
     else:

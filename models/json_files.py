@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from models.pictures import DataError
 from models.voc import voc_as_coco
 
@@ -73,6 +75,13 @@ def read_coco_json(file: Path, parts: Mapping[str, Sequence[str]] = ANNOTATIONS)
                     f"whose {key} is not among its {part}, such as {strange[0]!r}"
                 )
     return dict(content)
+
+
+def corners(annotations: list[dict[str, Any]]) -> np.ndarray:
+    """COCO ``x, y, width, height`` as (N, 4) float32 ``x1, y1, x2, y2``."""
+    boxes = np.array([a["bbox"] for a in annotations], np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
 
 
 def read_results(file: Path, truth: Mapping[str, Any]) -> list[dict[str, Any]]:

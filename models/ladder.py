@@ -12,7 +12,7 @@ U-Net, DeepLab. How each learns stands in :mod:`models.ladder_rungs`; what is me
 
 Each rung has a folder of its own in OUT, and nothing that lies there is done again: the same
 command goes on where an interrupted one stopped. OUT receives ``detection.json``, ``.md`` and
-``.png``, or ``segmentation.*``, anew after every rung.
+``.png``, or ``segmentation.*``, anew after every rung, with all rungs that lie there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -43,6 +43,7 @@ from models.ladder_training import (
     Run,
     claim,
     fit_stages,
+    is_of,
     is_staged,
     train,
     training_seconds,
@@ -53,6 +54,7 @@ from models.masks import read_masks
 from models.network import Network
 from models.proposals import Settings, fill
 
+RESULT = "result.json"
 SMALL_PICTURES = 6
 TIMED, SMALL_TIMED = 10, 2
 
@@ -186,14 +188,9 @@ def climb_segmentation(climb: Climb, rung: Rung, folder: Path) -> dict[str, Any]
     return {**judged, "training": {"steps": seconds, "total": seconds}}
 
 
-def step_up(climb: Climb, name: str, rung: Rung) -> dict[str, Any]:
-    """One rung: its figures, read from its folder if they are there.
-
-    Raises:
-        SettingsError: the folder was made with other settings or data.
-    """
-    folder = climb.out / name
-    about = {
+def about(climb: Climb, rung: Rung) -> dict[str, Any]:
+    """All that a rung's figures depend on."""
+    return {
         "rung": rung.about(),
         "data": climb.data,
         "val": climb.val,
@@ -201,17 +198,39 @@ def step_up(climb: Climb, name: str, rung: Rung) -> dict[str, Any]:
         "precision": climb.run.precision,
         "trunk": climb.run.trunk and zlib.crc32(climb.run.trunk.read_bytes()),
     }
-    claim(folder, about)
-    result = folder / "result.json"
+
+
+def climbed(climb: Climb, rungs: Mapping[str, Rung]) -> tuple[dict[str, Any], list[str]]:
+    """Figures of all rungs that OUT has, whichever command made them, and the names of those that
+    were made with other settings, whose figures do not compare."""
+    found, others = dict[str, Any](), []
+    for name, rung in rungs.items():
+        result = climb.out / name / RESULT
+        if not result.is_file():
+            continue
+        if is_of(result.parent, about(climb, rung)):
+            found[name] = json.loads(result.read_text())
+        else:
+            others.append(name)
+    return found, others
+
+
+def step_up(climb: Climb, name: str, rung: Rung) -> None:
+    """One rung: its figures end in its folder, unless they are there.
+
+    Raises:
+        SettingsError: the folder was made with other settings or data.
+    """
+    folder = climb.out / name
+    claim(folder, about(climb, rung))
+    result = folder / RESULT
     if not result.is_file():
         work = climb_detection if climb.ladder == "detection" else climb_segmentation
         found = {"title": rung.title, **work(climb, rung, folder)}
         write_whole(result, json.dumps(found, indent=1))
-    figures = cast(dict[str, Any], json.loads(result.read_text()))
     if climb.export:
-        height, width = figures.get("frame_hw", rung.size_hw)
+        height, width = json.loads(result.read_text()).get("frame_hw", rung.size_hw)
         export_rung(rung, climb.run, folder, (height, width))
-    return figures
 
 
 def main(words: list[str] | None = None) -> None:
@@ -219,14 +238,16 @@ def main(words: list[str] | None = None) -> None:
     arguments = parse_arguments(words)
     torch.set_num_threads(arguments.threads)
     climb = climb_of(arguments)
-    console, results = Console(), dict[str, dict[str, Any]]()
-    for name, rung in LADDERS[climb.ladder].items():
-        if arguments.only and name not in arguments.only:
-            continue
-        console.rule(rung.title)
-        results[name] = step_up(climb, name, small(rung) if arguments.small else rung)
+    console, ladder = Console(), LADDERS[climb.ladder]
+    rungs = {name: small(rung) if arguments.small else rung for name, rung in ladder.items()}
+    for name in [name for name in rungs if name in (arguments.only or rungs)]:
+        console.rule(rungs[name].title)
+        step_up(climb, name, rungs[name])
+        results, others = climbed(climb, rungs)
         tables = write_report(climb.out, climb.ladder, results, machine())
     console.print(*tables)
+    if others:
+        console.print(f"not in the report, made with other settings: {', '.join(others)}")
     console.print(f"{climb.out / climb.ladder}.json, .md and .png")
 
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from torch import nn
 
 from models.boxes import SizeHW
 from models.detection.faster_rcnn import FasterRCNN
-from models.ladder_judging import merge_overlap
 from models.ladder_rungs import Rung
 from models.ladder_training import Run, is_staged
-from models.model_file import Objects, export, export_network
-from models.network import Network
+from models.model_file import export, export_network
 
 
 def learned(rung: Rung, run: Run, folder: Path) -> nn.Module:
@@ -23,7 +20,6 @@ def learned(rung: Rung, run: Run, folder: Path) -> nn.Module:
     state = torch.load(folder / "last.pt", weights_only=True, map_location="cpu")["average"]
     if is_staged(network):
         state = torch.load(folder / "fitted.pt", weights_only=True)
-        cast(Any, network).heads.scores = "svm"
     network.load_state_dict(state)
     return network.eval()
 
@@ -39,7 +35,5 @@ def export_rung(rung: Rung, run: Run, folder: Path, frame_hw: SizeHW) -> Path:
         names = run.class_names
         export(network, file, frame_hw=frame_hw, class_names=names, provenance=about)
         return file
-    semantic = cast(Network, network).task == "semantic"
-    objects = None if semantic else Objects(nms_iou=merge_overlap(network))
-    export_network(network, file, frame_hw, run.class_names, objects=objects, provenance=about)
+    export_network(network, file, frame_hw, run.class_names, provenance=about)
     return file

@@ -13,15 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from models.data import read_picture
-from models.detection.overfeat import OverFeat
-from models.detectors import Detector, fit
 from models.evaluate import evaluate
-from models.found import Found
 from models.json_files import read_truth
 from models.ladder_rungs import Rung
-from models.ladder_timing import measure, merged, milliseconds, one_thread
+from models.ladder_timing import measure, milliseconds, one_thread
 from models.ladder_training import Run, is_staged
 from models.masks import MaskEntry
+from models.model_file import merge_overlap
 from models.network_judges import NetworkSegmenter, folded, network_detector, prepared
 from models.onnx_file import to_onnx
 from models.runners import onnxruntime_runner, openvino_runner
@@ -32,44 +30,6 @@ from models.segmentation_scores import evaluate_segmentation
 
 Engine = Literal["torch", "onnxruntime", "openvino"]
 ENGINES: tuple[Engine, ...] = ("torch", "onnxruntime", "openvino")
-
-
-class OverFeatDetector:
-    """OverFeat with its own merge in place of suppression."""
-
-    def __init__(
-        self, network: OverFeat, class_names: Sequence[str], size_hw: tuple[int, int]
-    ) -> None:
-        self.network, self.class_names, self.size_hw = network, class_names, size_hw
-        prepared(network, size_hw)
-
-    @torch.inference_mode()
-    def detect(self, image: np.ndarray) -> Found:
-        """Detections in an (H, W, 3) uint8 RGB picture, in its pixels."""
-        fitted, scale_xy, shift_xy = fit(image, self.size_hw, "letterbox")
-        outputs = self.network(torch.from_numpy(fitted)[None])
-        found = merged(self.network, outputs, self.network.settings.merge_iou)
-        boxes = (found.boxes - np.tile(shift_xy, 2)) / np.tile(scale_xy, 2)
-        limit = np.tile(np.array(image.shape[1::-1], np.float32), 2)
-        clipped = np.clip(boxes, 0, limit).astype(np.float32)
-        return Found(clipped, found.scores, found.class_ids)
-
-
-def merge_overlap(network: Any) -> float:
-    """The overlap from which the paper takes two boxes for one."""
-    if isinstance(network, OverFeat):
-        return network.settings.merge_iou
-    settings = getattr(network, "settings", None) or network.roi_heads.settings
-    return float(settings.iou)
-
-
-def detector_for(
-    network: nn.Module, class_names: Sequence[str], size_hw: tuple[int, int]
-) -> Detector:
-    """The network as its paper uses it."""
-    if isinstance(network, OverFeat):
-        return OverFeatDetector(network, class_names, size_hw)
-    return network_detector(network, class_names, size_hw, merge_overlap(network))
 
 
 def judge_detection(
@@ -92,7 +52,7 @@ def judge_detection(
     network = folded(network)
 
     def scores() -> dict[str, Any]:
-        detector = detector_for(network, run.class_names, rung.size_hw)
+        detector = network_detector(network, run.class_names, rung.size_hw)
         with run.arithmetic():
             return evaluate(detector, annotations, images, regions=regions)
 

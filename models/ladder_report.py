@@ -105,12 +105,12 @@ def published(figures: Mapping[str, float], name: str) -> str:
 
 def segmentation_tables(results: Results) -> list[Page]:
     """Scores and cost, then IoU by class; DeepLab v1 has one more row with its CRF."""
-    first = next(iter(results.values()))
-    engines, classes = list(first["milliseconds"]), list(first["classes"])
+    engines, classes = engines_of(results), list(next(iter(results.values()))["classes"])
     head = [*SEGMENTATION_HEAD, *(f"{engine}, ms" for engine in engines), "training, min"]
     rows, by_class = [], []
     for one in results.values():
-        times = [f"{one['milliseconds'][engine]:.1f}" for engine in engines]
+        known = one["milliseconds"]
+        times = [f"{known[engine]:.1f}" if engine in known else "-" for engine in engines]
         cost = [f"{one['parameters'] / 1e6:.2f}", *times, minutes_of(one["training"], "total")]
         for title, scores, more in ((one["title"], one, cost), *_with_crf(one, len(engines))):
             main = [f"{100 * scores[k]:.1f}" for k in ("mIoU", "pixel_accuracy")]
@@ -119,6 +119,11 @@ def segmentation_tables(results: Results) -> list[Page]:
             shares = [f"{100 * v:.1f}" if v >= 0 else "-" for v in scores["classes"].values()]
             by_class.append([title, *shares])
     return [(head, rows), (["IoU, %", *classes], by_class)]
+
+
+def engines_of(results: Results) -> list[str]:
+    """All in which time was taken of some rung; not every command asks for the same."""
+    return list(dict.fromkeys(engine for one in results.values() for engine in one["milliseconds"]))
 
 
 def _with_crf(one: Mapping[str, Any], engines: int) -> list[tuple[str, Mapping[str, Any], Row]]:
@@ -193,12 +198,15 @@ def _draw_detection(figure: Any, results: Results) -> None:
 
 
 def _draw_segmentation(figure: Any, results: Results) -> None:
-    engine = list(next(iter(results.values()))["milliseconds"])[-1]
+    timed = [list(one["milliseconds"]) for one in results.values()]
+    engine = max(engines_of(results)[::-1], key=lambda name: sum(name in own for own in timed))
     axes = figure.add_subplot(
         title=engine, xlabel="milliseconds a frame, one thread", ylabel="mIoU, %"
     )
     points = sorted(
-        (one["milliseconds"][engine], 100 * one["mIoU"], one["title"]) for one in results.values()
+        (one["milliseconds"][engine], 100 * one["mIoU"], one["title"])
+        for one in results.values()
+        if engine in one["milliseconds"]
     )
     for place, (milliseconds, share, title) in enumerate(points):
         at = milliseconds, share

@@ -28,7 +28,6 @@ from models.segmentation.unet import unet_with_trunk
 
 Ladder = Literal["detection", "segmentation"]
 TRUNK = "mobilenet_v2"
-SINGLE_MAP, PYRAMID = "faster_rcnn", "mobilenet_v2_fpn"
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Rung:
     size_hw: SizeHW = (288, 384)
     """Of the pictures it learns from; detectors are judged at this size, too."""
     frozen: int = 4
-    """First parts of the trunk that stay as they are."""
+    """First parts of the trunk that stay as they are: see :func:`models.training.freeze`."""
     fitted_regions: int = 300
     """Of each picture, that SVMs and box regressors are fitted on."""
     judged_by_softmax: bool = True
@@ -75,16 +74,12 @@ def _fast_rcnn(num_classes: int, resize: tuple[int, int] | None, **settings: Any
     return fast_rcnn(TRUNK, num_classes, resize=Resize(*resize) if resize else None, **settings)
 
 
-def _faster_rcnn(num_classes: int) -> nn.Module:
-    return PAPERS[SINGLE_MAP if SINGLE_MAP in PAPERS else PYRAMID](num_classes)
-
-
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "overfeat": _overfeat,
     "rcnn": partial(rcnn, TRUNK),
     "sppnet": partial(sppnet, TRUNK),
     "fast_rcnn": _fast_rcnn,
-    "faster_rcnn": _faster_rcnn,
+    "faster_rcnn": PAPERS["faster_rcnn"],
     "fcn": partial(fcn, TRUNK),
     "hypercolumns": partial(hypercolumns, TRUNK),
     "unet": partial(unet_with_trunk, TRUNK),
@@ -118,12 +113,7 @@ DETECTION: dict[str, Rung] = {
     "fast_rcnn": _detector(
         "Fast R-CNN", "fast_rcnn", {"regions": REGIONS, "resize": (600, 1000)}, steps=2000, batch=2
     ),
-    "faster_rcnn": _detector(
-        "Faster R-CNN" if SINGLE_MAP in PAPERS else "Faster R-CNN, FPN",
-        "faster_rcnn",
-        steps=1600,
-        batch=4,
-    ),
+    "faster_rcnn": _detector("Faster R-CNN", "faster_rcnn", steps=1600, batch=4),
 }
 """By folder."""
 

@@ -39,6 +39,8 @@ from models.starting_weights import SettingsError, load_trunk
 from models.training import HALVES, Precision, Recipe, Training, freeze, usual_norms
 from models.training_loop import TIMES, Log, fit_model
 
+CLAIM = "rung.json"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -67,11 +69,16 @@ def claim(folder: Path, about: dict[str, Any]) -> None:
         SettingsError: it was made with other settings or data.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "rung.json"
-    text = json.dumps(about, indent=1, default=str)
-    if file.is_file() and file.read_text() != text:
+    file = folder / CLAIM
+    if file.is_file() and not is_of(folder, about):
         raise SettingsError(f"{folder} was made with other settings; see {file}, or name another")
-    write_whole(file, text)
+    write_whole(file, json.dumps(about, indent=1, default=str))
+
+
+def is_of(folder: Path, about: dict[str, Any]) -> bool:
+    """Whether this very rung has claimed the folder."""
+    file = folder / CLAIM
+    return file.is_file() and file.read_text() == json.dumps(about, indent=1, default=str)
 
 
 def write_whole(file: Path, text: str) -> None:
@@ -96,10 +103,12 @@ def train(
     schedule = Schedule(rung.steps, warm_up)
     recipe = Recipe(rate=rung.rate, trunk_share=rung.trunk_share)
     training = Training(network, recipe, schedule, run.precision)
+    log = Log(folder)
     if (folder / "last.pt").is_file():
         training.load(folder / "last.pt")
+        log.cut(training.step)
     if training.step < rung.steps:
-        fit_model(training, data, Log(folder), run.every, run.workers, lambda: None)
+        fit_model(training, data, log, run.every, run.workers, lambda: None)
     return training.average.model.eval()
 
 
@@ -146,7 +155,6 @@ def fit_stages(
         _save(network.state_dict(), fitted)
         shutil.rmtree(stored)
     network.load_state_dict(torch.load(fitted, weights_only=True))
-    staged.heads.scores = "svm"
     return cast(dict[str, float], json.loads(notes.read_text()))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from models.json_files import PICTURES, read_coco_json
 from models.pictures import DataError, read_picture
-from models.pseudo_label import clip_frames, frames_to_keep_out, pictures, thumbnail
+from models.pseudo_label import clip_frames, frames_to_keep_out, looks_like_one, thumbnails
 from models.road_classes import ROAD_NAMES
 
 LICENCES = {
@@ -49,6 +50,11 @@ def licence_of(source: Path, stated: str | None) -> str:
     return LICENCES[title]
 
 
+Picture = tuple[str, Path, np.ndarray]
+"""What it is called in the folder that is written, the file it comes from, and (H, W, 3) uint8
+RGB."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A clip, or pictures that a COCO json lists, and what to believe of it."""
@@ -59,11 +65,33 @@ class Source:
     believed: tuple[str, ...]
     """Names of road classes; others become unknown."""
 
-    def read(self, options: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
-        """Name and RGB picture of all that is to be labelled."""
+    def read(self, options: argparse.Namespace) -> Iterator[Picture]:
+        """All that is to be labelled."""
         if self.listing is None:
             return clip_pictures(self.place, options)
         return listed_pictures(self.listing, self.place, options)
+
+    def stems(self, options: argparse.Namespace) -> list[str]:
+        """What files are named after: the clip, or each of the pictures."""
+        if self.listing is None:
+            return [self.place.stem]
+        return [Path(name).stem for name in listed_names(self.listing, options)]
+
+
+def refuse_equal_names(sources: Sequence[Source], options: argparse.Namespace) -> None:
+    """One folder holds what becomes of all sources, under the stems of their files' names.
+
+    Raises:
+        DataError: two clips or two pictures have the same.
+    """
+    for listed, kind in ((False, "clips"), (True, "pictures")):
+        chosen = [source for source in sources if (source.listing is not None) == listed]
+        counts = Counter(stem for source in chosen for stem in source.stems(options))
+        if same := [stem for stem, count in counts.items() if count > 1]:
+            raise DataError(
+                f"{counts[same[0]]} {kind} are called {same[0]}, and what is written is named "
+                "after them; label each into an --out of its own"
+            )
 
 
 def parse_source(words: str, listed: bool) -> Source:
@@ -82,29 +110,27 @@ def parse_source(words: str, listed: bool) -> Source:
     return Source(Path(files[-1]), Path(files[0]) if listed else None, believed)
 
 
-def clip_pictures(clip: Path, options: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and RGB picture of every n-th frame, without look-alikes of those held out."""
-    skip = frames_to_keep_out(clip, held_out(options), options.around)
+def clip_pictures(clip: Path, options: argparse.Namespace) -> Iterator[Picture]:
+    """Every n-th frame, without look-alikes of pictures held out."""
+    skip = frames_to_keep_out(clip, thumbnails(options.hold_out), options.around)
     for index, image in clip_frames(clip):
         if index % options.every == 0 and index not in skip:
-            yield f"{clip.stem}_{index:05d}", image
+            yield f"{clip.stem}_{index:05d}", clip, image
 
 
-def listed_pictures(
-    file: Path, folder: Path, options: argparse.Namespace
-) -> Iterator[tuple[str, np.ndarray]]:
-    """The same of the pictures of a folder that a COCO json lists."""
-    keep_out = held_out(options)
-    for one in read_coco_json(file, PICTURES)["images"][:: options.every_picture]:
-        image = read_picture(folder / one["file_name"])
-        small = thumbnail(image)
-        if all(float(np.abs(small - other).mean()) >= 4.0 for other in keep_out):
-            yield Path(one["file_name"]).stem, image
+def listed_pictures(file: Path, folder: Path, options: argparse.Namespace) -> Iterator[Picture]:
+    """The same of every n-th picture of a folder that a COCO json lists."""
+    held_out = thumbnails(options.hold_out)
+    for name in listed_names(file, options):
+        image = read_picture(folder / name)
+        if not looks_like_one(image, held_out):
+            yield Path(name).stem, folder / name, image
 
 
-def held_out(options: argparse.Namespace) -> list[np.ndarray]:
-    """Thumbnails of the pictures that must not be learned from."""
-    return [thumbnail(read_picture(file)) for file in pictures(options.hold_out)]
+def listed_names(file: Path, options: argparse.Namespace) -> list[str]:
+    """File names of every n-th picture of a COCO json."""
+    images = read_coco_json(file, PICTURES)["images"]
+    return [image["file_name"] for image in images[:: options.every_picture]]
 
 
 def title_of(place: Path) -> str:

@@ -28,12 +28,14 @@ from models.detection.faster_rcnn import (
     NMSBody,
     OutputForm,
 )
+from models.detection.overfeat import OverFeat
 from models.input_sizes import combine
 from models.network import Task
 from models.onnx_file import to_onnx, write
 from models.program import SUFFIX, to_program, write_program
 
 SCHEMA = 1
+USUAL_OVERLAP = 0.5  # from which a box is a duplicate
 NMS_ITERATIONS = 16  # of the fixpoint; clustered boxes need about a dozen
 
 Fit = Literal["letterbox", "stretch"]
@@ -114,7 +116,8 @@ def export_network(
 ) -> None:
     """Write any :class:`models.network.Network` for frames of one size; see :func:`export`.
 
-    objects: recommended numbers for what is found; of no use to a semantic network.
+    objects: recommended numbers for what is found; None for the usual ones. Of no use to a
+        semantic network.
     nms_body: how a Mask R-CNN suppresses inside the graph: None for "nonmaxsuppression", which its
         thousands of boxes ask for on a CPU; TensorRT and programs want "fixpoint". Of no use to
         others.
@@ -125,9 +128,12 @@ def export_network(
     if palette is not None and len(palette) != len(class_names):
         raise ValueError(f"{len(class_names)} classes need colours, got {len(palette)}")
     network.eval().prepare(frame_hw)
+    found = objects or Objects()
+    if found.nms_iou is None:
+        found = replace(found, nms_iou=merge_overlap(network))
     if nms_body:
         network.prepare(frame_hw, nms=NMS_BODIES[nms_body](NMS_ITERATIONS))
-        objects = replace(objects or Objects(), nms_body=nms_body)
+        found = replace(found, nms_body=nms_body)
     about = description(
         network.task,
         network.outputs,
@@ -135,7 +141,7 @@ def export_network(
         class_names,
         fit,
         provenance or {},
-        objects=None if network.task == "semantic" else objects or Objects(),
+        objects=None if network.task == "semantic" else found,
         palette=palette,
         proposer=network.proposer,
         regions=network.regions,
@@ -147,18 +153,27 @@ def export_network(
     write(to_onnx(network, frame_hw, network.outputs, regions, half_weights), about, path)
 
 
+def merge_overlap(network: Any) -> float:
+    """The overlap from which a network's paper takes two boxes for one, or the usual one."""
+    if isinstance(network, OverFeat):
+        return network.settings.merge_iou
+    settings = getattr(getattr(network, "roi_heads", network), "settings", None)
+    return float(getattr(settings, "iou", USUAL_OVERLAP))
+
+
 @dataclass(frozen=True)
 class Objects:
     """Recommended numbers for what a network finds.
 
     score_threshold: lowest score that is shown.
-    nms_iou: overlap from which a box is a duplicate.
+    nms_iou: overlap from which a box is a duplicate; None: :func:`export_network` asks
+        :func:`merge_overlap`.
     max_detections: of a frame.
     nms_body: how suppression is written inside the graph.
     """
 
     score_threshold: float = 0.5
-    nms_iou: float = 0.5
+    nms_iou: float | None = None
     max_detections: int = 100
     nms_body: str = "none"
 

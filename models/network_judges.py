@@ -14,7 +14,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.boxes import SizeHW
 from models.detection.faster_rcnn import FasterRCNN
+from models.detection.greedy_merge import greedy_merge
+from models.detection.overfeat import OverFeat
 from models.detectors import ModelFile
+from models.found import suppress
+from models.model_file import merge_overlap
 from models.network import Network
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -42,9 +46,13 @@ def prepared(network: nn.Module, size_hw: SizeHW) -> Network:
 
 
 def network_detector(
-    network: nn.Module, class_names: Sequence[str], size_hw: SizeHW, nms_iou: float = 0.5
+    network: nn.Module, class_names: Sequence[str], size_hw: SizeHW, nms_iou: float | None = None
 ) -> ModelFile:
-    """A detection network in eval mode as :mod:`models.evaluate` wants it, run by torch."""
+    """A detection network in eval mode as :mod:`models.evaluate` wants it, run by torch.
+
+    nms_iou: overlap from which a box is a duplicate; None: the network's own. An OverFeat merges
+        such boxes, as its paper does.
+    """
     ready = prepared(network, size_hw)
     device = next(network.parameters()).device
     about = {
@@ -53,7 +61,7 @@ def network_detector(
         "fit": "letterbox",
         "outputs": list(ready.outputs),
         "output_form": "detections" if "count" in ready.outputs else "candidates",
-        "nms_iou": nms_iou,
+        "nms_iou": merge_overlap(network) if nms_iou is None else nms_iou,
         "proposer": ready.proposer,
         "regions": ready.regions,
     }
@@ -63,7 +71,7 @@ def network_detector(
         tensors = [torch.from_numpy(one).to(device) for one in inputs]
         return [out.cpu().numpy() for out in cast(Any, ready)(*tensors)]
 
-    return ModelFile(run, about)
+    return ModelFile(run, about, merge=greedy_merge if isinstance(network, OverFeat) else suppress)
 
 
 class NetworkSegmenter:

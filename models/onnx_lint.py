@@ -48,6 +48,8 @@ IMPORTED = frozenset(
 DATA_DEPENDENT = frozenset({"NonMaxSuppression", "NonZero", "Loop", "If", "Scan"})
 """Imported too, but their outputs' shapes or their running time depend on what is in the frames."""
 
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
+
 
 @dataclass(frozen=True)
 class _Graph:
@@ -141,7 +143,10 @@ def only_the_batch_is_free(graph: _Graph) -> Iterator[str]:
 
 
 def bytes_stay_at_the_border(graph: _Graph) -> Iterator[str]:
-    """uint8 is for the network's inputs and outputs: a Cast stands right behind or before them."""
+    """uint8 is for the network's inputs and outputs: a Cast stands right behind or before them.
+
+    From and to float, too: TensorRT has no other conversions of uint8 (its ``DataType.UINT8``).
+    """
     inputs = {value.name for value in graph.model.graph.input}
     outputs = {value.name for value in graph.model.graph.output}
     small = {name for name, t in graph.types.items() if t.elem_type == TensorProto.UINT8}
@@ -149,6 +154,12 @@ def bytes_stay_at_the_border(graph: _Graph) -> Iterator[str]:
     for node in graph.nodes:  # a Shape reads no bytes
         if node.op_type not in ("Cast", "Shape") and small & {*node.input, *node.output}:
             yield f"{_place(node)}: works on uint8; only a Cast may"
+    for node in _of_type(graph, "Cast"):
+        before, after = (graph.types.get(name) for name in (node.input[0], node.output[0]))
+        if node.output[0] in small and before is not None and before.elem_type not in _FLOATS:
+            yield f"{_place(node)}: makes uint8 of {_type_name(before)}; only a float can become it"
+        if node.input[0] in small and after is not None and after.elem_type not in _FLOATS:
+            yield f"{_place(node)}: makes {_type_name(after)} of uint8; it can only become a float"
     for name in sorted(small - inputs - outputs):
         yield f"{name}: uint8 inside the graph"
 
@@ -213,6 +224,10 @@ def _attribute(node: NodeProto, name: str, default: object) -> object:
         if attribute.name == name:
             return onnx.helper.get_attribute_value(attribute)
     return default
+
+
+def _type_name(tensor: TypeProto.Tensor) -> str:
+    return TensorProto.DataType.Name(tensor.elem_type).lower()
 
 
 def _place(node: NodeProto) -> str:

@@ -32,6 +32,7 @@ from models.pictures import DataError
 from models.teacher import agree, look, overlap
 
 LABELS = "instances.json"
+SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,33 @@ def clip_frames(clip: Path) -> Iterator[tuple[int, np.ndarray]]:
     capture.release()
 
 
+def thumbnails(folder: Path | None) -> list[np.ndarray]:
+    """Of the pictures in a folder, which must not be learned from; none without a folder.
+
+    Raises:
+        DataError: there is no such folder, no picture in it, or one that cannot be read.
+    """
+    if folder is None:
+        return []
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    if not (pictures := [file for file in files if file.suffix.lower() in SUFFIXES]):
+        raise DataError(f"{folder} holds no picture that could be held out ({', '.join(SUFFIXES)})")
+    return [thumbnail(read_picture(file)) for file in pictures]
+
+
+def looks_like_one(image: np.ndarray, held_out: list[np.ndarray]) -> bool:
+    """Whether a picture's thumbnail differs from one of these by less than 4 of 255 on average."""
+    small = thumbnail(image)
+    return any(float(np.abs(small - other).mean()) < 4.0 for other in held_out)
+
+
 def frames_to_keep_out(clip: Path, held_out: list[np.ndarray], around: int) -> set[int]:
-    """Frames within ``around`` of one that looks like a held-out picture (mean difference under 4
-    of 255)."""
+    """Frames within ``around`` of one that looks like a held-out picture."""
     near: set[int] = set()
     if not held_out:
         return near
     for index, image in clip_frames(clip):
-        small = thumbnail(image)
-        if min(float(np.abs(small - h).mean()) for h in held_out) < 4.0:
+        if looks_like_one(image, held_out):
             near.update(range(index - around, index + around + 1))
     return near
 
@@ -149,8 +168,8 @@ def label_clips(
     teachers: Sequence[Detector], clips: list[Path], out: Path, options: argparse.Namespace
 ) -> None:
     """Write every n-th frame of the clips as JPEG and the teachers' labels as OUT/LABELS."""
+    held_out = thumbnails(options.hold_out)
     (out / "images").mkdir(parents=True, exist_ok=True)
-    held_out = [thumbnail(read_picture(f)) for f in pictures(options.hold_out)]
     coco = CocoFile(street_categories(), f"labelled by {names(options.teacher)}; no hand labels")
     for clip in clips:
         skip = frames_to_keep_out(clip, held_out, options.around)
@@ -159,7 +178,7 @@ def label_clips(
                 continue
             found = agree(*(look(t, image, options.tile) for t in teachers))
             name = f"{clip.stem}_{index:05d}.jpg"
-            write_jpeg(out / "images" / name, image)
+            (out / "images" / name).write_bytes(jpeg(image))
             coco.add(
                 name,
                 image.shape[:2],
@@ -172,7 +191,8 @@ def complete(
     teachers: Sequence[Detector], annotations: Path, out: Path, options: argparse.Namespace
 ) -> None:
     """Add to hand labels what they lack: other street classes, and vehicles overlooked (to be
-    ignored)."""
+    ignored). Look-alikes of pictures held out are left out, hand labels and all."""
+    held_out = thumbnails(options.hold_out)
     given = read_truth(annotations)
     by_image: dict[int, list[dict[str, Any]]] = {}
     for a in given["annotations"]:
@@ -185,6 +205,8 @@ def complete(
     coco = CocoFile(given["categories"] + extra, f"completed by {names(options.teacher)}")
     for image in track(given["images"], annotations.name):
         picture = read_picture(options.images / image["file_name"])
+        if looks_like_one(picture, held_out):
+            continue
         own = by_image.get(image["id"], [])
         known = np.array([a["bbox"] for a in own], np.float32).reshape(-1, 4)
         known[:, 2:] += known[:, :2]
@@ -202,14 +224,10 @@ def names(teachers: Sequence[str]) -> str:
     return " and ".join(Path(one).name for one in teachers)
 
 
-def pictures(folder: Path | None) -> list[Path]:
-    """JPEG and PNG files of a folder, sorted; none without a folder."""
-    return sorted(f for f in folder.iterdir() if f.suffix in (".jpg", ".png")) if folder else []
-
-
-def write_jpeg(file: Path, image: np.ndarray) -> None:
-    """Write an RGB picture at its own size."""
-    cv2.imwrite(str(file), image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+def jpeg(image: np.ndarray) -> bytes:
+    """What a file of an RGB picture holds, at its own size."""
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 92]
+    return cv2.imencode(".jpg", np.ascontiguousarray(image[:, :, ::-1]), quality)[1].tobytes()
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -223,15 +241,13 @@ def parse_arguments() -> argparse.Namespace:
         help="YOLOX ONNX file, or model file of ours or its name; given twice, both have to agree",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--every", type=int, default=8, help="use every n-th frame")
+    parser.add_argument("--every", type=int, help="use every n-th frame; default: 8")
     parser.add_argument("--sure", type=float, default=Trust().sure, help="least score of a label")
     parser.add_argument("--tile", type=int, default=300, help="smallest tile side in pixels")
     parser.add_argument(
         "--hold-out", type=Path, help="folder of pictures whose look-alikes stay out"
     )
-    parser.add_argument(
-        "--around", type=int, default=25, help="frames kept out around a look-alike"
-    )
+    parser.add_argument("--around", type=int, help="frames kept out beside one; default: 25")
     parser.add_argument("--complete", type=Path, help="COCO json to complete instead of clips")
     parser.add_argument("--images", type=Path, help="pictures of --complete")
     options = parser.parse_args()
@@ -239,6 +255,11 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("give clips to label, or --complete a COCO json")
     if options.complete and not options.images:
         parser.error("--complete needs --images")
+    for option, usual in (("every", 8), ("around", 25)):
+        given = getattr(options, option)
+        if options.complete and given is not None:
+            parser.error(f"--{option} is for clips; --complete takes all pictures of its json")
+        setattr(options, option, usual if given is None else given)
     if (options.out / LABELS).exists():
         parser.error(f"{options.out / LABELS} is there already; give --out a folder of its own")
     stems = Counter(clip.stem for clip in options.clips)

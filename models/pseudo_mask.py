@@ -11,14 +11,15 @@ unknown.
 Names of classes behind a source say what the teacher is believed there: far from Cityscapes it sees
 things that are not. A detector (``--witness``) has to bear out vehicles and people.
 
-OUT gets ``images/``, ``labels/`` and ``classes.json`` (:func:`models.masks.read_folder`), and
-``sources.json``: what was used, under which licence: the one that is stated, or else a known one.
+OUT gets ``images/``, ``labels/`` and ``classes.json`` (:func:`models.masks.read_folder`),
+``sources.json``: what was used, under which licence: the one that is stated, or else a known one;
+and ``origins.csv``: the file that each picture was made of. Several commands may fill one folder,
+but not with two pictures of one name.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +31,12 @@ from rich.progress import track
 from models.bad_input import told
 from models.detectors import Detector, load_detector
 from models.input_sizes import parse_size
-from models.json_files import read_json
-from models.mask_sources import licence_of, parse_source, title_of
+from models.mask_folder import MaskFolder
+from models.mask_sources import licence_of, parse_source, refuse_equal_names, title_of
 from models.mask_witness import textured, witnessed
 from models.network import IGNORED
 from models.onnx_reading import read_onnx
 from models.pictures import DataError
-from models.pseudo_label import write_jpeg
 from models.road_classes import CITYSCAPES_CLASSES, ROAD_NAMES, from_cityscapes
 from models.runners import Runner, onnxruntime_runner
 from models.teacher import agree, look
@@ -200,27 +200,21 @@ def limited(image: np.ndarray, most_pixels: int) -> np.ndarray:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def used_before(out: Path) -> list[dict[str, object]]:
-    """What ``sources.json`` lists already: a folder may be filled by several commands."""
-    file = out / "sources.json"
-    return list(read_json(file)["sources"]) if file.is_file() else []
-
-
 def label_all(teacher: RoadTeacher, witness: Detector | None, options: argparse.Namespace) -> None:
-    """Write what the command line names."""
-    out: Path = options.out
+    """Write what the command line names.
+
+    Raises:
+        DataError: a licence is not known, or two pictures would get one name.
+    """
     sources = [parse_source(words, listed=False) for words in options.clips]
     sources += [parse_source(words, listed=True) for words in options.pictures]
     licences = [licence_of(source.place, options.licence) for source in sources]
-    for folder in ("images", "labels"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-    classes = [{"id": number, "name": name} for number, name in enumerate(ROAD_NAMES)]
-    about = {"classes": classes, "ignore_id": IGNORED}
-    (out / "classes.json").write_text(json.dumps(about, indent=1))
-    used = used_before(out)
+    refuse_equal_names(sources, options)
+    out = MaskFolder(options.out, options.teacher.name)
     for source, licence in zip(sources, licences, strict=True):
-        count, title = 0, title_of(source.place)
-        for name, picture in track(source.read(options), title):
+        title = title_of(source.place)
+        out.begin(title, licence)
+        for name, origin, picture in track(source.read(options), title):
             image = limited(picture, options.longest)
             labels = labels_of(*opinions(teacher, image, options.tiles), options.trust)
             labels = textured(labels, image)
@@ -229,12 +223,7 @@ def label_all(teacher: RoadTeacher, witness: Detector | None, options: argparse.
             labels = believing(labels, source.believed)
             if (labels != IGNORED).mean() < options.least_known:
                 continue
-            write_jpeg(out / "images" / f"{name}.jpg", image)
-            cv2.imwrite(str(out / "labels" / f"{name}.png"), labels)
-            count += 1
-        used.append({"source": title, "licence": licence, "pictures": count})
-        described = {"labelled_by": options.teacher.name, "sources": used}
-        (out / "sources.json").write_text(json.dumps(described, indent=1))
+            out.add(name, origin, image, labels)
 
 
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:

@@ -7,11 +7,13 @@ import pickle
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models import WeightsEnum
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 PUBLISHED = "DEFAULT"
 """The word for torchvision's own weights, which are fetched."""
@@ -28,7 +30,9 @@ class WeightsError(Exception):
 
 def published_entry(name: str) -> WeightsEnum:
     """torchvision's best weights of its network ``name``, not yet fetched."""
-    entry: WeightsEnum = torchvision.models.get_model_weights(name).DEFAULT
+    from torchvision.models import get_model_weights  # loads for seconds; tools without networks
+
+    entry: WeightsEnum = get_model_weights(name).DEFAULT
     return entry
 
 
@@ -49,7 +53,7 @@ def published_state(entry: WeightsEnum) -> Mapping[str, Tensor]:
 
 
 def state_in(path: Path) -> Mapping[str, Tensor]:
-    """A bare state dict, or one under "model" among other things (a checkpoint of ours).
+    """A bare state dict, or one among other things: "average" (of our checkpoints), else "model".
 
     Raises:
         WeightsError: there is no such file, or it holds something else.
@@ -65,7 +69,10 @@ def state_in(path: Path) -> Mapping[str, Tensor]:
             f"cannot read weights from {path}: it holds no state dict that torch has saved "
             f"({type(error).__name__})"
         ) from error
-    state = content.get("model", content) if isinstance(content, dict) else content
+    state = content
+    if isinstance(content, dict):
+        # The average is what a training is judged by, and what it writes as model_STEP.pt.
+        state = content.get("average", content.get("model", content))
     if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
         raise WeightsError(f"{path} holds a {type(content).__name__}, not a state dict")
     return state

@@ -61,12 +61,3 @@ def from_cityscapes() -> np.ndarray:
     for number, one in enumerate(ROAD_CLASSES):
         table[list(one.train_ids)] = number
     return table
-
-
-def to_camvid(camvid_names: tuple[str, ...]) -> np.ndarray:
-    """(256,) uint8 from road classes to CamVid's in the order of its names, else ``IGNORED``."""
-    table = np.full(256, IGNORED, np.uint8)
-    for number, one in enumerate(ROAD_CLASSES):
-        if one.camvid is not None:
-            table[number] = camvid_names.index(one.camvid)
-    return table

@@ -41,7 +41,11 @@ CURVES: dict[str, Curve] = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """A linear warm-up, then a curve down to ``floor``."""
+    """A linear warm-up, then a curve.
+
+    One that ends at nothing is squeezed between 1 and ``floor``; one that ends above it, as drops
+    do, is itself, but never below ``floor``.
+    """
 
     steps: int
     warm_up: int
@@ -53,4 +57,7 @@ class Schedule:
         if step < self.warm_up:
             return (step + 1) / self.warm_up
         done = (step - self.warm_up) / max(self.steps - self.warm_up, 1)
-        return self.floor + (1 - self.floor) * self.curve(min(done, 1.0))
+        left = self.curve(min(done, 1.0))
+        if self.curve(1.0) > 0:
+            return max(left, self.floor)
+        return self.floor + (1 - self.floor) * left

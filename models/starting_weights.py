@@ -8,8 +8,9 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from models.backbones import features, mobilenet
+from models.backbones import features
 from models.backbones.pyramid import PyramidBackbone
+from models.detection.staged_heads import StagedHeads
 from models.published import state_in
 from models.reading import load_from_model_file
 
@@ -40,6 +41,8 @@ def load_fitting(model: nn.Module, file: Path) -> list[str]:
     if not fitting:
         raise SettingsError(f"{file} holds no weights of this architecture")
     model.load_state_dict(fitting, strict=False)
+    if isinstance(heads := getattr(model, "heads", None), StagedHeads):
+        heads.scores = "softmax"  # which is what learns; SVMs are fitted anew afterwards
     return sorted(own.keys() - fitting.keys())
 
 
@@ -53,10 +56,8 @@ def load_trunk(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     try:
         if hasattr(model, "load_classifier"):  # hidden layers, too, that a classifier has
             cast(Any, model).load_classifier(state)
-        elif isinstance(backbone, features.FeatureMaps | features.SingleMap):
+        elif isinstance(backbone, features.FeatureMaps | features.SingleMap | PyramidBackbone):
             features.load_classifier(backbone, state)
-        elif isinstance(backbone, PyramidBackbone):
-            mobilenet.load_classifier(backbone, state)
         else:
             raise SettingsError(
                 "this network has no trunk (backbone) that a classifier's weights fit"

@@ -17,12 +17,10 @@ for ``models.export``), ``losses.csv``, ``losses.png`` and ``validation.csv``.
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from rich.console import Console
@@ -30,24 +28,29 @@ from torch import nn
 
 from models.bad_input import told
 from models.class_names import STREET_NAMES
-from models.data import TrainingBatches, parse_share
+from models.data import TrainingBatches
 from models.detection.alternating_training import FINISHED, PHASES, alternate
 from models.detection.faster_rcnn import FasterRCNN
 from models.input_sizes import parse_size
-from models.mask_batches import MaskBatches, View
-from models.masks import MaskSet, class_pixels, median_frequency_weights, read_masks
+from models.mask_batches import MaskBatches
+from models.masks import MaskSet, read_masks
 from models.network import Network, Task
 from models.papers import PAPERS
-from models.proposals import read_proposals
 from models.published import state_in
 from models.schedules import CURVES, Schedule
-from models.segmentation.losses import PixelLoss
 from models.starting_weights import SettingsError, load_fitting, load_trunk
 from models.training import Norms, Recipe, Training, freeze, trunk_of, usual_norms
+from models.training_data import (
+    check_val,
+    detection_data,
+    regions_of,
+    semantic_data,
+    weigh_classes,
+)
 from models.training_loop import Log, fit_model
 from models.validation import Row, validate_detection, validate_semantic
 
-FROZEN = 4  # parts of a trunk that starts from ImageNet: edges and colours
+FROZEN = 4  # parts of a trunk that starts from ImageNet: of what, tells `freeze`
 WEIGHT_DECAYS = {"adamw": 0.02, "sgd": 5e-4}
 
 
@@ -65,7 +68,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--out", type=Path, required=True, help="folder for checkpoints and logs")
     add("--classes", help="names, comma separated; default: the street's, or the masks' own")
     add("--trunk", type=Path, help="classifier weights to start the trunk from")
-    add("--weights", type=Path, help="weights or model file of the same network to fine-tune")
+    fine_tune = "weights or model file of the same network to fine-tune (of last.pt the average)"
+    add("--weights", type=Path, help=fine_tune)
     add("--resume", action="store_true", help="go on from OUT/last.pt")
     add("--alternating", action="store_true", help="Faster R-CNN: four steps, --steps each")
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
@@ -108,7 +112,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     learning(
         "--frozen",
         type=int,
-        help="first parts of the trunk left as they are; default: 4 with --trunk or --weights",
+        help="first parts of the trunk left as they are; default: 4 with --trunk or --weights "
+        "(2 convolutions of AlexNet and VGG-16, 1 of ResNet, 9 of a MobileNet, 4 of OverFeat)",
     )
     learning(
         "--norms",
@@ -159,72 +164,6 @@ def task_of(name: str) -> Task:
     return cast(Network, PAPERS[name](2)).task
 
 
-def steps_of(arguments: argparse.Namespace, pictures: float) -> int:
-    """Optimiser steps of the whole training; pictures: of one pass over the data."""
-    if not arguments.epochs:
-        return int(arguments.steps)
-    return math.ceil(arguments.epochs * pictures / arguments.batch)
-
-
-def detection_data(
-    arguments: argparse.Namespace, class_names: tuple[str, ...], task: Task, *run: int
-) -> TrainingBatches:
-    """The stream of batches of a detector; run: number of this process, and of all."""
-    rank, processes = run
-    sizes = arguments.sizes or [arguments.size]
-    if uneven := [size for size in sizes if size[0] % 32 or size[1] % 32]:
-        raise SettingsError(f"sides must be multiples of 32 to train a detector, got {uneven}")
-    regions = regions_of(arguments.regions, arguments.data)
-    shares = [
-        parse_share(words, class_names, own, masks=task == "instance")
-        for words, own in zip(arguments.data, regions, strict=True)
-    ]
-    return TrainingBatches(
-        shares,
-        sizes,
-        arguments.batch // processes,
-        steps_of(arguments, sum(len(s.entries) * s.repeat for s in shares)),
-        arguments.seed,
-        balance=arguments.balance,
-        share_of_run=rank,
-    )
-
-
-def regions_of(files: list[Path] | None, sets: list[str]) -> Sequence[dict[str, np.ndarray] | None]:
-    """Of each data set the proposals by file name, None where no files were given."""
-    if not files:
-        return [None] * len(sets)
-    if len(files) != len(sets):
-        raise SettingsError(f"{len(sets)} sets need as many files of regions, got {len(files)}")
-    return [read_proposals(file) for file in files]
-
-
-def semantic_data(
-    arguments: argparse.Namespace, sets: list[MaskSet], rank: int, processes: int
-) -> MaskBatches:
-    """The stream of batches of a semantic network."""
-    return MaskBatches(
-        sets,
-        arguments.sizes or [arguments.size],
-        arguments.batch // processes,
-        steps_of(arguments, sum(len(s.entries) * s.repeat for s in sets)),
-        arguments.seed,
-        View(tuple(arguments.scales), elastic_pixels=arguments.elastic),
-        arguments.balance,
-        rank,
-    )
-
-
-def weigh_classes(model: nn.Module, sets: list[MaskSet]) -> None:
-    """Let the network's ``pixel_loss`` weigh classes by median frequency."""
-    if not isinstance(getattr(model, "pixel_loss", None), PixelLoss):
-        raise SettingsError("this network has no loss of pixels whose classes can be weighed")
-    classes = len(sets[0].class_names)
-    counts = class_pixels([e for s in sets for e in s.entries], classes)
-    loss = PixelLoss(median_frequency_weights(counts).tolist())
-    model.pixel_loss = loss.to(next(model.parameters()).device)
-
-
 def main(words: list[str] | None = None) -> None:
     """Train as the command line says."""
     arguments = parse_arguments(words)
@@ -249,6 +188,7 @@ def main(words: list[str] | None = None) -> None:
     else:
         class_names = given or STREET_NAMES
         data = detection_data(arguments, class_names, task, rank, processes)
+    check_val(arguments, task, class_names)
     model = build(arguments, task, class_names)
     if not hasattr(model, "losses"):
         raise SettingsError(f"{arguments.network} is not trained here, only run with given weights")
@@ -276,12 +216,17 @@ def main(words: list[str] | None = None) -> None:
             log.cut(training.step)
 
         def validate() -> None:
-            for row in figures(arguments, task, training.average.model, class_names):
+            if not judged:
+                return
+            # Of all sets or of none: see the resuming below.
+            for row in list(figures(arguments, task, training.average.model, class_names)):
                 log.add("validation.csv", {"step": training.step, **row})
                 Console().print(f"step {training.step} {row}")
 
-        validate_now = validate if judged else lambda: None
-        fit_model(training, data, log, arguments.every, arguments.workers, validate_now)
+        # The checkpoint comes first, so one that was killed while validating has no rows of it.
+        if resume and log.writes and not log.has("validation.csv", training.step):
+            validate()
+        fit_model(training, data, log, arguments.every, arguments.workers, validate)
         return training.average.model
 
     if not arguments.resume and holds_training(arguments.out):

@@ -56,9 +56,15 @@ def trunk_of(network: nn.Module) -> nn.ModuleDict | None:
 def freeze(network: nn.Module, trunk_parts: int, norms: Norms = "frozen") -> None:
     """Stop the first parts of the trunk, and the batch norms that ``norms`` says, from learning.
 
-    Small batches give useless statistics, and edges and colours are the same in every data set
-    (Fast R-CNN, arXiv:1504.08083, sec. 4.5, freezes the first layers too). Frozen parts need no
-    backward pass. :func:`train_mode` keeps the statistics of what is frozen here.
+    Small batches give useless statistics, and edges and colours are the same in every data set.
+    Frozen parts need no backward pass. :func:`train_mode` keeps the statistics of what is frozen
+    here.
+
+    Deviation: a part is a child of the trunk, be it a block, a convolution, an activation or a
+    pooling, so the usual four hold another share of each trunk: 2 of AlexNet's 5 convolutions, 2 of
+    VGG-16's 13, ResNet's first one alone, 4 of OverFeat's 5 or 6, and the first 9 of either
+    MobileNet (4 blocks). Fast R-CNN (arXiv:1504.08083, sec. 4.5) leaves VGG-16's first 4 as they
+    are, which 10 parts do.
     """
     body = trunk_of(network) or nn.ModuleDict()
     for index, child in enumerate(body.values()):

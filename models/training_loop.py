@@ -41,6 +41,12 @@ class Log:
                 writer.writeheader()
             writer.writerow(row)
 
+    def has(self, name: str, step: int) -> bool:
+        """Whether a CSV file has a row of this step."""
+        file = self.folder / name
+        lines = file.read_text().splitlines()[1:] if file.exists() else []
+        return any(int(line.split(",", 1)[0]) == step for line in lines)
+
     def cut(self, step: int) -> None:
         """Take out what a run that was cut off wrote after its last checkpoint, at ``step``."""
         for file in self.folder.glob("*.csv") if self.writes else ():

@@ -21,12 +21,16 @@ BACKBONES: dict[str, Callable[[Sequence[int]], FeatureMaps]] = {
 """torchvision's name -> strides -> trunk with random weights."""
 
 
-def backbone(name: str, strides: Sequence[int]) -> FeatureMaps:
-    """A trunk with random weights that gives maps of these strides.
+def backbone(name: str | FeatureMaps, strides: Sequence[int]) -> FeatureMaps:
+    """A trunk with random weights that gives maps of these strides, or the one that is given.
 
     Raises:
         ValueError: nobody has that name, or the trunk no map of such a stride.
     """
+    if isinstance(name, FeatureMaps):
+        if missing := set(strides) - set(name.strides):
+            raise ValueError(f"the trunk must give maps of strides {sorted(missing)}, too")
+        return name
     if name not in BACKBONES:
         raise ValueError(f"unknown backbone {name!r}; known: {', '.join(BACKBONES)}")
     return BACKBONES[name](strides)

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from models.backbones.pyramid import TappedTrunk
+from models.backbones.pyramid import PyramidBackbone, TappedTrunk
 
 
 class FeatureMaps(nn.Module):
@@ -55,19 +55,6 @@ class FeatureMaps(nn.Module):
         """(N, 3, H, W) normalised -> stride in pixels -> (N, C, about H/stride, W/stride)."""
         return dict(zip(self.strides, self.body(images), strict=True))
 
-    def freeze(self, parts: int) -> None:
-        """Stop the first ``parts`` children, and every batch norm, from learning.
-
-        Edges and colours are the same in every data set (Fast R-CNN, arXiv:1504.08083,
-        sec. 4.5), and the few pictures of a batch give useless statistics. Batch norms must stay
-        in eval mode, too: see :func:`models.training.train_mode`.
-        """
-        for index, part in enumerate(self.body.values()):
-            part.requires_grad_(index >= parts)
-        for module in self.body.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.requires_grad_(False)
-
 
 class SingleMap(nn.Module):
     """A trunk with one map as a pyramid of one level, for detectors made for pyramids.
@@ -92,7 +79,9 @@ class SingleMap(nn.Module):
         return self.body(images)
 
 
-def load_classifier(backbone: FeatureMaps | SingleMap, state: Mapping[str, Tensor]) -> None:
+def load_classifier(
+    backbone: FeatureMaps | SingleMap | PyramidBackbone, state: Mapping[str, Tensor]
+) -> None:
     """Start a trunk from the state dict of torchvision's classifier of the same name.
 
     Raises:

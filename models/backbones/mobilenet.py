@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 from models.backbones.features import FeatureMaps
 from models.backbones.pyramid import FeaturePyramid, PyramidBackbone, TappedTrunk
@@ -36,7 +36,7 @@ def mobilenet_v3_large_fpn(*, channels: int = 256, batch_norm_eps: float = 1e-5)
 
     trunk = torchvision.models.mobilenet_v3_large(weights=None, norm_layer=norm).features
     body = TappedTrunk(trunk, taps=("13", "16"))
-    return PyramidBackbone(body, FeaturePyramid((160, 960), channels), channels)
+    return PyramidBackbone(body, FeaturePyramid((160, 960), channels), channels, "features.")
 
 
 def mobilenet_v2_fpn(*, channels: int = 128, batch_norm_eps: float = 1e-5) -> PyramidBackbone:
@@ -47,15 +47,4 @@ def mobilenet_v2_fpn(*, channels: int = 128, batch_norm_eps: float = 1e-5) -> Py
 
     trunk = torchvision.models.mobilenet_v2(weights=None, norm_layer=norm).features
     body = TappedTrunk(trunk, taps=("6", "13", "17"))
-    return PyramidBackbone(body, FeaturePyramid((32, 96, 320), channels), channels)
-
-
-def load_classifier(backbone: PyramidBackbone, state: Mapping[str, Tensor]) -> None:
-    """Start the trunk of a MobileNet from a torchvision classifier's state dict.
-
-    Raises RuntimeError if a weight of the trunk is missing in ``state``.
-    """
-    prefix = "features."
-    wanted = backbone.body.state_dict().keys()
-    trunk = {name.removeprefix(prefix): value for name, value in state.items()}
-    backbone.body.load_state_dict({name: trunk[name] for name in wanted if name in trunk})
+    return PyramidBackbone(body, FeaturePyramid((32, 96, 320), channels), channels, "features.")

@@ -85,11 +85,15 @@ def _enlarged(x: Tensor, like: Tensor) -> Tensor:
 class PyramidBackbone(nn.Module):
     """Trunk and pyramid."""
 
-    def __init__(self, body: TappedTrunk, fpn: FeaturePyramid, out_channels: int) -> None:
+    def __init__(
+        self, body: TappedTrunk, fpn: FeaturePyramid, out_channels: int, prefix: str = ""
+    ) -> None:
+        """prefix: what stands before the trunk's names in a classifier's state dict."""
         super().__init__()
         self.body = body
         self.fpn = fpn
         self.out_channels = out_channels
+        self.prefix = prefix
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(N, 3, H, W) normalised, H and W multiples of 32 -> levels, finest first."""

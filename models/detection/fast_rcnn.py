@@ -16,17 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
 from models.backbones.features import FeatureMaps, load_classifier
 from models.boxes import SizeHW, at_least_float32, clip
 from models.data import TrainingBatch
 from models.detection.frame_size import Resize
-from models.detection.losses import NEITHER, RoiSample, smooth_l1
-from models.detection.region_pooling import max_over_windows, rounded_windows
+from models.detection.losses import NEITHER, RoiSample, class_loss, smooth_l1
+from models.detection.region_pooling import RoIMaxPool
 from models.detection.region_trunks import HiddenLayers, truncated, trunk_of
 from models.detection.regions import REGION_SETTINGS, Sampling, best_slots, draw
 from models.detection.roi import PROPOSAL_WEIGHTS, BoxPredictor, DetectionSettings
@@ -36,6 +34,8 @@ from models.pixels import Normalise
 HARD_BACKGROUND = Sampling(background=(0.1, 0.5))
 SINGLE_SCALE = Resize(600, 1000)
 """Sides of the picture in pixels (sec. 4)."""
+STRIDE = 16
+"""Of the map that regions are pooled from, in pixels: the last one of the paper's networks."""
 BOX_LOSS_SHARE = 1.0
 """Lambda of eq. 1."""
 
@@ -50,7 +50,7 @@ class FastRCNN(nn.Module):
     def __init__(
         self,
         backbone: FeatureMaps,
-        pool: RoIPool,
+        pool: RoIMaxPool,
         hidden: HiddenLayers,
         predictor: BoxPredictor,
         *,
@@ -78,8 +78,8 @@ class FastRCNN(nn.Module):
         frame_hw = prepared_size(frames, self.frame_hw)
         regions = clip(regions, frame_hw)
         features = self.features(frames)
-        pooled = self.pool(features, self.to_image(regions, frame_hw))
-        logits, deltas = self.predict(self.hidden(pooled))
+        bins, _ = self.pool.atlas([features], self.to_image(regions, frame_hw))
+        logits, deltas = self.predict(bins, regions.shape[1])
         scores = F.softmax(logits, -1)[..., 1:]
         deltas = deltas[..., 1:, :]  # the background has a box, too, never used
         return best_slots(scores, deltas, regions, frame_hw, PROPOSAL_WEIGHTS, self.settings)
@@ -93,9 +93,13 @@ class FastRCNN(nn.Module):
         (features,) = self.backbone(images).values()
         return features
 
-    def predict(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, R, width) -> float32 logits (N, R, C + 1) and deltas (N, R, C + 1, 4)."""
-        logits, deltas = self.predictor(hidden)
+    def predict(self, bins: Tensor, regions: int) -> tuple[Tensor, Tensor]:
+        """(N * R, channels, n, n) -> float32 logits (N, R, C + 1), deltas (N, R, C + 1, 4).
+
+        regions: R.
+        """
+        pooled = bins.reshape(-1, regions, bins.shape[1:].numel())
+        logits, deltas = self.predictor(self.hidden(pooled))
         deltas = deltas.unflatten(-1, (self.num_classes + 1, 4))
         return at_least_float32(logits), at_least_float32(deltas)
 
@@ -104,7 +108,7 @@ class FastRCNN(nn.Module):
         drawn = draw(batch, self.sampling, PROPOSAL_WEIGHTS)
         features = self.features(batch.frames)
         boxes = self.to_image(drawn.boxes, (batch.frames.shape[1], batch.frames.shape[2]))
-        logits, deltas = self.predict(self.hidden(self.pool.differentiable(features, boxes)))
+        logits, deltas = self.predict(self.pool([features], boxes), boxes.shape[1])
         return multi_task_losses(logits, deltas, drawn)
 
     def image_hw(self, frame_hw: SizeHW) -> SizeHW:
@@ -129,43 +133,20 @@ class FastRCNN(nn.Module):
         self.hidden.load_classifier(state)
 
 
-class RoIPool:
-    """grid x grid bins of a region's window, the maximum of each (sec. 2.1)."""
-
-    def __init__(self, backbone: FeatureMaps, grid: int) -> None:
-        """backbone: has one map."""
-        ((self.stride, channels),) = backbone.channels.items()
-        self.grid = grid
-        self.length = channels * grid * grid
-
-    def __call__(self, features: Tensor, boxes: Tensor) -> Tensor:
-        """(N, C, h, w), boxes (N, R, 4) in pixels of the picture -> (N, R, length)."""
-        windows = rounded_windows(boxes, self.stride)
-        bins = max_over_windows([features], torch.zeros_like(windows[..., 0]), windows, self.grid)
-        return bins.reshape(-1, boxes.shape[1], self.length)
-
-    def differentiable(self, features: Tensor, boxes: Tensor) -> Tensor:
-        """The same numbers by an operator that knows its gradient, but has no export."""
-        bins = torchvision.ops.roi_pool(
-            at_least_float32(features), list(boxes), self.grid, 1.0 / self.stride
-        )
-        return bins.reshape(-1, boxes.shape[1], self.length)
-
-
 def multi_task_losses(logits: Tensor, deltas: Tensor, drawn: RoiSample) -> dict[str, Tensor]:
     """Eq. 1 to 3: cross-entropy, and for objects smooth L1 on the box of their own class.
 
     logits (N, R, C + 1), background first; deltas (N, R, C + 1, 4). Means over all drawn regions.
     """
     labels = drawn.labels.flatten()
-    used = (labels != NEITHER).sum().clamp(min=1)
-    classification = F.cross_entropy(
-        logits.flatten(0, 1), labels, ignore_index=NEITHER, reduction="sum"
-    )
     objects = (labels > 0).nonzero()[:, 0]
     own = deltas.flatten(0, 1)[objects, labels[objects]]
     box = smooth_l1(own, drawn.targets.flatten(0, 1)[objects], beta=1.0)
-    return {"class": classification / used, "box": BOX_LOSS_SHARE * box / used}
+    used = (labels != NEITHER).sum().clamp(min=1)
+    return {
+        "class": class_loss(logits.flatten(0, 1), labels),
+        "box": BOX_LOSS_SHARE * box / used,
+    }
 
 
 def compress(network: FastRCNN, fc6_rank: int = 1024, fc7_rank: int = 256) -> FastRCNN:
@@ -198,8 +179,8 @@ def fast_rcnn(
         resize: of the frames; None takes them as they are.
     """
     trunk = trunk_of(backbone)
-    convolutions = trunk.build((16,))
-    pool = RoIPool(convolutions, trunk.grid)
+    convolutions = trunk.build((STRIDE,))
+    pooled = convolutions.channels[STRIDE] * trunk.grid**2
     predictor = BoxPredictor(trunk.hidden, num_classes)
     nn.init.normal_(predictor.cls_score.weight, std=0.01)
     nn.init.normal_(predictor.bbox_pred.weight, std=0.001)
@@ -207,8 +188,8 @@ def fast_rcnn(
         nn.init.zeros_(layer.bias)
     return FastRCNN(
         convolutions,
-        pool,
-        HiddenLayers(pool.length, trunk.hidden, trunk.hidden_names),
+        RoIMaxPool(STRIDE, trunk.grid),
+        HiddenLayers(pooled, trunk.hidden, trunk.hidden_names),
         predictor,
         num_classes=num_classes,
         regions=regions,

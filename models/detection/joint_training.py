@@ -33,7 +33,10 @@ LOSSES = ("objectness", "proposal_box", "class", "box")
 
 @dataclass(frozen=True)
 class Proposing:
-    """How many proposals a training step makes and uses, per picture."""
+    """How many proposals a training step makes and uses, per picture.
+
+    The defaults are the pyramids' and are less than their papers', see ``faster_rcnn.py``.
+    """
 
     pre_nms: int = 400
     """Per pyramid level."""

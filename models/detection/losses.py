@@ -183,25 +183,42 @@ def sample_rois(
     Args:
         proposals: per picture (P_i, 4).
     """
-    count, device = len(truths), proposals[0].device
-    drawn = RoiSample(
-        torch.tensor([0.0, 0.0, 1.0, 1.0], device=device).repeat(count, size, 1),
-        torch.full((count, size), NEITHER, device=device),
-        torch.zeros(count, size, 4, device=device),
-        torch.zeros(count, size, dtype=torch.int64, device=device),
-    )
-    for i, (proposed, truth) in enumerate(zip(proposals, truths, strict=True)):
+    rows = []
+    for proposed, truth in zip(proposals, truths, strict=True):
         boxes = torch.cat([proposed, truth.boxes])
         index, verdict = match(boxes, truth, ROI_THRESHOLDS)
         objects, background = sample(verdict, size, object_share)
-        hits, used = len(objects), len(objects) + len(background)
-        drawn.boxes[i, :used] = boxes[torch.cat([objects, background])]
-        drawn.labels[i, :used] = 0
-        if hits:
-            drawn.labels[i, :hits] = truth.class_ids[index[objects]] + 1
-            drawn.matches[i, :hits] = index[objects]
-            drawn.targets[i, :hits] = encode(truth.boxes[index[objects]], boxes[objects])
-    return drawn
+        rows.append(sample_row(boxes, truth, index, objects, background, size, encode))
+    return RoiSample(*(torch.stack(column) for column in zip(*rows, strict=True)))
+
+
+def sample_row(
+    boxes: Tensor,
+    truth: Truth,
+    index: Tensor,
+    objects: Tensor,
+    background: Tensor,
+    size: int,
+    encode: Encode,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One picture's row of :class:`RoiSample`, objects first.
+
+    Args:
+        boxes: (P, 4).
+        index: (P,) of the true box of each.
+        objects, background: which of ``boxes`` were drawn, together at most ``size``.
+    """
+    slots = boxes.new_tensor([0.0, 0.0, 1.0, 1.0]).repeat(size, 1)
+    labels = torch.full((size,), NEITHER, device=boxes.device)
+    targets, matches = torch.zeros_like(slots), torch.zeros_like(labels)
+    hits, used = len(objects), len(objects) + len(background)
+    slots[:used] = boxes[torch.cat([objects, background])]
+    labels[:used] = 0
+    if hits:
+        labels[:hits] = truth.class_ids[index[objects]] + 1
+        matches[:hits] = index[objects]
+        targets[:hits] = encode(truth.boxes[index[objects]], boxes[objects])
+    return slots, labels, targets, matches
 
 
 def roi_losses(logits: Tensor, deltas: Tensor, drawn: RoiSample) -> tuple[Tensor, Tensor]:

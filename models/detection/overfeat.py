@@ -15,6 +15,9 @@ Where we deviate, and why:
   pictures hold many objects of many sizes; each scale learns its own. A training step draws a few
   of the scales, and half of its background windows are the worst mistakes (sec. 5).
 - Features, classifier and regressor learn together; the paper adds the regressor afterwards.
+- The merge (sec. 4.3) stands outside the graph and no description of a model file names it: the
+  line, and ``models.evaluate --model``, suppress what an exported OverFeat finds, at its own
+  ``merge_iou``. ``models.evaluate --network`` and the validation of a training merge.
 - A trunk that pads everywhere (``overfeat("mobilenet_v2", ...)``) sees beyond the window's border,
   so there "window" says what an output is responsible for, not all that it knows. Table 3's own
   zero padding does the same on a small scale.

@@ -41,7 +41,10 @@ def rounded_windows(boxes: Tensor, stride: float) -> Tensor:
 
 @dataclass(frozen=True)
 class RoIMaxPool:
-    """Fast R-CNN's pooling with the face of :class:`models.detection.pooling.PyramidRoIAlign`."""
+    """Fast R-CNN's pooling (sec. 2.1): the maximum in each bin of a region's window.
+
+    It has the face of :class:`models.detection.pooling.PyramidRoIAlign`.
+    """
 
     stride: int
     """Of the one map, in pixels."""
@@ -130,7 +133,7 @@ def max_over_windows(maps: Sequence[Tensor], level: Tensor, windows: Tensor, gri
 
     Returns:
         (N * R, C, grid, grid). Gradients reach the maps, though torchvision's operator is quicker
-        at them: see ``fast_rcnn.py``.
+        at them: see :class:`RoIMaxPool`.
     """
     batch, channels = maps[0].shape[:2]
     tables = [_Table((m.shape[2], m.shape[3]), grid) for m in maps]

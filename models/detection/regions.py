@@ -3,11 +3,10 @@ learn from, and turn scores and boxes into slots."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from models.boxes import (
@@ -20,7 +19,7 @@ from models.boxes import (
     iou,
 )
 from models.data import TrainingBatch
-from models.detection.losses import NEITHER, RoiSample, Truth, sample, share_inside
+from models.detection.losses import NEITHER, RoiSample, Truth, sample, sample_row, share_inside
 from models.detection.roi import Candidates, DetectionSettings, keep_best
 from models.detection.slots import best_pairs
 
@@ -31,11 +30,6 @@ OBJECT_OVERLAP = 0.5
 """From here on a region shows the object that it overlaps (R-CNN sec. 2.3, Fast R-CNN sec. 2.3)."""
 PIXELS_WIDE = 1e-3
 """A region is at least this wide and high; thinner ones are empty slots."""
-
-
-def into_slots(regions: Sequence[Tensor], slots: int) -> Tensor:
-    """Per picture (R_i, 4), best first -> (N, slots, 4); the rest is cut off or filled with 0."""
-    return torch.stack([F.pad(r[:slots], (0, 0, 0, max(0, slots - len(r)))) for r in regions])
 
 
 def best_slots(
@@ -108,17 +102,8 @@ def _draw_one(
         easy = easy.nonzero()[:, 0]
         chosen = torch.randperm(len(easy))[:missing].to(easy.device)
         background = torch.cat([background, easy[chosen]])
-    used, hits = len(objects) + len(background), len(objects)
-    slots = boxes.new_tensor([0.0, 0.0, 1.0, 1.0]).repeat(sampling.per_picture, 1)
-    labels = torch.full((sampling.per_picture,), NEITHER, device=boxes.device)
-    targets, matches = torch.zeros_like(slots), torch.zeros_like(labels)
-    slots[:used] = boxes[torch.cat([objects, background])]
-    labels[:used] = 0
-    if hits:
-        labels[:hits] = truth.class_ids[index[objects]] + 1
-        matches[:hits] = index[objects]
-        targets[:hits] = encode(truth.boxes[index[objects]], boxes[objects], weights)
-    return slots, labels, targets, matches
+    coder = partial(encode, weights=weights)
+    return sample_row(boxes, truth, index, objects, background, sampling.per_picture, coder)
 
 
 def best_overlap(boxes: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:

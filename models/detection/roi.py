@@ -143,6 +143,16 @@ class RoIHeads(nn.Module):
         return keep_best(candidates, keep, slots), exact
 
 
+def count_kept(found: Candidates, above: Tensor, kept: Candidates) -> tuple[Tensor, Tensor]:
+    """(N,) int64 boxes that suppression kept, and (N,) bool: no pair was missed for want of slots.
+
+    above: (N,) pairs above ``min_score``, of which ``found`` has slots for the best.
+    """
+    count = (kept.scores > 0).sum(1)
+    # Full slots need nothing from the pairs left out; they could only have come later.
+    return count, (above <= found.scores.shape[1]) | (count >= kept.scores.shape[1])
+
+
 def keep_best(candidates: Candidates, keep: Tensor, slots: int) -> Candidates:
     """The first ``slots`` of those with ``keep`` (N, M) to the front; the rest is emptied."""
     scores, order = torch.where(keep, candidates.scores, 0.0).topk(slots, 1)

@@ -65,7 +65,6 @@ class Diversity:
     similarities: tuple[Similarity, ...]
 
 
-SINGLE = Diversity((hsv,), (100,), (C | T | S | F,))
 FAST = Diversity((hsv, lab), (50, 100), (C | T | S | F, T | S | F))
 """8 hierarchies; the paper counts about 2,100 boxes a picture of VOC 2007."""
 QUALITY = Diversity(

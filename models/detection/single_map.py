@@ -10,8 +10,10 @@ Changed since Fast R-CNN: the regions come from the network itself, by a head on
 - MobileNetV2, of later years, as ResNet: its last four blocks are the head.
 
 Deviations:
-- 1000 boxes go into the suppression of proposals, of which 300 come out as in the paper (sec. 4.1);
-  the authors' code has 6000, whose pairs would make a graph of static shapes slow.
+- At test time 1000 boxes go into the suppression of proposals, of which 300 come out as in the
+  paper (sec. 4.1); the authors' code has 6000, whose pairs would make a static graph slow.
+- In training 2000 go in and 1000 come out (``PROPOSING``); the paper trains on 2000 (sec. 3.3), of
+  12000 in the authors' code.
 - Frames are not brought to 600 pixels by themselves (``SINGLE_SCALE``), so that training and test
   see one size whatever it is; the anchors are meant for that one.
 - Anchors are centred on the corner of their cell, as in :class:`models.anchors.AnchorGrid`.

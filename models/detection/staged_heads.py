@@ -7,7 +7,7 @@ and appendices B, C). All three are plain linear layers here, so a graph holds a
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,10 @@ to average precision, and the order stays."""
 
 
 class StagedHeads(nn.Module):
-    """Softmax, SVMs and regressors side by side; ``scores`` says whose word counts."""
+    """Softmax, SVMs and regressors side by side; ``scores`` says whose word counts.
+
+    The state dict holds that, too, so that a network which is saved and loaded scores as before.
+    """
 
     def __init__(self, pooled: int, hidden: int, num_classes: int, scores: Scores) -> None:
         super().__init__()
@@ -50,6 +53,20 @@ class StagedHeads(nn.Module):
         if self.scores == "svm":
             return torch.sigmoid(at_least_float32(self.svm(hidden)) * MARGIN_SCALE)
         return F.softmax(at_least_float32(self.cls_score(hidden)), -1)[..., 1:]
+
+    def get_extra_state(self) -> Tensor:
+        """() bool: SVMs score."""
+        return torch.tensor(self.scores == "svm")
+
+    def set_extra_state(self, state: Any) -> None:
+        """The same, from a state dict."""
+        self.scores = "svm" if state else "softmax"
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # Older files do not say who scores. SVMs are zero until they are fitted.
+        svm = state.get(f"{prefix}svm.weight", self.svm.weight)
+        state.setdefault(f"{prefix}_extra_state", svm.any())
+        super()._load_from_state_dict(state, prefix, *rest)
 
 
 def _zeros(inputs: int, outputs: int) -> nn.Linear:

@@ -147,12 +147,12 @@ def fit_svms(
     true box keeps an SVM that says no to everything.
     """
     heads = network.heads
-    scale = FEATURE_NORM / _mean_norm(cache, "hidden")
-    positives = [
-        torch.cat([p.hidden[p.true_class == class_id] for p in cache]) * scale
+    scale = FEATURE_NORM / _mean_norm(picture.hidden for picture in cache)
+    true = [(p.hidden[p.true_class >= 0], p.true_class[p.true_class >= 0]) for p in cache]
+    mines = [
+        HardNegatives(torch.cat([rows[own == class_id] for rows, own in true]) * scale, settings)
         for class_id in range(heads.num_classes)
     ]
-    mines = [HardNegatives(rows, settings) for rows in positives]
     for _ in range(passes):
         for number, picture in enumerate(cache):
             for class_id, mine in enumerate(mines):
@@ -168,15 +168,18 @@ def fit_svms(
 
 @torch.no_grad()
 def fit_box_regressors(network: Staged, cache: FeatureCache, ridge: float = RIDGE) -> None:
-    """Class by class, from pool5 to the deltas of eq. 6 to 9; without a pair no box moves."""
+    """Class by class, from pool5 to the deltas of eq. 6 to 9; without a pair no box moves.
+
+    Of the features only those of pairs are held in memory.
+    """
     layer = network.heads.bbox_pred
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
-    scale = FEATURE_NORM / _mean_norm(cache, "pooled")
+    pairs = [(p.pooled, p.deltas, p.pair_class) for p in cache]
+    scale = FEATURE_NORM / _mean_norm(pooled for pooled, _, _ in pairs)
     for class_id in range(network.heads.num_classes):
-        picked = [(p, p.pair_class == class_id) for p in cache]
-        rows = torch.cat([p.pooled[own] for p, own in picked]) * scale
-        deltas = torch.cat([p.deltas[own] for p, own in picked])
+        rows = torch.cat([pooled[own == class_id] for pooled, _, own in pairs]) * scale
+        deltas = torch.cat([moves[own == class_id] for _, moves, own in pairs])
         if len(rows):
             weight, bias = ridge_regression(rows, deltas, ridge)
             layer.weight[4 * class_id : 4 * class_id + 4] = weight * scale
@@ -201,7 +204,7 @@ def ridge_regression(rows: Tensor, targets: Tensor, ridge: float) -> tuple[Tenso
     return weight.to(rows), (mean - weight @ middle).to(rows)
 
 
-def _mean_norm(cache: FeatureCache, name: str) -> float:
-    """Of all rows of a kind; 1 if there are none, or nothing but zeros, which no scale changes."""
-    norms = torch.cat([getattr(picture, name).norm(dim=1) for picture in cache])
+def _mean_norm(features: Iterable[Tensor]) -> float:
+    """Of all rows; 1 if there are none, or nothing but zeros, which no scale changes."""
+    norms = torch.cat([rows.norm(dim=1) for rows in features])
     return float(norms.mean()) or 1.0 if len(norms) else 1.0

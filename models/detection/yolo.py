@@ -8,9 +8,23 @@ v2 (CVPR 2017, arXiv:1612.08242, sec. 2). Changed: boxes start from priors, clus
     training set's own; offsets within the cell are sigmoids, so a box cannot leave its cell; every
     prior has classes of its own; a finer map is brought in by a passthrough.
 
-Where we deviate: the trunk is any of ours instead of Darknet; v1's fully connected layers are 1x1
-convolutions, so that any frame size goes in (the grid is then H/32 x W/32, not 7 x 7); v2's
-classes learn by cross-entropy. Neither needs frames of a multiple of 32.
+Deviations:
+- The trunk is any of ours instead of Darknet. v1's fully connected layers are 1x1 convolutions, so
+  that any frame size goes in (the grid is then H/32 x W/32, not 7 x 7). Neither needs frames of a
+  multiple of 32.
+- v2's head has no batch norm, which is the paper's first change; only what the trunk has is there
+  (none in VGG-16). The head is narrower, too.
+- v2's classes learn by cross-entropy, as in the published code; for the other weights see
+  ``OBJECT``. That code also draws all boxes to their priors over the first 12,800 pictures.
+- v2's priors are ``STREET_PRIORS`` whatever the training set, unless others are given. They are
+  kept with the weights, so a training can begin with a set's own, of the ``entries`` that
+  :func:`models.data.read_coco` reads:
+
+    boxes = np.concatenate([e.boxes / np.tile(e.read().image.shape[1::-1], 2) for e in entries])
+    priors = cluster_priors(torch.from_numpy(boxes[:, 2:] - boxes[:, :2]).float(), 5)
+    torch.save({"head.priors": priors}, "priors.pt")
+
+  and ``models.train yolo_v2 --weights priors.pt --trunk ...``. What is trained brings them along.
 """
 
 from __future__ import annotations
@@ -36,8 +50,10 @@ from models.pixels import Normalise
 COORDINATES, NO_OBJECT = 5.0, 0.5
 """Weights of v1's loss (sec. 2.2): boxes count more, the many empty cells less."""
 OBJECT = 5.0
-"""v2's weight of what a responsible box says it sees. The paper gives none; this is the published
-code's, and so are v2's other weights but ``NO_OBJECT``, which is 1 there."""
+"""v2's weight of what a responsible box says it sees; the paper gives none. The published code goes
+down ``scale * (target - said)``, the gradient of squares with a half, by scales of 5 for this and 1
+for boxes, for seeing nothing and for classes. Our squares are whole, so against classes this counts
+10, boxes 2 and seeing nothing 1."""
 IGNORE_IOU = 0.6
 """v2: a box that fits an object this well is not told that it sees nothing, even if another one is
 responsible."""

@@ -25,10 +25,10 @@ import torch
 from torch import Tensor, nn
 
 from models.backbones.atrous import atrous
+from models.backbones.build import backbone as trunk
 from models.backbones.features import FeatureMaps
 from models.segmentation.convolutions import classifier, conv_norm_relu, separable
 from models.segmentation.semantic import SemanticNetwork, enlarge
-from models.segmentation.trunks import trunk
 
 LARGE_FOV_RATE = 12
 ASPP_L_RATES = (6, 12, 18, 24)

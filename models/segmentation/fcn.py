@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.backbones.build import backbone as trunk
 from models.backbones.features import FeatureMaps
 from models.segmentation.convolutions import classifier
 from models.segmentation.semantic import SemanticNetwork
-from models.segmentation.trunks import trunk
 from models.segmentation.upsampling import Upsampling, learned_upsampling
 
 Finest = Literal[32, 16, 8]

@@ -26,11 +26,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.backbones.build import backbone as trunk
 from models.backbones.features import FeatureMaps
 from models.boxes import SizeHW
 from models.segmentation.convolutions import classifier
 from models.segmentation.semantic import SemanticNetwork, enlarge
-from models.segmentation.trunks import trunk
 
 STRIDES = (4, 8, 16, 32)
 GRID = 5

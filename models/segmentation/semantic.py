@@ -60,7 +60,8 @@ class SemanticNetwork(nn.Module):
         """
         frame_hw = prepared_size(frames, self.frame_hw)
         scores = self.scores(self.normalise(frames))
-        return (enlarge(scores, frame_hw).argmax(1).to(torch.uint8),)
+        classes = enlarge(scores, frame_hw).argmax(1)
+        return (classes.float().to(torch.uint8),)  # TensorRT makes bytes of floats alone
 
     def probabilities(self, frames: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 RGB of any size -> (N, C, H, W) float32, 1 in sum over the classes."""

@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.backbones.build import backbone as trunk
 from models.backbones.features import FeatureMaps
 from models.network import IGNORED
 from models.segmentation.convolutions import classifier, conv_norm_relu
 from models.segmentation.semantic import SemanticNetwork, enlarge
-from models.segmentation.trunks import trunk
 from models.segmentation.upsampling import fitted
 
 Doubling = Literal["transposed", "resize"]

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from models.bad_input import told
 from models.onnx_reading import ZOO
 from models.pictures import DataError
+from models.published import state_in
 from models.starting_weights import SettingsError
 from tests.clips import write_clip
 
@@ -32,6 +34,14 @@ def test_the_reason_is_told_in_one_line(error: Exception, capsys) -> None:
 def test_a_fault_of_ours_keeps_its_traceback() -> None:
     with pytest.raises(KeyError), told():
         raise KeyError("boxes")
+
+
+def test_of_a_checkpoint_the_averaged_weights_are_taken(tmp_path: Path) -> None:
+    last, average = ({"weight": torch.full((2,), value)} for value in (1.0, 2.0))
+    torch.save({"model": last, "average": average, "step": 7}, tmp_path / "last.pt")
+    assert torch.equal(state_in(tmp_path / "last.pt")["weight"], average["weight"])
+    torch.save({"model": last}, tmp_path / "last.pt")
+    assert torch.equal(state_in(tmp_path / "last.pt")["weight"], last["weight"])
 
 
 def run(module: str, words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> object:
@@ -83,7 +93,7 @@ STREET = str(ZOO / "street.onnx")
         ("evaluate", ["--detections", "drive.mp4", *JUDGED], 2, "drive.mp4"),
         ("evaluate", ["--detections", "good.json", *JUDGED], 2, "holds no COCO results"),
         ("evaluate", ["--detections", "elsewhere.json", *JUDGED], 2, "picture 2"),
-        ("evaluate", ["--network", "unet", "--weights", "t.txt", *JUDGED], 2, "t.txt"),
+        ("evaluate", ["--network", "yolo_v2", "--weights", "t.txt", *JUDGED], 2, "t.txt"),
         ("pseudo_label", ["--teacher", "no.onnx", "--out", "../out", "c.mp4"], 2, "no.onnx"),
         ("pseudo_label", ["--teacher", "drive.mp4", "--out", "../out", "c.mp4"], 2, "drive.mp4"),
         ("pseudo_mask", ["--teacher", "no.onnx", "--clips", "c", "--out", "../out"], 2, "no.onnx"),

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch.hub import tqdm
 
@@ -21,6 +22,7 @@ from models.ladder_scenes import write_scenes
 from models.masks import read_masks
 from models.model_file import export_network
 from models.onnx_reading import description
+from models.papers import PAPERS
 from models.segmentation.deeplab import deeplab_v3_plus
 from models.segmentation_scores import evaluate_segmentation
 from models.segmenters import load_segmenter
@@ -123,6 +125,13 @@ def test_no_common_class_is_an_error(tmp_path):
         evaluate.evaluate(Says([], []), truth, tmp_path)
 
 
+def test_pictures_without_proposals_are_an_error(tmp_path):
+    truth = write_set(tmp_path, ["car"])
+    some = {"2.png": np.zeros((3, 4), np.float32)}
+    with pytest.raises(DataError, match=r"no proposals for 1\.png.*make them for all pictures"):
+        evaluate.evaluate(Says([], []), truth, tmp_path, regions=some)
+
+
 def test_merging_works_when_the_truth_has_only_one_of_the_classes():
     classes = meet([{"id": 7, "name": "car"}], STREET_NAMES, {"vehicle": ["car", "bus", "truck"]})
     assert classes == Classes(["vehicle"], {7: 0}, {2: 0, 4: 0, 5: 0})
@@ -186,6 +195,18 @@ def test_a_model_file_is_recognised_and_its_boxes_come_back_in_the_pictures_pixe
     assert len(both.boxes) == 2  # already suppressed in the graph
 
 
+def test_an_overlap_of_zero_is_an_overlap(tmp_path, monkeypatch, shared_data):
+    yolox = str(shared_data / "weights" / "yolox_nano_coco_416.onnx")
+    assert load_detector(yolox, iou_threshold=0.0).iou_threshold == 0.0
+    write_model(tmp_path / "m.onnx", ABOUT)
+    assert load_detector(str(tmp_path / "m.onnx"), iou_threshold=0.0).iou_threshold == 0.0
+    torch.save(PAPERS["localization"](1).state_dict(), tmp_path / "w.pt")
+    words = ["--network", "localization", "--weights", str(tmp_path / "w.pt"), "--classes", "car"]
+    words += ["--annotations", "truth.json", "--images", "images", "--nms-iou", "0"]
+    monkeypatch.setattr(sys, "argv", ["evaluate", *words])
+    assert evaluate.detector_of(evaluate.parse_arguments()).iou_threshold == 0.0
+
+
 def test_a_missing_or_foreign_model_is_an_error_that_says_what_there_is(tmp_path):
     with pytest.raises(FileNotFoundError, match="no model 'nonesuch'"):
         load_detector("nonesuch")
@@ -205,16 +226,29 @@ def test_the_command_writes_the_figures(tmp_path, monkeypatch, capsys):
     assert "car" in capsys.readouterr().out
 
 
+UNET, YOLO = (["--network", name, "--weights", "w.pt"] for name in ("unet", "yolo_v2"))
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
         (["--model", "street", "--precision", "bf16"], "wants --model and --engine openvino"),
         (["--detections", "found.json", "--merge", "v=car,bus"], "judged in the classes"),
-        (["--network", "unet", "--weights", "w.pt", "--masks", "m", "--size", "64x64"], "--size"),
+        ([*UNET, "--masks", "m", "--size", "64x64"], "--size"),
+        ([*UNET, "--masks", "m", "--engine", "openvino"], "--engine goes with --model"),
+        (["--model", "street", "--classes", "car"], "--classes goes with --network"),
+        (["--detections", "found.json", "--regions", "r.npz"], "--regions goes with --model"),
+        (["--detections", "found.json", "--masks", "m"], "results are boxes"),
+        (["--model", "roads", "--masks", "m", "--regions", "r.npz"], "--masks judges pixels"),
+        (["--model", "roads", "--masks", "m", "--nms-iou", "0"], "--nms-iou: are of boxes"),
+        (UNET, "a unet finds classes of pixels, not objects; judge it with --masks"),
+        ([*YOLO, "--masks", "m"], "a yolo_v2 finds objects, not classes of pixels; judge it with"),
+        ([*YOLO, "--annotations", "a.json"], "--images is missing"),
+        (["--model", "street", "--annotations", "a.json"], "--images is missing"),
     ],
 )
-def test_what_would_be_ignored_is_refused(words, reason, monkeypatch, capsys):
-    if "--masks" not in words:
+def test_what_would_be_ignored_or_cannot_be_judged_is_refused(words, reason, monkeypatch, capsys):
+    if not {"--masks", "--annotations"} & set(words):
         words = [*words, "--annotations", "a.json", "--images", "i"]
     monkeypatch.setattr(sys, "argv", ["evaluate", *words])
     with pytest.raises(SystemExit) as end:

@@ -114,10 +114,10 @@ def test_an_engine_finds_what_torch_finds(small_model, small_files, form, body, 
 @pytest.mark.parametrize(
     ("architecture", "resize", "form", "body"),
     [
+        # The other two, mobilenet_v3_large_fpn and resnet50_fpn, have these graphs with other
+        # numbers; in torch all four are held against torchvision's, in test_faster_rcnn.
         ("mobilenet_v3_large_320_fpn", Resize(320, 640), "detections", "fixpoint"),
-        ("mobilenet_v3_large_fpn", Resize(256, 512), "candidates", "fixpoint"),
-        ("resnet50_fpn", Resize(128, 256), "candidates", "nonmaxsuppression"),
-        ("resnet50_fpn_v2", Resize(128, 256), "detections", "nonmaxsuppression"),
+        ("resnet50_fpn_v2", Resize(128, 256), "candidates", "nonmaxsuppression"),
     ],
 )
 def test_engines_find_what_torchvision_finds(architecture, resize, form, body, tmp_path):
@@ -278,7 +278,9 @@ def test_the_command_line_writes_a_file_from_a_file(small_model, tmp_path, capsy
     arguments += ["--provenance", "date=2026-11-21", "--provenance", "weights="]
     arguments += ["--proposals", "7", "--per-level", "9"]
     assert main([*arguments, "--provenance", 'score={"AP50": 0.9}']) == 0
-    assert "MB" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "MB" in told
+    assert "--names was not given; the classes are taken for person, bicycle, car," in told
     file = onnx.load(out)
     assert any(np.allclose(value, 0.0123, atol=1e-9) for value in scalars(file))
     numbers = sum(value.numel() for value in state.values())
@@ -373,6 +375,11 @@ def test_nobody_publishes_weights_of_the_small_model(tmp_path, capsys):
     words = ["mobilenet_v2_fpn", "--weights", "DEFAULT", "--size", "64x96", "--out"]
     assert main([*words, str(tmp_path / "m.onnx")]) == 4
     assert "--weights FILE" in capsys.readouterr().err
+
+
+def test_the_names_of_a_number_of_classes():
+    assert class_names_of(6) == list(STREET_NAMES)
+    assert class_names_of(2) == ["class 0", "class 1"]
 
 
 @pytest.mark.parametrize("size", ["640", "0x5", "axb", "3x4x5"])

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.hub import tqdm
 
 from models import papers
+from models.detection.roi import DetectionSettings
 from models.export import main
 from models.model_file import Objects, export_network
 from models.network import DETECTION_OUTPUTS, INSTANCE_OUTPUTS
 from models.onnx_lint import lint
+from models.onnx_reading import description
 from models.pixels import Normalise
 from models.segmentation.semantic import SemanticNetwork
 from pipeline.engines import load_engine
@@ -57,6 +59,7 @@ class Regional(nn.Module):
     num_classes = 2
     proposer = "grid"
     regions = REGIONS
+    settings = DetectionSettings(iou=0.3)
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,6 +127,7 @@ def test_a_semantic_network_says_in_the_line_what_it_says_in_torch(
         assert np.mean(found["classes"] == expected) > (0.97 if half else 0.999)
     model = read_model_file(path)
     assert (model.task, model.output_form) == ("semantic", "classes")
+    assert lint(path) == []
     assert model.palette == ((1, 2, 3), (4, 5, 6), (7, 8, 9))
 
 
@@ -133,7 +137,7 @@ def test_a_network_with_a_proposer_takes_its_regions(tmp_path: Path, kind: type[
     export_network(network, path, SIZE_HW, ["a", "b"], objects=Objects(score_threshold=0.2))
     model = read_model_file(path)
     assert (model.proposer, model.regions, model.score_threshold) == ("grid", REGIONS, 0.2)
-    assert model.output_form == "candidates"
+    assert (model.output_form, model.nms_iou) == ("candidates", 0.3)
     regions = torch.rand(2, REGIONS, 4) * 10
     for engine in ENGINES:
         found = answers(path, engine, frames(2), regions)
@@ -156,7 +160,7 @@ def test_a_mask_rcnn_for_tensorrt_has_no_shapes_that_depend_on_data(tmp_path: Pa
     network, path = tiny_mask_rcnn(), tmp_path / "masks.onnx"
     export_network(network, path, MASKS_HW, list("abc"), nms_body="fixpoint")
     model = read_model_file(path)
-    assert model.nms_body == "fixpoint"
+    assert description(path)["nms_body"] == "fixpoint"
     assert "NonMaxSuppression" not in set(operators(static_graph(model, MASKS_HW)))
     assert lint(path) == []
     given = torch.randint(0, 256, (2, *MASKS_HW, 3), dtype=torch.uint8)
@@ -191,7 +195,7 @@ def test_the_command_line_writes_any_paper_from_a_checkpoint(
     model = read_model_file(out)
     assert model.class_names == ("road", "sky")
     assert model.palette == ((128, 64, 128), (70, 130, 180))
-    assert model.provenance["architecture"] == "pixels"
+    assert description(out)["provenance"]["architecture"] == "pixels"
     capsys.readouterr()
     for more, code, says in (
         ([], 2, "--names is needed"),

@@ -13,7 +13,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import MultiScaleRoIAlign
 
 from models.anchors import AnchorGrid
-from models.backbones.mobilenet import load_classifier
+from models.backbones.features import load_classifier
 from models.boxes import clip
 from models.detection.architectures import ARCHITECTURES, faster_rcnn
 from models.detection.faster_rcnn import OUTPUTS

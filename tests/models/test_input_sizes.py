@@ -24,6 +24,7 @@ from models.onnx_lint import lint
 from models.pictures import DataError
 from models.reading import load_from_model_file
 from models.runners import the_core
+from pipeline.engines import Purpose
 from pipeline.errors import ModelMismatch
 from pipeline.model_file import read_model_file
 from pipeline.model_sizes import at_size as taken_out
@@ -217,16 +218,16 @@ def test_a_file_can_be_judged_at_each_of_its_sizes(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("latency", [False, True])
+@pytest.mark.parametrize("purpose", ["recording", "camera"])
 def test_calls_of_several_sizes_may_be_under_way_at_once(
-    tmp_path: Path, sized: Path, engine: str, latency: bool
+    tmp_path: Path, sized: Path, engine: str, purpose: Purpose
 ) -> None:
     wanted = {
         size_hw: by_onnxruntime(write_plain(tmp_path / "p.onnx", size_hw), noise(2, size_hw))
         for size_hw in THREE
     }
     settings = {"batch": 3, "all_sizes": True}
-    with load(read_model_file(sized), engine, latency, **settings) as loaded:
+    with load(read_model_file(sized), engine, purpose, **settings) as loaded:
         pending = [(size, loaded.submit(noise(2, size))) for size in (*THREE, *reversed(THREE))]
         for size_hw, answer in reversed(pending):
             assert_same(answer.result(), wanted[size_hw])

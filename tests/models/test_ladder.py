@@ -1,6 +1,7 @@
 """The ladder: it trains every rung, goes on where it stopped, times the parts, writes tables."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,13 +13,22 @@ from tqdm import tqdm
 
 from models import ladder, ladder_timing, ladder_training
 from models.data import parse_share
-from models.detection.overfeat import OverFeatSettings, overfeat
-from models.ladder_judging import CRFSegmenter, OverFeatDetector, is_deeplab_v1, merge_overlap
+from models.ladder_judging import CRFSegmenter, is_deeplab_v1
 from models.ladder_report import detection_tables, markdown_of, segmentation_tables
 from models.ladder_rungs import DETECTION, LADDERS, SEGMENTATION, small
 from models.ladder_scenes import CLASSES, scene, write_scenes
 from models.ladder_timing import PARTS, PhaseClock, measure, watched
-from models.ladder_training import claim, is_staged, pictures_once, training_seconds
+from models.ladder_training import (
+    Run,
+    claim,
+    is_staged,
+    pictures_once,
+    train,
+    training_seconds,
+)
+from models.mask_batches import MaskBatches
+from models.masks import read_masks
+from models.model_file import merge_overlap
 from models.segmenters import load_segmenter
 from models.starting_weights import SettingsError
 
@@ -158,18 +168,6 @@ def test_the_parts_of_every_detector_are_told_apart(name):
     assert is_staged(network) == (name in ("rcnn", "sppnet"))
 
 
-def test_overfeat_is_judged_by_its_own_merge():
-    torch.manual_seed(0)
-    settings = OverFeatSettings((96, 128), min_score=0.01)
-    network = overfeat("mobilenet_v2", 2, settings=settings).eval()
-    picture, _, _ = scene((96, 128), np.random.default_rng(0))
-    found = OverFeatDetector(network, ("a", "b"), (96, 128)).detect(picture)
-    (own,) = network.detect(torch.from_numpy(picture)[None])
-    assert len(found.boxes)
-    np.testing.assert_allclose(found.boxes, own.boxes, atol=1e-4)
-    np.testing.assert_array_equal(found.class_ids, own.class_ids)
-
-
 def test_only_deeplab_v1_has_its_crf_and_it_smooths():
     torch.manual_seed(0)
     has_crf = [name for name, r in SEGMENTATION.items() if is_deeplab_v1(r.network(3))]
@@ -252,6 +250,44 @@ def test_a_semantic_rung_is_timed_in_every_engine(tmp_path):
     picture, _, _ = scene((96, 128), np.random.default_rng(0))
     assert list(written.class_names) == ["ground", *CLASSES]
     assert written.segment(picture).shape == (96, 128)
+
+
+def test_the_report_has_all_rungs_that_were_climbed_with_these_settings(
+    tmp_path, monkeypatch, capsys
+):
+    def figures(climb: ladder.Climb, *_: object) -> dict[str, object]:
+        scores = {"mIoU": 0.5, "pixel_accuracy": 0.9, "classes": dict.fromkeys(CLASSES, 0.5)}
+        times = dict.fromkeys(climb.engines, 2.0)
+        return {**scores, "parameters": 1, "milliseconds": times, "training": {"total": 60.0}}
+
+    monkeypatch.setattr(ladder, "climb_segmentation", figures)
+    climb(tmp_path, "segmentation", "--only", "unet", "fcn16s", "--engines", "torch")
+    climb(tmp_path, "segmentation", "--only", "fcn32s", "--engines", "torch", "openvino")
+    report = tmp_path / "segmentation.json"
+    assert list(json.loads(report.read_text())["rungs"]) == ["fcn32s", "fcn16s", "unet"]
+    rows = (tmp_path / "segmentation.md").read_text().splitlines()
+    assert rows[2:4] == [  # no time was taken of the second in OpenVINO
+        "| FCN-32s | 50.0 | 90.0 | 0.00 | 2.0 | 2.0 | 1.0 |",
+        "| FCN-16s | 50.0 | 90.0 | 0.00 | 2.0 | - | 1.0 |",
+    ]
+    capsys.readouterr()
+    climb(tmp_path, "segmentation", "--only", "fcn8s", "--precision", "bf16")
+    assert list(json.loads(report.read_text())["rungs"]) == ["fcn8s"]
+    assert "other settings: fcn32s, fcn16s, unet" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_killed_training_goes_on_with_a_log_without_halves(tmp_path):
+    write_scenes(tmp_path / "scenes", 2, (48, 64), seed=1)
+    sets = [read_masks(str(tmp_path / "scenes"))]
+    rung = replace(small(SEGMENTATION["fcn32s"]), steps=2, size_hw=(48, 64))
+    run = Run(sets[0].class_names, None, workers=0, every=1)
+    data = MaskBatches(sets, [rung.size_hw], rung.batch, rung.steps)
+    train(rung, run, data, tmp_path)
+    whole = (tmp_path / "losses.csv").read_text()
+    with (tmp_path / "losses.csv").open("a") as killed:
+        killed.write("3,1.")
+    train(rung, run, data, tmp_path)
+    assert (tmp_path / "losses.csv").read_text() == whole
 
 
 def test_wrong_words_are_told(tmp_path, capsys):

@@ -169,13 +169,35 @@ def test_a_map_of_classes_may_leave_as_bytes(tmp_path: Path) -> None:
     assert lint(write(tmp_path / "m.onnx", nodes, outputs=[out])) == []
 
 
+def test_bytes_are_made_of_floats_and_become_floats(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("ArgMax", ["pixels"], ["best"], axis=3, keepdims=0),
+        helper.make_node("Cast", ["best"], ["classes"], name="narrow", to=UINT8),
+    ]
+    out = helper.make_tensor_value_info("classes", UINT8, ["N", 8, 8])
+    assert lint(write(tmp_path / "m.onnx", nodes, outputs=[out])) == [
+        "Cast 'narrow': makes uint8 of int64; only a float can become it"
+    ]
+    nodes[1:] = [
+        helper.make_node("Cast", ["best"], ["as_float"], to=FLOAT),
+        helper.make_node("Cast", ["as_float"], ["classes"], to=UINT8),
+    ]
+    assert lint(write(tmp_path / "m.onnx", nodes, outputs=[out])) == []
+    wide = helper.make_node("Cast", ["frames"], ["wide"], name="wide", to=TensorProto.INT32)
+    assert lint(write(tmp_path / "m.onnx", [relu(), wide])) == [
+        "Cast 'wide': makes int32 of uint8; it can only become a float"
+    ]
+
+
 def test_doubles_are_refused(tmp_path: Path) -> None:
     nodes = [relu(), helper.make_node("Cast", ["pixels"], ["exact"], to=TensorProto.DOUBLE)]
     assert lint(write(tmp_path / "m.onnx", nodes)) == ["exact: float64 is not supported"]
 
 
-def test_the_bundled_model_is_fit_for_tensorrt() -> None:
-    assert main(["street"]) == 0
+@pytest.mark.parametrize("name", ["street", "road_segmentation"])
+@pytest.mark.parametrize("form", ["", "_int8"])
+def test_the_bundled_models_are_fit_for_tensorrt(name: str, form: str) -> None:
+    assert main([name + form]) == 0
 
 
 def test_the_command_prints_faults_and_says_so_to_the_shell(

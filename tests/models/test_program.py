@@ -58,7 +58,7 @@ def file(detector, tmp_path_factory) -> ModelFile:
     path = tmp_path_factory.mktemp("program") / "detector.pt2"
     names = [f"class {i}" for i in range(detector.num_classes)]
     about = description(
-        "detection", detector.outputs, SIZE_HW, names, "letterbox", {}, objects=Objects(0.05)
+        "detection", detector.outputs, SIZE_HW, names, "letterbox", {}, objects=Objects(0.05, 0.5)
     )
     write_program(to_program(detector, SIZE_HW), about, path)
     return read_model_file(path)

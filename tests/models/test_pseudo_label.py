@@ -195,9 +195,46 @@ def test_a_class_that_was_labelled_by_hand_is_not_labelled_twice(tmp_path, monke
     assert [a["category_id"] for a in coco["annotations"]] == [1] * len(seen)
 
 
+def test_completing_leaves_out_what_looks_like_a_picture_held_out(tmp_path, monkeypatch):
+    (tmp_path / "held").mkdir()
+    bright = 255 - street()
+    cv2.imwrite(str(tmp_path / "held" / "a.png"), bright)
+    for name, image in (("1.png", street()), ("2.png", bright)):
+        cv2.imwrite(str(tmp_path / name), image)
+    listed = [{"id": i, "file_name": f"{i}.png", "height": 240, "width": 400} for i in (1, 2)]
+    box = {"category_id": 1, "bbox": [30, 120, 100, 80], "iscrowd": 0}
+    given = {
+        "categories": [{"id": 1, "name": "car"}],
+        "images": listed,
+        "annotations": [{**box, "id": i, "image_id": i} for i in (1, 2)],
+    }
+    (tmp_path / "by_hand.json").write_text(json.dumps(given))
+    words = ["--complete", str(tmp_path / "by_hand.json"), "--images", str(tmp_path)]
+    words += ["--out", str(tmp_path / "out"), "--hold-out", str(tmp_path / "held")]
+    run_pseudo_label(monkeypatch, *words)
+    coco = json.loads((tmp_path / "out" / "instances.json").read_text())
+    assert [i["file_name"] for i in coco["images"]] == ["1.png"]
+    assert {a["image_id"] for a in coco["annotations"]} == {1}
+
+
+@pytest.mark.parametrize("taken", [["clip.mp4"], ["--complete", "set.json", "--images", "."]])
+def test_a_folder_that_holds_nothing_out_is_an_error(taken, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "set.json").write_text(
+        json.dumps({"categories": [{"id": 1, "name": "car"}], "images": [], "annotations": []})
+    )
+    for folder in ("no/such/folder", "empty"):
+        with pytest.raises(DataError, match=f"{folder} holds no picture"):
+            run_pseudo_label(monkeypatch, "--out", "out", "--hold-out", folder, *taken)
+        assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
+        (["--complete", "set.json", "--images", ".", "--every", "2"], "--every is for clips"),
+        (["--complete", "set.json", "--images", ".", "--around", "0"], "--around is for clips"),
         (["a/cam.mp4", "b/cam.mp4"], "2 clips are called cam"),
         (["--complete", "set.json"], "--complete needs --images"),
         ([], "give clips to label, or --complete"),

@@ -18,7 +18,7 @@ from models.onnx_reading import ZOO
 from models.pictures import DataError
 from models.pseudo_label import clip_frames
 from models.pseudo_mask import RoadTeacher, Trust, believing, labels_of, opinions, tiles
-from models.road_classes import ROAD_CLASSES, ROAD_NAMES, from_cityscapes, to_camvid
+from models.road_classes import ROAD_CLASSES, ROAD_NAMES, from_cityscapes
 from pipeline.sources.street import PIXEL_CLASSES
 from tests.models.test_pseudo_label import write_clip
 
@@ -66,11 +66,9 @@ def test_every_class_of_camvid_is_reached_by_name():
         *("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car"),
         *("pedestrian", "bicyclist"),
     )
-    table = to_camvid(names)
-    reached = {names[v] for v in table[: len(ROAD_NAMES)] if v != IGNORED}
-    assert reached == set(names)
-    assert names[table[ROAD_NAMES.index("bus")]] == "car"
-    assert table[ROAD_NAMES.index("grass")] == table[255] == IGNORED
+    called = {one.name: one.camvid for one in ROAD_CLASSES}
+    assert set(called.values()) == {*names, None}
+    assert (called["bus"], called["grass"]) == ("car", None)
 
 
 @pytest.mark.parametrize("size_hw", [(96, 160), (97, 131), (60, 200), (24, 32), (200, 60)])
@@ -287,6 +285,45 @@ def test_clips_and_pictures_become_a_folder_of_masks_that_training_reads(tmp_pat
     assert len(read_masks(str(out)).entries) == 4
     about = json.loads((out / "sources.json").read_text())
     assert [s["pictures"] for s in about["sources"]] == [2, 1, 2]
+
+
+def write_set(folder: Path, **pictures: np.ndarray) -> str:
+    """A folder of pictures by their stems (``__`` for a folder), and their list, as words."""
+    names = [f"{stem.replace('__', '/')}.png" for stem in pictures]
+    for name, image in zip(names, pictures.values(), strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / name), image[:, :, ::-1])
+    (folder / "set.json").write_text(json.dumps({"images": [{"file_name": n} for n in names]}))
+    return f"{folder / 'set.json'}:{folder}"
+
+
+def test_pictures_that_would_get_one_name_are_refused_before_any_is_written(tmp_path, monkeypatch):
+    image, _ = scene()
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        write_clip(tmp_path / place / "cam.mp4", [image])
+    clips = [str(tmp_path / place / "cam.mp4") for place in ("a", "b")]
+    sets = [write_set(tmp_path / name, x=image) for name in ("one", "two")]
+    within = write_set(tmp_path / "three", a__x=image, b__x=image)
+    for words in (["--clips", *clips], ["--pictures", *sets], ["--pictures", within]):
+        with pytest.raises(DataError, match=r"2 .* are called (cam|x)"):
+            run_main(monkeypatch, [*words, "--licence", "CC0", "--out", str(tmp_path / "out")])
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_of_an_earlier_command_is_not_replaced_by_another(tmp_path, monkeypatch):
+    image, _ = scene()
+    first = write_set(tmp_path / "one", x=image)
+    second = write_set(tmp_path / "two", a=image, x=image[:, ::-1])
+    out, licence = tmp_path / "out", ["--licence", "CC0"]
+    run_main(monkeypatch, ["--pictures", first, *licence, "--out", str(out)])
+    before = (out / "images" / "x.jpg").read_bytes()
+    with pytest.raises(DataError, match=r"has a picture x already, made of .*one/x\.png"):
+        run_main(monkeypatch, ["--pictures", second, *licence, "--out", str(out)])
+    assert (out / "images" / "x.jpg").read_bytes() == before
+    about = json.loads((out / "sources.json").read_text())
+    # What was written before the refusal stays, and so does its licence.
+    assert [(s["source"], s["pictures"]) for s in about["sources"]] == [("one", 1), ("two", 1)]
 
 
 def test_a_picture_of_which_little_is_known_is_left_out(tmp_path, monkeypatch):

@@ -33,7 +33,6 @@ from models.detection.region_statistics import (
 from models.detection.selective_search import (
     FAST,
     QUALITY,
-    SINGLE,
     Grouping,
     Similarity,
     ranked,
@@ -230,8 +229,8 @@ def test_segments_are_numbered_without_gaps_and_not_tiny(convert, size_hw):
 
 
 def test_the_modes_have_as_many_hierarchies_as_in_the_paper():
-    counts = [len(m.colours) * len(m.scales) * len(m.similarities) for m in (SINGLE, FAST, QUALITY)]
-    assert counts == [1, 8, 80]
+    counts = [len(m.colours) * len(m.scales) * len(m.similarities) for m in (FAST, QUALITY)]
+    assert counts == [8, 80]
 
 
 @pytest.mark.parametrize("name", PROPOSERS)

@@ -16,6 +16,7 @@ from models.detection.alternating_training import PHASES
 from models.detection.architectures import faster_rcnn
 from models.detection.joint_training import LOSSES
 from models.detection.losses import Truth
+from models.pictures import DataError
 from models.published import WeightsError
 from models.reading import load_from_model_file
 from models.schedules import Schedule
@@ -25,6 +26,7 @@ from models.training import Precision, Recipe, Training, freeze, train_mode
 from models.training_loop import TIMES, Log
 from tests.models.detection.test_mask_training import tiny as tiny_mask_rcnn
 from tests.models.detection.test_single_map import tiny as tiny_faster_rcnn
+from tests.models.test_masks import write_folder
 from tests.models.tiny import TinySegmenter
 
 
@@ -175,7 +177,7 @@ def test_the_command_trains_validates_and_resumes(tmp_path):
              "--val", f"{annotations}:{tmp_path}", "--classes", "car,bus", "--batch", "2",
              "--every", "2", "--workers", "0", "--warm-up", "1",
              "--out", str(tmp_path / "run")]  # fmt: skip  # a command
-    main([*words, "--epochs", "0.5"])  # 8 pictures with the repeats, batch 2: two steps
+    main([*words, "--epochs", "1"])  # 8 pictures, 2.15 a canvas, 2 canvases a batch: two steps
     with pytest.raises(SettingsError, match="holds a training; add --resume"):
         main([*words, "--steps", "4"])
     main([*words, "--steps", "4", "--resume"])
@@ -188,6 +190,34 @@ def test_the_command_trains_validates_and_resumes(tmp_path):
     fresh = faster_rcnn("mobilenet_v2_fpn", 2)
     state = torch.load(tmp_path / "run" / "model_000004.pt", weights_only=True)
     fresh.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("val", "reason"),
+    [
+        (["typo.json:."], r"there is no typo\.json"),
+        (["set.json"], "expected ANNOTATIONS:IMAGES_DIR, got 'set.json'"),
+        (["set.json:.:2"], "expected ANNOTATIONS:IMAGES_DIR, got"),
+        (["set.json:.", "set.json:elsewhere"], r"no picture elsewhere/0\.png"),
+        (["set.json:.", "--val-regions", "a.npz", "b.npz"], "1 sets need as many files"),
+    ],
+)
+def test_what_cannot_be_judged_by_is_told_before_the_first_step(val, reason, tmp_path, monkeypatch):
+    write_coco(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    words = ["mobilenet_v2_fpn", "--data", "set.json:.", "--classes", "car,bus", "--size", "96x128"]
+    with pytest.raises((DataError, SettingsError), match=reason):
+        main([*words, "--workers", "0", "--out", "run", "--val", *val])
+    assert not (tmp_path / "run").exists()
+
+
+def test_masks_that_cannot_be_judged_by_are_told_before_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setitem(train.PAPERS, "deeplab_v3_plus", TinySegmenter)
+    part = write_folder(tmp_path, [np.zeros((33, 48), np.uint8)], ["left", "right"])
+    words = ["deeplab_v3_plus", "--data", str(part), "--size", "33x41", "--workers", "0"]
+    with pytest.raises(DataError, match="typo"):
+        main([*words, "--out", str(tmp_path / "run"), "--val", str(part), str(tmp_path / "typo")])
+    assert not (tmp_path / "run").exists()
 
 
 def test_resuming_without_a_checkpoint_is_an_error(tmp_path):

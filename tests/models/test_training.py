@@ -1,7 +1,9 @@
 """The trainer with any network: optimisers, schedules, frozen and learning norms, resuming."""
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,15 +11,25 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from models import papers
+from models import papers, train
 from models.data import MaskBatch, TrainingBatch
 from models.network import DETECTION_OUTPUTS, IGNORED, Task
 from models.proposals import Cache, Settings
 from models.schedules import CURVES, Schedule
 from models.starting_weights import SettingsError
-from models.train import main, weigh_classes
-from models.training import Norms, Precision, Recipe, Training, freeze, train_mode
+from models.train import main
+from models.training import (
+    Norms,
+    Precision,
+    Recipe,
+    Training,
+    freeze,
+    train_mode,
+    trunk_of,
+)
+from models.training_data import weigh_classes
 from models.training_loop import TIMES
+from models.validation import Row, validate_semantic
 from tests.models.test_masks import write_folder
 from tests.models.test_train import write_coco
 from tests.models.tiny import TinySegmenter
@@ -193,11 +205,35 @@ def test_without_an_average_the_latest_weights_are_kept():
 
 
 def test_the_papers_schedules_fall_as_they_should():
-    steps = Schedule(100, warm_up=0, floor=0.0, curve=CURVES["steps"])
-    assert [steps.factor(s) for s in (0, 74, 75, 99)] == pytest.approx([1, 1, 0.1, 0.1])
+    for floor, least in ((0.0, 0.1), (0.01, 0.1), (0.2, 0.2)):
+        steps = Schedule(100, warm_up=0, floor=floor, curve=CURVES["steps"])
+        assert [steps.factor(s) for s in (0, 74, 75, 99)] == pytest.approx([1, 1, least, least])
     poly = Schedule(100, warm_up=0, floor=0.0, curve=CURVES["poly"])
     assert poly.factor(0) == 1 and poly.factor(50) == pytest.approx(0.5**0.9)
     assert poly.factor(100) == 0
+    lifted = Schedule(100, warm_up=0, floor=0.2, curve=CURVES["poly"])
+    assert lifted.factor(50) == pytest.approx(0.2 + 0.8 * 0.5**0.9)
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "left", "of"),
+    [
+        ("fast_rcnn_alexnet", 4, 2, 5),
+        ("fast_rcnn_vgg16", 4, 2, 13),
+        ("fast_rcnn_vgg16", 10, 4, 13),  # Fast R-CNN, sec. 4.5
+        ("yolo_v2_resnet50", 4, 1, 53),
+        ("overfeat_fast", 4, 4, 5),
+        ("overfeat_accurate", 4, 4, 6),
+        ("mobilenet_v2_fpn", 4, 9, 51),
+        ("mobilenet_v3_large_fpn", 4, 9, 62),
+    ],
+)
+def test_so_many_parts_are_so_many_convolutions_of_each_trunk(name, parts, left, of):
+    with torch.device("meta"):  # without the weights of fc6
+        network = papers.PAPERS[name](2)
+    freeze(network, parts, "learning")
+    weights = [p for p in trunk_of(network).parameters() if p.dim() == 4]
+    assert [p.requires_grad for p in weights] == [False] * left + [True] * (of - left)
 
 
 def write_halves(folder: Path) -> Path:
@@ -232,6 +268,27 @@ def test_the_command_trains_a_semantic_network_by_name_and_resumes(tmp_path, mon
     assert len(scores) == 2 and scores[1] > 0.7
     curves = cv2.imread(str(tmp_path / "run" / "losses.png"))
     assert curves is not None and curves.shape[0] > 100
+
+
+def test_a_validation_that_was_cut_off_is_made_up_for_on_resume(tmp_path, monkeypatch):
+    monkeypatch.setitem(papers.PAPERS, "tiny", TinySegmenter)
+    part = write_halves(tmp_path)
+    words = ["tiny", "--data", str(part), "--val", str(part), f"{part}:2", "--size", "33x41",
+             "--batch", "2", "--every", "2", "--workers", "0", "--threads", "1", "--frozen", "0",
+             "--out", str(tmp_path / "run")]  # fmt: skip  # a command
+
+    def cut_off(*given: Any) -> Iterator[Row]:
+        yield next(validate_semantic(*given))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(train, "validate_semantic", cut_off)
+        main([*words, "--steps", "4"])
+    for last in ("2", "4", "4"):  # the same again, on to the end, and nothing more to do
+        main([*words, "--steps", last, "--resume"])
+    with (tmp_path / "run" / "validation.csv").open() as lines:
+        rows = [(row["step"], row["set"]) for row in csv.DictReader(lines)]
+    assert rows == [(step, words) for step in "24" for words in (str(part), f"{part}:2")]
 
 
 def test_class_weights_go_to_networks_that_have_them(tmp_path):

@@ -14,6 +14,7 @@ import torch
 
 from models.detection.architectures import faster_rcnn
 from models.detection.faster_rcnn import FasterRCNN
+from models.onnx_reading import description
 from models.quantization.origin import is_made_from
 from models.reading import load_from_model_file
 from pipeline.engines import Engine, load_engine
@@ -118,7 +119,8 @@ def test_the_bundled_model_says_what_it_is() -> None:
     assert model.class_names == STREET_CLASSES
     assert model.input_sizes_hw == ((320, 576), (224, 416))
     assert STREET.stat().st_size < 14e6
-    assert {"architecture", "training_data", "date"} <= set(model.provenance)
+    provenance = description(STREET)["provenance"]
+    assert {"architecture", "training_data", "date"} <= set(provenance)
 
 
 def test_it_finds_its_way_in_streets_it_never_saw() -> None:

@@ -54,4 +54,4 @@ class TinySegmenter(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         assert tuple(frames.shape[1:3]) == self.frame_hw
-        return (self.scores(frames).argmax(1).to(torch.uint8),)
+        return (self.scores(frames).argmax(1).float().to(torch.uint8),)

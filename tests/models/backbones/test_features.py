@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
+from torch import nn
 
 from models.backbones.alexnet import alexnet
 from models.backbones.features import load_classifier
 from models.backbones.mobilenet import mobilenet_v2, mobilenet_v3_large
 from models.backbones.resnet import resnet18, resnet50
 from models.backbones.vgg import vgg16
+from models.training import freeze
 
 TRUNKS = {
     "alexnet": (alexnet, (4, 8, 16, 32)),
@@ -71,7 +73,7 @@ def test_weights_of_another_classifier_are_refused():
 
 def test_frozen_parts_and_batch_norms_do_not_learn():
     backbone = mobilenet_v2((32,))
-    backbone.freeze(4)
+    freeze(nn.ModuleDict({"backbone": backbone}), trunk_parts=4)
     learning = {name for name, p in backbone.body.named_parameters() if p.requires_grad}
     assert learning
     assert not any(name.startswith(("0.", "1.", "2.", "3.")) for name in learning)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.hub import tqdm
 from torchvision.ops import batched_nms, box_iou
@@ -16,11 +18,11 @@ from torchvision.ops import batched_nms, box_iou
 from models.backbones.features import FeatureMaps
 from models.boxes import SizeHW, clip
 from models.data import TrainingBatch
-from models.detection.fast_rcnn import FastRCNN, RoIPool
+from models.detection.fast_rcnn import FastRCNN
 from models.detection.losses import Truth
 from models.detection.rcnn import RCNN
+from models.detection.region_pooling import RoIMaxPool
 from models.detection.region_trunks import HiddenLayers
-from models.detection.regions import into_slots
 from models.detection.roi import BoxPredictor
 from models.detection.sppnet import PyramidPool, SPPNet
 from models.detection.staged_heads import StagedHeads
@@ -61,8 +63,8 @@ def small_sppnet(scales: tuple[int, ...] = (96, 144)) -> SPPNet:
 
 def small_fast_rcnn() -> FastRCNN:
     backbone = trunk()
-    pool = RoIPool(backbone, 4)
-    hidden = HiddenLayers(pool.length, 48, dropout=0.0)
+    pool = RoIMaxPool(STRIDE, 4)
+    hidden = HiddenLayers(CHANNELS * 16, 48, dropout=0.0)
     predictor = BoxPredictor(48, CLASSES)
     return FastRCNN(
         backbone, pool, hidden, predictor, num_classes=CLASSES, regions=REGIONS, resize=None
@@ -113,6 +115,11 @@ def batch_of(seeds: range, size_hw: SizeHW = (96, 128)) -> TrainingBatch:
     pictures = [picture(seed, size_hw) for seed in seeds]
     regions = [proposals(t, size_hw, s) for s, (_, t) in zip(seeds, pictures, strict=True)]
     return TrainingBatch(torch.stack([f for f, _ in pictures]), [t for _, t in pictures], regions)
+
+
+def into_slots(regions: Sequence[Tensor], slots: int) -> Tensor:
+    """Per picture (R_i, 4), best first -> (N, slots, 4); the rest is cut off or filled with 0."""
+    return torch.stack([F.pad(r[:slots], (0, 0, 0, max(0, slots - len(r)))) for r in regions])
 
 
 def learn(network: nn.Module, batch: TrainingBatch, steps: int, rate: float = 3e-3) -> float:

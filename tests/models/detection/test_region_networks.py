@@ -16,10 +16,11 @@ from models.detection.frame_size import Resize
 from models.detection.losses import Truth
 from models.detection.rcnn import rcnn
 from models.detection.region_trunks import HiddenLayers, truncated
-from models.detection.regions import into_slots
 from models.detection.sppnet import PyramidPool, closest_scale, sppnet
 from models.network import DETECTION_OUTPUTS
 from models.onnx_lint import lint
+from models.published import load_state, state_in
+from models.starting_weights import load_fitting
 from tests.models.detection.region_networks import (
     CLASSES,
     ENGINES,
@@ -28,6 +29,7 @@ from tests.models.detection.region_networks import (
     average_precision_at_50,
     batch_of,
     exported,
+    into_slots,
     learn,
     picture,
     proposals,
@@ -186,8 +188,8 @@ def test_fast_rcnn_pools_the_same_in_training_and_in_the_graph():
     boxes = into_slots(batch.regions, REGIONS)
     with torch.no_grad():
         features = network.features(batch.frames)
-        graph = network.pool(features, boxes)
-        training = network.pool.differentiable(features, boxes)
+        graph, _ = network.pool.atlas([features], boxes)
+        training = network.pool([features], boxes)
     assert torch.equal(graph, training)
 
 
@@ -349,3 +351,27 @@ def test_a_compressed_fast_rcnn_still_finds_what_it_found():
     assert average_precision_at_50(network, batch) > 0.9
     with pytest.raises(ValueError, match="compressed already"):
         compress(network, 4, 4)
+
+
+@pytest.mark.parametrize("scores", ["svm", "softmax"])
+def test_a_network_that_was_saved_scores_as_it_did(scores, tmp_path):
+    network, again = small_rcnn(), small_rcnn()
+    nn.init.ones_(network.heads.svm.weight)
+    network.heads.scores = scores
+    torch.save(network.state_dict(), tmp_path / "w.pt")
+    load_state(again, state_in(tmp_path / "w.pt"), "not the same")
+    assert again.heads.scores == scores
+    # What learns is the softmax, until SVMs are fitted anew.
+    assert load_fitting(again, tmp_path / "w.pt") == []
+    assert again.heads.scores == "softmax"
+
+
+@pytest.mark.parametrize(("fitted", "scores"), [(True, "svm"), (False, "softmax")])
+def test_older_weights_are_scored_by_svms_if_they_have_any(fitted, scores):
+    network, again = small_sppnet(), small_sppnet()
+    if fitted:
+        nn.init.ones_(network.heads.svm.weight)
+    older = network.state_dict()
+    del older["heads._extra_state"]
+    again.load_state_dict(older)
+    assert again.heads.scores == scores

@@ -18,7 +18,6 @@ from models.detection.regions import (
     Sampling,
     best_slots,
     draw,
-    into_slots,
 )
 from models.network import prepared_size
 
@@ -188,16 +187,6 @@ def test_slots_say_when_there_were_too_few():
     settings = replace(REGION_SETTINGS, candidates=6)
     *_, exact = best_slots(scores, torch.zeros(2, 8, 2, 4), regions, (10, 10), WEIGHTS, settings)
     assert exact.tolist() == [False, True]
-
-
-def test_regions_fill_slots_in_their_order():
-    regions = [torch.rand(3, 4), torch.rand(7, 4), torch.zeros(0, 4)]
-    slots = into_slots(regions, 5)
-    assert slots.shape == (3, 5, 4)
-    assert torch.equal(slots[0, :3], regions[0])
-    assert torch.equal(slots[1], regions[1][:5])
-    assert not slots[0, 3:].any()
-    assert not slots[2].any()
 
 
 def test_frames_of_a_size_not_prepared_for_are_refused():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -12,9 +15,12 @@ from torchvision.ops import box_iou
 from models.data import TrainingBatch
 from models.detection.linear_svm import BIAS_INPUT, HardNegatives, SVMSettings, fit
 from models.detection.losses import Truth
-from models.detection.regions import into_slots
 from models.detection.stages import (
+    FEATURE_NORM,
     NEGATIVE_BELOW,
+    RIDGE,
+    FeatureCache,
+    PictureFeatures,
     cache_features,
     fit_box_regressors,
     fit_svms,
@@ -24,6 +30,7 @@ from tests.models.detection.region_networks import (
     CLASSES,
     average_precision_at_50,
     batch_of,
+    into_slots,
     learn,
     small_rcnn,
     small_sppnet,
@@ -146,6 +153,49 @@ def test_svms_and_regressors_end_in_the_graph(staged):
     fit_box_regressors(network, cache, ridge=1.0)
     assert average_precision_at_50(network, batch) > 0.9
     assert best_overlaps(network, batch) > without + 0.05
+
+
+class Watched(FeatureCache):
+    """Counts how often it is read, and how many pictures' features are alive at once."""
+
+    def __init__(self, cache: FeatureCache) -> None:
+        super().__init__(cache.folder)
+        self.passes, self.most = 0, 0
+        self.alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
+
+    def __iter__(self) -> Iterator[PictureFeatures]:
+        self.passes += 1
+        for picture in super().__iter__():
+            self.alive.add(picture.hidden)
+            self.most = max(self.most, len(self.alive))
+            yield picture
+
+
+def test_regressors_are_those_of_one_class_after_the_other_without_holding_the_cache(staged):
+    network, _, cache = staged
+    watched, whole = Watched(cache), list(cache)
+    layer = copy.deepcopy(network.heads.bbox_pred)
+    fit_box_regressors(network, watched)
+    pooled = torch.cat([picture.pooled for picture in whole])
+    scale = FEATURE_NORM / float(torch.cat([p.pooled.norm(dim=1) for p in whole]).mean())
+    for class_id in range(CLASSES):
+        own = torch.cat([picture.pair_class for picture in whole]) == class_id
+        deltas = torch.cat([picture.deltas for picture in whole])[own]
+        weight, bias = ridge_regression(pooled[own] * scale, deltas, RIDGE)
+        rows = slice(4 * class_id, 4 * class_id + 4)
+        assert torch.equal(network.heads.bbox_pred.weight[rows], weight * scale)
+        assert torch.equal(network.heads.bbox_pred.bias[rows], bias)
+    network.heads.bbox_pred.load_state_dict(layer.state_dict())
+    assert len(whole) > 2 >= watched.most
+    assert watched.passes == 1
+
+
+def test_positives_of_all_classes_are_read_in_one_pass(staged):
+    network, _, cache = staged
+    watched = Watched(cache)
+    fit_svms(network, watched)
+    assert len(cache) > 2 >= watched.most
+    assert watched.passes == 3  # norms, positives, negatives
 
 
 def best_overlaps(network, batch: TrainingBatch) -> float:

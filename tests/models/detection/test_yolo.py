@@ -11,6 +11,7 @@ from models.data import TrainingBatch
 from models.detection.losses import Truth
 from models.detection.yolo import yolo_v1, yolo_v2
 from models.detection.yolo_cells import Cells, cluster_priors, paired_iou, shape_iou
+from models.starting_weights import load_fitting
 from tests.models.detectors import frames
 
 BUILDERS = {"v1": yolo_v1, "v2": yolo_v2}
@@ -142,6 +143,45 @@ def test_the_prior_of_the_most_similar_shape_is_responsible():
     network.head.losses(maps, [truth_of([[0.1, 0.4, 0.65, 0.65]], [1])])["class"].backward()
     taught = rows.grad.abs().sum(-1)[0].nonzero().tolist()
     assert taught == [[1 * 4 + 1, 1]]
+
+
+def test_v2_goes_down_the_published_gradients_with_twice_the_weight_of_objects_and_boxes():
+    torch.manual_seed(6)
+    network = yolo_v2("mobilenet_v2", 3, priors=[(0.1, 0.1), (0.6, 0.3)], width=32)
+    maps = {16: torch.randn(1, 96, 6, 8), 32: torch.randn(1, 320, 3, 4)}
+    truth = truth_of([[0.1, 0.4, 0.65, 0.65]], [1])
+    rows, cells = network.head._rows(maps)
+    rows = rows.detach().requires_grad_()
+    network.head._rows = lambda _: (rows, cells)
+    sum(network.head.losses(maps, [truth]).values()).backward()
+
+    with torch.no_grad():
+        offered = network.head(maps).boxes[0]
+        at = (cells.of(truth.boxes)[0].item(), 1)
+        said = rows[0].sigmoid()
+        published = torch.zeros_like(rows[0])
+        free = box_iou(offered.flatten(0, 1), truth.boxes).view(said.shape[:2]) <= 0.6
+        published[..., 4] = free * said[..., 4] ** 2 * (1 - said[..., 4])
+        fit = box_iou(offered[at][None], truth.boxes)[0, 0]
+        published[at][4] = 2 * 5 * (said[at][4] - fit) * said[at][4] * (1 - said[at][4])
+        size = torch.tensor([0.55, 0.25])
+        centre = torch.tensor([0.375 * 4 % 1, 0.525 * 3 % 1])
+        scale = 2 - size.prod()  # small boxes count more
+        slope = said[at][:2] * (1 - said[at][:2])
+        published[at][:2] = 2 * scale * (said[at][:2] - centre) * slope
+        priors = torch.log(size / network.head.priors[1])
+        published[at][2:4] = 2 * scale * (rows[0][at][2:4] - priors)
+        published[at][5:] = rows[0][at][5:].softmax(0) - F.one_hot(torch.tensor(1), 3)
+    torch.testing.assert_close(rows.grad[0], published)
+
+
+def test_a_training_begins_with_priors_of_its_own(tmp_path):
+    own = cluster_priors(torch.rand(30, 2), 5)
+    torch.save({"head.priors": own}, tmp_path / "priors.pt")
+    network = yolo_v2("mobilenet_v2", 3, width=32)
+    left_random = load_fitting(network, tmp_path / "priors.pt")
+    assert torch.equal(network.head.priors, own)
+    assert "head.priors" not in left_random
 
 
 def test_an_empty_picture_teaches_that_there_is_nothing(network):

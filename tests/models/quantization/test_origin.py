@@ -82,7 +82,7 @@ def test_equal_weights_in_another_graph_do_not_do(tmp_path, calibration):
     out = rounded(original, calibration)
 
     def otherwise(model):
-        model.graph.node[-2].attribute[0].i = 2  # of the last ArgMax
+        model.graph.node[-3].attribute[0].i = 2  # of the last ArgMax
 
     assert not is_made_from(change(original, otherwise), out)
 

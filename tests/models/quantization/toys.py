@@ -53,7 +53,8 @@ def toy(size_hw: tuple[int, int] = SIZE_HW, seed: int = 0, half: bool = False) -
         make("Add", ["stem6", "projected"], ["sum"]),
         make("Conv", ["sum", "head.weight", "head.bias"], ["scores"]),
         make("ArgMax", ["scores"], ["class"], axis=1, keepdims=0),
-        make("Cast", ["class"], ["classes"], to=TensorProto.UINT8),
+        make("Cast", ["class"], ["as_float"], to=TensorProto.FLOAT),
+        make("Cast", ["as_float"], ["classes"], to=TensorProto.UINT8),
     ]
     height, width = size_hw
     graph = helper.make_graph(

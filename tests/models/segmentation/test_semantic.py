@@ -7,11 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from models.backbones.build import backbone as trunk
 from models.network import IGNORED, SEMANTIC_OUTPUTS
 from models.segmentation.deeplab import deeplab_v3_plus
 from models.segmentation.losses import PixelLoss
 from models.segmentation.semantic import SemanticNetwork
-from models.segmentation.trunks import trunk
 from tests.models.segmentation.scenes import scenes
 from tests.models.segmentation.small_trunk import small_trunk
 
@@ -89,7 +89,7 @@ def test_the_loss_of_half_precision_scores_is_float32():
 
 
 def test_a_trunk_that_is_not_there_is_refused():
-    with pytest.raises(ValueError, match="known: vgg16"):
+    with pytest.raises(ValueError, match="unknown backbone 'vgg'; known: alexnet, vgg16"):
         trunk("vgg", (32,))
     with pytest.raises(ValueError, match=r"strides \[4\]"):
         trunk(small_trunk((8, 32)), (4, 32))
