@@ -10,7 +10,7 @@ is a program of that. Nothing that is shown names a user, a machine or a secret:
 pasted where others read it.
 
 Exit codes: 0 all is well, 2 bad arguments, 4 the model, a package or an engine cannot be used, or
-engines disagree.
+engines disagree, 5 stdout cannot be written.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ from pipeline.checkup.isolation import Finding, isolated
 from pipeline.checkup.packages import core_packages, extras
 from pipeline.checkup.selftest import Ask, Say, SelfTest
 from pipeline.checkup.verdict import judge
-from pipeline.errors import EngineError
+from pipeline.commands import leave, model_path
+from pipeline.errors import EngineError, SinkError
 from pipeline.machine import installed_version, instruction_sets, machine
 
 SCHEMA = "boxstream.doctor/1"
 
-_ZOO = Path(__file__).parents[1] / "models/zoo"
+_VIDEO_SECONDS = 300.0  # a GPU is woken, and recordings are written and read
 
 
 def _unheard(_sentence: str) -> None:
@@ -43,11 +44,11 @@ def _unheard(_sentence: str) -> None:
 
 
 def examine(model: Path, *, test: bool = True, ask: Ask = isolated, say: Say = _unheard) -> Finding:
-    """Look at everything and judge it; the layout is told in the README.
+    """Look at everything and judge it; the layout is told in README.md beside this file.
 
     Args:
         model: The model file that engines are tried with.
-        test: Whether they are run on drawn frames and compared.
+        test: Whether they are run on drawn frames and compared; else none is built either.
         ask: Runs one question and gives its finding back, whatever becomes of it.
         say: Told now and then what is being done.
     """
@@ -63,7 +64,7 @@ def examine(model: Path, *, test: bool = True, ask: Ask = isolated, say: Say = _
         "openvino": ask(questions.look_at_openvino),
         "onnxruntime": ask(questions.look_at_onnxruntime),
         "torch": ask(questions.look_at_torch),
-        "video": _video(ask, has_driver=gpu["error"] is None, test=test),
+        "video": _video(ask, say, has_driver=gpu["error"] is None, test=test),
         "extras": extras(),
         "model": {"name": model.stem} | about,
         "engine": {"error": "there is no model to load"},
@@ -99,12 +100,13 @@ def _tensorrt(ask: Ask) -> Finding:
     return found
 
 
-def _video(ask: Ask, *, has_driver: bool, test: bool) -> Finding:
+def _video(ask: Ask, say: Say, *, has_driver: bool, test: bool) -> Finding:
     """What FFmpeg was built with; the GPU's codecs are opened only where a driver answers."""
     found = ask(questions.look_at_ffmpeg)
     built = [name for name, there in found.get("on_the_gpu", {}).items() if there]
     opened = ask(questions.open_on_gpu, names=built) if built and has_driver else None
-    chosen = ask(questions.look_at_video_choice, test=test)
+    say("opening the video decoder and encoder that auto takes")
+    chosen = ask(questions.look_at_video_choice, seconds=_VIDEO_SECONDS, test=test)
     return found | {"opened_on_the_gpu": opened, "chosen": chosen}
 
 
@@ -112,7 +114,7 @@ def _engines(model: Path, test: bool, ask: Ask, say: Say) -> dict[str, Any]:
     """The entries on the engine that ``auto`` takes and on the self-test."""
     with tempfile.TemporaryDirectory() as folder:
         trials = SelfTest(model, Path(folder), ask, say)
-        chosen = trials.choose()
+        chosen = trials.choose(build=test)
         rows = trials.rows(chosen) if test else []
     if chosen["error"] is None:
         own = (chosen["name"], chosen["precision"])
@@ -128,37 +130,50 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description="Show what this machine has, what boxstream will do with it, and whether the "
         "engines here agree.",
         epilog="Exit codes: 0 all is well, 2 arguments, 4 the model, a package or an engine cannot "
-        "be used, or engines disagree.",
+        "be used, or engines disagree, 5 stdout cannot be written.",
     )
     add = parser.add_argument
     add("--model", metavar="NAME_OR_FILE", default="street", help="what the engines are tried with")
     add("--json", action="store_true", help=f"for machines; the layout is {SCHEMA!r}")
-    add("--no-test", action="store_true", help="run no engine, only say which would be taken")
+    add(
+        "--no-test",
+        action="store_true",
+        help="build and run no engine, only say which would be taken now",
+    )
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Examine, show, and return the exit code."""
     arguments = parse(argv)
-    bundled = _ZOO / f"{arguments.model}.onnx"
-    model = bundled if bundled.exists() else Path(arguments.model)
-    report = examine(model, test=not arguments.no_test, ask=isolated, say=_say_to_a_terminal)
-    if arguments.json or not _show(report):
-        print(json.dumps(report, indent=2))
+    report = examine(
+        model_path(arguments.model),
+        test=not arguments.no_test,
+        ask=isolated,
+        say=_say_to_a_terminal,
+    )
+    try:
+        _tell(report, as_json=arguments.json)
+    except SinkError as error:
+        print(f"error {error}", file=sys.stderr)
+        return error.exit_code
     return 0 if report["verdict"]["good"] else EngineError.exit_code
 
 
-def _show(report: Finding) -> bool:
-    """Print the page; False where the package that draws it is what is broken."""
+def _tell(report: Finding, *, as_json: bool) -> None:
+    """Show the page, or the JSON; that, too, where the package that draws pages is broken."""
+    text = f"{json.dumps(report, indent=2)}\n"
     if report["packages"]["rich"]["error"]:
-        return False
-    from rich.console import Console
-
+        print(text, end="")
+        return
     from pipeline.checkup.page import print_page
-    from pipeline.terminal import is_watched
+    from pipeline.terminal import drawing, say
 
-    print_page(report, Console(width=None if is_watched() else 120))
-    return True
+    if as_json:
+        say(text)
+        return
+    with drawing(120) as console:
+        print_page(report, console)
 
 
 def _say_to_a_terminal(sentence: str) -> None:
@@ -167,4 +182,4 @@ def _say_to_a_terminal(sentence: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

@@ -97,12 +97,7 @@ def engine_loader(model: ModelFile, settings: EngineSettings) -> Load:
     fresh = replace(settings, cache=None)
 
     def load(division: Division, purpose: Purpose) -> Engine:
-        return load_engine(
-            model,
-            division.asked_of(fresh),
-            latency=purpose == "camera",
-            live=purpose == "cameras",
-        )
+        return load_engine(model, division.asked_of(fresh), purpose=purpose)
 
     return load
 

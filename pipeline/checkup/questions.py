@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Any
 
 from pipeline.checkup.isolation import Finding
 
@@ -66,6 +65,8 @@ def look_at_openvino() -> Finding:
 def look_at_torch() -> Finding:
     """Its version, what it was built for, whether it finds a GPU, and what it compiles with.
 
+    ``unused_gpu`` says why it does not use the GPU of this machine, if there is one.
+
     ``version`` is None where it is not installed: only ``--engine program`` wants it.
     """
     import importlib.util
@@ -73,26 +74,18 @@ def look_at_torch() -> Finding:
     if importlib.util.find_spec("torch") is None:
         return {"version": None, "install": "pip install torch"}
     from pipeline.engines.program import import_torch
+    from pipeline.engines.program_tools import cpp_compiler, unused_gpu
 
-    torch = import_torch()
+    torch, compiler = import_torch(), cpp_compiler()
     on_gpu = bool(torch.cuda.is_available())
     return {
         "version": torch.__version__,
         "cuda": torch.version.cuda,
         "gpu": torch.cuda.get_device_name() if on_gpu else None,
-        "compiler": _compiler_of(torch),
+        "unused_gpu": unused_gpu(torch),
+        "compiler": Path(compiler).name if compiler else None,
         "install": "pip install torch",
     }
-
-
-def _compiler_of(torch: Any) -> str | None:
-    """The C++ compiler that torch would use, without its folder; None without one."""
-    try:
-        from torch._inductor.cpp_builder import get_cpp_compiler
-
-        return Path(get_cpp_compiler()).name
-    except (ImportError, RuntimeError, OSError):
-        return None
 
 
 def look_at_gpus() -> Finding:
@@ -142,9 +135,14 @@ def about_model(model: str) -> Finding:
 
 
 def try_engine(
-    engine: str, precision: str, model: str, answers: str | None, witness: str | None
+    engine: str,
+    precision: str,
+    model: str,
+    answers: str | None,
+    witness: str | None,
+    build: bool,
 ) -> Finding:
     """See `pipeline.checkup.trial`."""
     from pipeline.checkup import trial
 
-    return trial.try_engine(engine, precision, model, answers, witness)
+    return trial.try_engine(engine, precision, model, answers, witness, build)

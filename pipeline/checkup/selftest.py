@@ -37,10 +37,10 @@ class SelfTest:
         self._model, self._folder, self._ask, self._say = model, folder, ask, say
         self._witness = OF_PROGRAM if model.suffix == SUFFIX else WITNESS
 
-    def choose(self) -> Finding:
-        """Load what ``auto`` takes, and run nothing."""
-        self._say("loading the engine that auto takes")
-        return self._try("auto", "auto", run=False)
+    def choose(self, *, build: bool) -> Finding:
+        """Load what ``auto`` takes, after it has been built if `build`; run nothing."""
+        self._say(f"loading the engine that auto takes{_patience('auto') if build else ''}")
+        return self._try("auto", "auto", run=False, build=build)
 
     def rows(self, chosen: Finding) -> list[dict[str, Any]]:
         """One row for each engine and precision: its ``state`` and ``remark``, figures if it ran.
@@ -80,7 +80,7 @@ class SelfTest:
             pairs.insert(0, (chosen["name"], "auto"))
         yield from (pair for pair in pairs if pair != self._witness)
 
-    def _try(self, engine: str, precision: str, *, run: bool) -> Finding:
+    def _try(self, engine: str, precision: str, *, run: bool, build: bool = True) -> Finding:
         answers = self._folder / f"{engine}-{precision}.npz"
         return self._ask(
             try_engine,
@@ -90,6 +90,7 @@ class SelfTest:
             model=str(self._model),
             answers=str(answers) if run else None,
             witness=str(self._folder / "{}-{}.npz".format(*self._witness)) if run else None,
+            build=build,
         )
 
 
@@ -135,4 +136,6 @@ def _is_told(row: Mapping[str, Any], rows: list[dict[str, Any]]) -> bool:
 
 
 def _patience(engine: str) -> str:
-    return " (the first time it is built, which takes minutes)" if engine == "tensorrt" else ""
+    if engine not in ("auto", "tensorrt"):
+        return ""
+    return " (on a GPU it is built the first time, which takes minutes)"

@@ -55,7 +55,12 @@ def about_model(model: str) -> Finding:
 
 
 def try_engine(
-    engine: str, precision: str, model: str, answers: str | None, witness: str | None
+    engine: str,
+    precision: str,
+    model: str,
+    answers: str | None,
+    witness: str | None,
+    build: bool,
 ) -> Finding:
     """Load a model the ordinary way; run it, if wanted, and compare.
 
@@ -65,10 +70,11 @@ def try_engine(
         model: Path of the model file.
         answers: Where to write what it says about the frames (.npz); None: do not run it.
         witness: Such a file of another engine, to be compared with.
+        build: Whether a plan or machine code may be made, which takes minutes.
     """
     file = read_model_file(model)
-    choice: Any = {"name": engine, "precision": precision}
-    with load_engine(file, EngineSettings(**choice), latency=True) as loaded:
+    choice: Any = {"name": engine, "precision": precision, "build": build}
+    with load_engine(file, EngineSettings(**choice), purpose="camera") as loaded:
         finding = {
             "name": loaded.name,
             "model": loaded.model.path.stem,
@@ -111,9 +117,8 @@ def run(engine: Engine, batches: Sequence[Batch]) -> tuple[list[Outputs], float]
     """The answer to each, and the median time of a call in milliseconds."""
     outputs, seconds = [], []
     for batch in batches:
-        given = (batch.images,) if batch.regions is None else (batch.images, batch.regions)
         started = time.perf_counter()
-        outputs.append(engine.infer(*given))
+        outputs.append(engine.infer(batch.images, batch.regions))
         seconds.append(time.perf_counter() - started)
     return outputs, round(statistics.median(seconds) * 1000, 2)
 

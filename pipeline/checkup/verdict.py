@@ -123,7 +123,10 @@ def _faster_with_gpu(report: Report) -> Iterator[str]:
         yield f"TensorRT, which cannot be looked at: {tensorrt['error']}"
     elif not (tensorrt["can_build"] and tensorrt["cuda_bindings"]):
         yield f"TensorRT on the {gpu['gpus'][0]['name']}: {tensorrt['install']}"
-    if (report.get("torch") or {}).get("gpu") and report["engine"].get("name") != "tensorrt":
+    torch = report.get("torch") or {}
+    if torch.get("unused_gpu"):
+        yield f"programs of torch (.pt2) on the GPU: {torch['unused_gpu']}"
+    if torch.get("gpu") and report["engine"].get("name") != "tensorrt":
         yield (
             f"a program of torch on the {gpu['gpus'][0]['name']}: python -m models.program "
             "MODEL.onnx --out MODEL.pt2"

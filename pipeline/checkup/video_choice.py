@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,12 @@ import numpy as np
 from pipeline.checkup.anonymous import anonymous
 from pipeline.checkup.isolation import Finding
 from pipeline.checkup.staying import look_at_staying
-from pipeline.frame import Detections, Result
-from pipeline.settings import VideoSettings
-from pipeline.sinks import open_sinks
+from pipeline.drawn_clip import draw_clip
 from pipeline.sinks.encoder_choice import choose_encoder, why_encoder
-from pipeline.sources import open_sources
 from pipeline.sources.delivery import Limits
 from pipeline.sources.gpu import GpuDecoding, trouble_of_gpu
 from pipeline.sources.recorded import RecordedSource
-from pipeline.yuv import own_yuv420p, planes, stamped
-
-_STREET = "synthetic://street?seed=7&size=1280x720&fps=25&seconds=2"
+from pipeline.yuv import own_yuv420p, planes
 
 
 def look_at_video_choice(*, test: bool) -> Finding:
@@ -46,7 +40,7 @@ def look_at_video_choice(*, test: bool) -> Finding:
 def _tried() -> dict[str, Any]:
     """Whether the GPU's pictures are those of software, and what is measured of a 720p stream."""
     with tempfile.TemporaryDirectory() as folder:
-        clip = _drawn(Path(folder) / "street.mp4")
+        clip = draw_clip("1280x720", 50, Path(folder) / "street.mp4")
         on_gpu = _played(clip, GpuDecoding("cuda"))
         pairs = zip_longest(_planes(on_gpu), _planes(_played(clip, None)))  # none may be missing
         same = all(np.array_equal(ours, theirs) for ours, theirs in pairs)
@@ -64,16 +58,6 @@ def _tried() -> dict[str, Any]:
         "trouble": None if stayed or used is None else anonymous(used.why),
         **staying,
     }
-
-
-def _drawn(path: Path) -> Path:
-    (street,) = open_sources([_STREET])
-    (sink,) = open_sinks([str(path)], street, (), VideoSettings(encoder="libx264", audio=False))
-    with closing(street), sink:
-        for frame in street.frames():
-            picture = stamped(own_yuv420p(frame.picture), frame.pts, frame.time_base)
-            sink.write(Result(frame, Detections.none(), picture))
-    return path
 
 
 def _played(path: Path, gpu: GpuDecoding | None) -> RecordedSource:

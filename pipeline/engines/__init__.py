@@ -17,7 +17,7 @@ from pipeline.frame import Batch
 from pipeline.model_file import ModelFile
 from pipeline.settings import EngineSettings
 
-__all__ = ["Engine", "EngineWatch", "Outputs", "Pending", "infer", "load_engine"]
+__all__ = ["Engine", "EngineWatch", "Outputs", "Pending", "Purpose", "infer", "load_engine"]
 
 
 def infer(
@@ -33,16 +33,11 @@ def infer(
         beside: Runs the second on the same frames; both answers become one.
     """
     for batch in batches:
-        pending = _asked(batch, engine)
+        pending = engine.submit(batch.images, batch.regions)
         if beside is not None and batch.beside is not None:
-            pending = _Both(pending, _asked(batch.beside, beside))
+            other = batch.beside
+            pending = _Both(pending, beside.submit(other.images, other.regions))
         yield batch, pending
-
-
-def _asked(batch: Batch, engine: Submits) -> Pending:
-    if batch.regions is None:
-        return engine.submit(batch.images)
-    return engine.submit(batch.images, batch.regions)
 
 
 class _Both(NamedTuple):
@@ -60,8 +55,7 @@ def load_engine(
     model: ModelFile,
     settings: EngineSettings,
     *,
-    latency: bool = False,
-    live: bool = False,
+    purpose: Purpose = "recording",
     all_sizes: bool = False,
 ) -> Engine:
     """Load the model into the engine asked for; ``auto`` takes the fastest that works here.
@@ -70,8 +64,7 @@ def load_engine(
         model: What to run; OpenVINO may take the form in int8 that lies beside it, see
             `pipeline.engines.int8_form`.
         settings: Engine, precision, batch, threads and streams.
-        latency: Answer each frame soon (a camera) rather than many frames a second.
-        live: Several cameras, whose frames are not to wait for each other's.
+        purpose: What it is to be quick at, see `Purpose`.
         all_sizes: Take images of every size that the file has, not only of the usual one. Each
             is made ready now: under the load for which one changes it there is no time for that.
 
@@ -81,11 +74,10 @@ def load_engine(
         ConfigError: The engine does not have the precision asked for, or does not run that kind
             of file.
     """
-    purpose: Purpose = "camera" if latency else "cameras" if live else "recording"
     if settings.name == "program" or model.is_program:
-        return _program(model, settings, latency)
+        return _program(model, settings, purpose)
     if settings.name == "tensorrt":
-        return _tensorrt(model, settings, latency, all_sizes, "TensorRT as asked")
+        return _tensorrt(model, settings, purpose, all_sizes, "TensorRT as asked")
     if settings.name == "openvino":
         return _openvino(model, settings, purpose, all_sizes, "OpenVINO as asked")
     if settings.name == "onnxruntime":
@@ -94,7 +86,7 @@ def load_engine(
     of_a_cpu = settings.precision in ("bf16", "int8")
     if (gpu := gpu_name()) and not of_a_cpu:
         try:
-            return _tensorrt(model, settings, latency, all_sizes, f"TensorRT on the {gpu}")
+            return _tensorrt(model, settings, purpose, all_sizes, f"TensorRT on the {gpu}")
         except EngineError as refused:
             because += f", because TensorRT cannot be used: {refused}"
     try:
@@ -110,7 +102,7 @@ def load_engine(
             raise EngineUnavailable(f"no engine can be used: {refused}; {absent}") from refused
 
 
-def _program(model: ModelFile, settings: EngineSettings, latency: bool) -> Engine:
+def _program(model: ModelFile, settings: EngineSettings, purpose: Purpose) -> Engine:
     from pipeline.engines.program import ProgramEngine
 
     if settings.name not in ("auto", "program"):
@@ -120,7 +112,7 @@ def _program(model: ModelFile, settings: EngineSettings, latency: bool) -> Engin
         )
     asked = settings.name == "program"
     because = "a program of torch as asked" if asked else "the file is a program of torch"
-    return ProgramEngine(model, settings, latency=latency, because=because)
+    return ProgramEngine(model, settings, latency=purpose == "camera", because=because)
 
 
 def gpu_name() -> str | None:
@@ -132,10 +124,11 @@ def gpu_name() -> str | None:
 
 
 def _tensorrt(
-    model: ModelFile, settings: EngineSettings, latency: bool, all_sizes: bool, because: str
+    model: ModelFile, settings: EngineSettings, purpose: Purpose, all_sizes: bool, because: str
 ) -> Engine:
     from pipeline.engines.trt import TensorRtEngine
 
+    latency = purpose == "camera"
     return TensorRtEngine(model, settings, latency=latency, all_sizes=all_sizes, because=because)
 
 

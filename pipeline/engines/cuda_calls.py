@@ -9,11 +9,14 @@ events outside of this file, are opaque.
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, cast
 
 from pipeline.engines.nvidia import INSTALL, NEWER_DRIVER
 from pipeline.errors import EngineError, EngineUnavailable
+
+log = logging.getLogger(__name__)
 
 Handle: TypeAlias = Any
 Address: TypeAlias = int
@@ -75,6 +78,8 @@ class GpuFailed(EngineError):
 class Cuda:
     """CUDA's first device; `GpuFailed` with CUDA's own words for whatever fails.
 
+    What gives something back never fails: what begins with ``free`` or ``end``.
+
     Raises:
         EngineUnavailable: The package is missing; or, from any call, the driver is too old for it.
     """
@@ -96,7 +101,7 @@ class Cuda:
         return cast(Address, self._done("cudaMalloc", self._runtime.cudaMalloc(max(size, 1))))
 
     def free_device(self, address: Address) -> None:
-        self._done("cudaFree", self._runtime.cudaFree(address))
+        self._given_back("cudaFree", self._runtime.cudaFree(address))
 
     def host_memory(self, size: int) -> Address:
         """So many bytes that the device can copy while Python goes on."""
@@ -104,7 +109,7 @@ class Cuda:
         return cast(Address, self._done("cudaMallocHost", got))
 
     def free_host(self, address: Address) -> None:
-        self._done("cudaFreeHost", self._runtime.cudaFreeHost(address))
+        self._given_back("cudaFreeHost", self._runtime.cudaFreeHost(address))
 
     def clear(self, device: Address, size: int, stream: Handle) -> None:
         """Fill with zeros when the stream comes to it."""
@@ -135,7 +140,7 @@ class Cuda:
         return self._done("cudaStreamCreateWithFlags", made)
 
     def end_stream(self, stream: Handle) -> None:
-        self._done("cudaStreamDestroy", self._runtime.cudaStreamDestroy(stream))
+        self._given_back("cudaStreamDestroy", self._runtime.cudaStreamDestroy(stream))
 
     def finish(self, stream: Handle) -> None:
         """Wait for all that the stream has been given."""
@@ -147,7 +152,7 @@ class Cuda:
         return self._done("cudaEventCreateWithFlags", made)
 
     def end_event(self, event: Handle) -> None:
-        self._done("cudaEventDestroy", self._runtime.cudaEventDestroy(event))
+        self._given_back("cudaEventDestroy", self._runtime.cudaEventDestroy(event))
 
     def record(self, event: Handle, stream: Handle) -> None:
         """Have the event happen when the stream comes to it."""
@@ -190,14 +195,22 @@ class Cuda:
         try:
             return self._done("cudaGraphInstantiate", runtime.cudaGraphInstantiate(graph, 0))
         finally:
-            self._done("cudaGraphDestroy", runtime.cudaGraphDestroy(graph))
+            self._given_back("cudaGraphDestroy", runtime.cudaGraphDestroy(graph))
 
     def launch(self, graph: Handle, stream: Handle) -> None:
         """Give the stream what was captured."""
         self._done("cudaGraphLaunch", self._runtime.cudaGraphLaunch(graph, stream))
 
     def end_graph(self, graph: Handle) -> None:
-        self._done("cudaGraphExecDestroy", self._runtime.cudaGraphExecDestroy(graph))
+        self._given_back("cudaGraphExecDestroy", self._runtime.cudaGraphExecDestroy(graph))
+
+    def _given_back(self, function: str, answer: tuple[Any, ...]) -> None:
+        """Never fails: a GPU that has failed gives the same error to all that comes after.
+
+        It was raised where it happened, with words that this would hide.
+        """
+        if int(answer[0]):
+            log.debug("%s: CUDA's error %d", function, int(answer[0]))
 
     def _done(self, function: str, answer: tuple[Any, ...]) -> Any:
         """What a function returned beside its code."""

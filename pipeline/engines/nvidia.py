@@ -14,13 +14,14 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from pipeline.errors import EngineUnavailable
+from pipeline.gpu.driver import CUDA, share_primary_context
 
-LIBRARY = "libcuda.so.1"  # comes with the driver and with nothing else
+LIBRARY = CUDA  # comes with the driver and with nothing else
 INSTALL = "`pip install -e '.[tensorrt]'`"
 NEWER_DRIVER = (
-    "the driver must be made for its CUDA or a newer one (see nvidia-smi): install a newer driver, "
-    "or, in place of what is for CUDA 13, `pip install tensorrt-cu12 tensorrt-lean-cu12-libs "
-    "'cuda-bindings<13'`"
+    "the driver must be made for its CUDA or a newer one (see nvidia-smi): install driver 580 or "
+    "newer, or, in place of what is for CUDA 13, "
+    "`pip install tensorrt-cu12 tensorrt-lean-cu12-libs 'cuda-bindings<13'`"
 )
 
 _MAJOR, _MINOR = 75, 76  # CUdevice_attribute: compute capability
@@ -76,7 +77,7 @@ _MODULES = {
 
 
 def driver() -> Driver:
-    """Ask the driver what it has.
+    """Ask the driver what it has, and see to it that FFmpeg can share its first GPU's context.
 
     Raises:
         EngineUnavailable: There is none, it refuses, or it has no GPU; the message says which.
@@ -96,6 +97,7 @@ def driver() -> Driver:
         raise EngineUnavailable(
             "the NVIDIA driver has no GPU; look at nvidia-smi and at CUDA_VISIBLE_DEVICES"
         )
+    share_primary_context(library)
     cuda_version = number.value // 1000, number.value % 1000 // 10
     return Driver(cuda_version, tuple(_gpu(library, index) for index in range(count.value)))
 

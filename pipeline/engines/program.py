@@ -9,6 +9,7 @@ The part for GPUs has never met one: see `pipeline.engines.program_cuda`.
 |---|---|
 | `program_graph` | the program, read and put into a precision |
 | `program_compile` | machine code of it, made or found |
+| `program_tools` | what torch needs for that, and for the GPU |
 | `program_cuda` | calls under way on a GPU |
 """
 
@@ -36,8 +37,9 @@ from pipeline.engines.contract import (
     check_outputs,
     no_images,
 )
+from pipeline.engines.parity import BY_CPU, Bounds, compare, golden_input
 from pipeline.engines.precision import choose_gpu_precision, choose_precision
-from pipeline.engines.program_compile import Call, NotCompiled, ProgramCompiler, quiet
+from pipeline.engines.program_compile import Call, Compiled, NotCompiled, ProgramCompiler, quiet
 from pipeline.engines.program_cuda import CudaRunner, Port, TorchCuda, gpu_errors
 from pipeline.engines.program_graph import (
     first_line,
@@ -45,7 +47,7 @@ from pipeline.engines.program_graph import (
     on_device,
     read_program,
 )
-from pipeline.engines.trt_parity import BY_CPU, Bounds, compare, golden_input
+from pipeline.engines.program_tools import unused_gpu
 from pipeline.errors import ConfigError, EngineError, EngineUnavailable
 from pipeline.gpu.images import DeviceImages, HostImages, host_images
 from pipeline.machine import instruction_sets
@@ -104,7 +106,8 @@ class ProgramEngine:
         self._runner: CudaRunner | None = None
         how = self._prepare_gpu() if on_gpu else self._prepare_cpu()
         self._module.cache_clear()
-        self.reason = f"{because}; {why}, {how}"
+        unused = unused_gpu(torch)
+        self.reason = f"{because}; {why}, {how}" + (f"; {unused}" if unused else "")
         check_outputs(model, self.infer(*self._nothing(self.batch)), self.batch)
         self.busy_seconds, self.calls = 0.0, 0
         self.load_seconds = time.perf_counter() - started
@@ -164,14 +167,16 @@ class ProgramEngine:
             for backend in (self._torch.backends.cudnn, self._torch.backends.cuda.matmul):
                 backend.allow_tf32 = False  # f32 is to be f32
             self._torch.backends.cudnn.benchmark = True  # shapes stay, so it pays to try ways
-        calls, told = dict[int, Call](), list[str]()
+        calls, is_compiled = dict[int, Call](), True
         for size in batch_sizes(self.batch):
-            calls[size], how, _ = self._compiled_or_not(size)
-            told.append(how)
+            if is_compiled:
+                calls[size], how, is_compiled = self._compiled_or_not(size)
+            else:  # what fails for one size fails for the others, a minute later
+                calls[size] = self._module()
         self._runner = CudaRunner(TorchCuda(self._torch), calls, *self._ports(calls[1]))
         no_graphs = self._runner.no_graphs
         graphs = f"without CUDA graphs, because {no_graphs}" if no_graphs else "in CUDA graphs"
-        return f"{told[-1]}, {graphs}"
+        return f"{how}, {graphs}"
 
     def _compiled_or_not(self, size: int) -> tuple[Call, str, bool]:
         """What computes batches of `size`, what is to be said of it, and whether it is compiled."""
@@ -182,7 +187,7 @@ class ProgramEngine:
                 self._model.path.read_bytes(), given, self._module, may_build=self._settings.build
             )
             if found.is_new:
-                self._check(found.call, size)
+                self._check(found, size)
                 found.keep()
         except NotCompiled as refused:
             return self._module(), f"operator by operator, because {refused}", False
@@ -199,15 +204,17 @@ class ProgramEngine:
             "threads": torch.get_num_threads(),
         }
 
-    def _check(self, call: Call, size: int) -> None:
-        """`NotCompiled` unless it finds in drawn streets what torch finds operator by operator."""
+    def _check(self, compiled: Compiled, size: int) -> None:
+        """Refuse it unless it finds in drawn streets what torch finds operator by operator."""
         golden = golden_input(self._model, self._model.input_size_hw).repeated(size)
         given = _arrays(*golden)
         bounds = BY_CPU if self.precision == "f32" else ROUGHLY
-        wanted, found = self._run(self._module(), given, 0), self._run(call, given, 0)
+        wanted, found = self._run(self._module(), given, 0), self._run(compiled.call, given, 0)
         parity = compare(self._model, wanted, found, bounds)
         if not parity.within(bounds):
-            raise NotCompiled(f"what was compiled finds something else ({parity})")
+            why = f"what was compiled finds something else ({parity})"
+            compiled.refuse(why)
+            raise NotCompiled(why)
 
     def _run(self, call: Call, given: Sequence[Array], fixed: int) -> Outputs:
         """Compute now; fill up to `fixed` images, if that is not 0."""

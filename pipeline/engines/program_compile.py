@@ -3,7 +3,7 @@
 AOTInductor makes a package of machine code and weights, which is loaded in 0.2 s; ``torch.compile``
 would trace the program anew at every start. Constants are folded into the code (``freezing``),
 which lays out weights beforehand: on one core `street` takes 38 ms with it and 59 without (f32, a
-busy machine, 2026-11-29).
+busy machine, 2026-11-29). What cannot be compiled takes as long to find out, so that is kept, too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from typing import Any, NamedTuple
 
 from pipeline.engines.cache_folder import CacheFolder, key_of
 from pipeline.engines.program_graph import Graph, Torch, first_line
+from pipeline.engines.program_tools import missing_tools, tools
 from pipeline.errors import EngineError
+
+log = logging.getLogger(__name__)
 
 Call = Callable[..., Sequence[Any]]
 
@@ -40,11 +43,13 @@ class Compiled(NamedTuple):
         call: Takes tensors and gives the outputs in order.
         is_new: It was compiled now, not taken from the cache.
         keep: Puts it into the cache, where there is one.
+        refuse: Puts there why it is not to be used, and not to be compiled again.
     """
 
     call: Call
     is_new: bool
     keep: Callable[[], None]
+    refuse: Callable[[str], None]
 
 
 class ProgramCompiler:
@@ -76,23 +81,53 @@ class ProgramCompiler:
         Raises:
             NotCompiled: It is not to be compiled, or cannot be.
         """
-        shapes = [list(one.shape) for one in given]
-        key = key_of("program", program, self._facts | {"shapes": shapes})
+        facts = self._facts | {"shapes": [list(one.shape) for one in given]}
+        key = key_of("program", program, facts)
         on_gpu = bool(given[0].is_cuda)
         kept = self._cache.read(key) if self._cache else None
         if kept is not None:
             try:
-                return Compiled(self._loaded(kept, on_gpu), False, lambda: None)
+                return Compiled(self._loaded(kept, on_gpu), False, _nothing, _nothing)
             except NotCompiled:
                 pass  # it is compiled anew, and what was kept written over
         if not may_build:
             raise NotCompiled("engine.build is false and no earlier run has compiled it")
-        package = self._package(module(), given)
-        return Compiled(self._loaded(package, on_gpu), True, lambda: self._keep(key, package))
+        with quiet():
+            missing = missing_tools(self._torch, on_gpu=on_gpu)
+            facts["tools"] = tools(on_gpu=on_gpu)
+        if missing:
+            raise NotCompiled(missing)
+        refused = key_of("refused-program", program, facts)
+        self._check_not_refused(refused)
+        log.warning(
+            "torch compiles the program for batches of %d, which takes a minute or more",
+            given[0].shape[0],
+        )
+        try:
+            package = self._package(module(), given)
+            call = self._loaded(package, on_gpu)
+        except NotCompiled as error:
+            if not isinstance(error.__cause__, OSError | self._torch.OutOfMemoryError):
+                self._keep(refused, str(error).encode())  # else it may have room the next time
+            raise
+        return Compiled(
+            call,
+            True,
+            lambda: self._keep(key, package),
+            lambda why: self._keep(refused, why.encode()),
+        )
 
-    def _keep(self, key: str, package: bytes) -> None:
+    def _check_not_refused(self, key: str) -> None:
+        why = self._cache.read(key) if self._cache else None
+        if why is not None:
+            raise NotCompiled(
+                f"{why.decode(errors='replace')}, as an earlier run found; another compiler, or "
+                "--set engine.cache=null, tries again"
+            )
+
+    def _keep(self, key: str, content: bytes) -> None:
         if self._cache:
-            self._cache.write(key, package)
+            self._cache.write(key, content)
 
     def _package(self, module: Graph, given: Sequence[Any]) -> bytes:
         torch = self._torch
@@ -145,3 +180,7 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         log.setLevel(before)
+
+
+def _nothing(*_: str) -> None:
+    """What is in the cache stays there."""

@@ -13,7 +13,7 @@ whether TensorRT's own answers pass the check, nobody knows.
 | `trt_plans` | a plan from the cache or a new one, and whether it may work |
 | `trt_graph`, `trt_build`, `trt_progress` | from the model file to a plan |
 | `trt_cache` | plans on disk |
-| `trt_parity` | how far two answers are apart |
+| `parity` | how far two answers are apart |
 | `trt_run`, `trt_memory` | a plan at work |
 | `trt_calls`, `cuda_calls` | all that is used of TensorRT and of CUDA |
 """

@@ -17,8 +17,8 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,6 +65,10 @@ class PlanKey:
         """sha256 of all that."""
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def is_in(self, manifest: dict[str, Any]) -> bool:
+        """Whether that is the manifest of this key."""
+        return bool(manifest["key"] == json.loads(json.dumps(asdict(self))))
 
 
 class Stored(NamedTuple):
@@ -137,7 +141,7 @@ class PlanCache:
             return None
         try:
             manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-            if manifest["key"] != json.loads(json.dumps(asdict(key))):
+            if not key.is_in(manifest):
                 raise Unusable("its manifest is that of another plan")
             if manifest["refused"] is not None:
                 return Stored(b"", {}, str(manifest["refused"]))
@@ -151,6 +155,21 @@ class PlanCache:
                 return Stored(plan, dict(arrays), None)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise Unusable(f"it cannot be read ({error})") from error
+
+    def wider(self, key: PlanKey) -> list[PlanKey]:
+        """Of plans that may work and differ in more batch sizes only, the smallest first.
+
+        They may be asked for without the lock; only what is found under them counts.
+        """
+        found = []
+        for path in self.folder.glob(f"*/{_MANIFEST}"):
+            with suppress(OSError, ValueError, KeyError, TypeError):  # damaged, or gone meanwhile
+                manifest = json.loads(path.read_text(encoding="utf-8"))
+                other = replace(key, batches=tuple(manifest["key"]["batches"]))
+                is_wider = {*key.batches} < {*other.batches} and other.is_in(manifest)
+                if is_wider and manifest["refused"] is None and path.parent.name == other.name:
+                    found.append(other)
+        return sorted(found, key=lambda other: other.batches[-1])
 
     def check_writable(self) -> None:
         """To be asked before a build of minutes; `EngineError` if its plan could not be kept."""

@@ -18,12 +18,7 @@ from typing import Any, NamedTuple
 
 from pipeline.engines.contract import Outputs, Size, check_names, check_outputs
 from pipeline.engines.cuda_calls import GpuFailed
-from pipeline.engines.trt_build import Order, build, full_tensorrt
-from pipeline.engines.trt_cache import PlanCache, PlanKey, Stored, Unusable
-from pipeline.engines.trt_calls import version_of
-from pipeline.engines.trt_graph import static_graph
-from pipeline.engines.trt_machine import Machine
-from pipeline.engines.trt_parity import (
+from pipeline.engines.parity import (
     AS_BUILT,
     Golden,
     Parity,
@@ -32,6 +27,11 @@ from pipeline.engines.trt_parity import (
     compare,
     golden_input,
 )
+from pipeline.engines.trt_build import Order, build, full_tensorrt
+from pipeline.engines.trt_cache import PlanCache, PlanKey, Stored, Unusable
+from pipeline.engines.trt_calls import version_of
+from pipeline.engines.trt_graph import static_graph
+from pipeline.engines.trt_machine import Machine
 from pipeline.engines.trt_run import PlanRunner
 from pipeline.errors import EngineError, EngineUnavailable
 from pipeline.model_file import ModelFile
@@ -45,7 +45,7 @@ class Wanted:
 
     Attributes:
         model: The model file.
-        batches: Batch sizes of each plan.
+        batches: Batch sizes of each plan; one from the cache may have more.
         precisions: ``"tf32"`` or ``"f32"``; the first that passes its check is taken.
         may_build: False: only what is in the cache.
         portable: Build for later versions of TensorRT and the lean runtime, too.
@@ -97,7 +97,7 @@ class Plans:
             found: Opened | Refused | None = None
             for key in self._keys(onnx, precision, size_hw):
                 with self._cache.locked(key):
-                    found = None if self._wanted.anew else self._kept(key)
+                    found = None if self._wanted.anew else self._kept(key) or self._wider(key)
                     if found is None and self._builds(key):
                         found = self._new(key, onnx)
                 if found is not None:
@@ -147,12 +147,21 @@ class Plans:
             self._cache.discard(key)
             return None
 
+    def _wider(self, key: PlanKey) -> Opened | None:
+        """What the cache has for more batch sizes than are wanted: `pipeline.build` makes such."""
+        for wider in self._cache.wider(key):
+            with self._cache.locked(wider):  # nobody waits the other way round
+                found = self._kept(wider)
+            if isinstance(found, Opened):
+                return found
+        return None
+
     def _tried(self, key: PlanKey, stored: Stored) -> PlanRunner:
         """The plan, after it has given its old answers once more."""
         with self._runner(key, stored.plan) as (runner, keep):
             try:
                 golden = Golden(stored.golden["images"], stored.golden.get("regions"))
-                for n, found in self._answers(runner, golden, key).items():
+                for n, found in self._answers(runner, golden).items():
                     kept = {name: stored.golden[f"{n}/{name}"] for name in found}
                     parity = compare(self._wanted.model, kept, found, AS_BUILT)
                     if not parity.within(AS_BUILT):
@@ -189,7 +198,7 @@ class Plans:
         """Hold a new plan against the CPU's answer, `truth`, and keep it or its refusal."""
         expected, judge = truth
         with self._runner(key, plan) as (runner, keep):
-            answers = self._answers(runner, golden, key)
+            answers = self._answers(runner, golden)
             parity = self._parity(expected, answers)
             about |= {"judge": judge, "parity": str(parity)}
             bounds = bounds_by_cpu(self._wanted.model)
@@ -210,16 +219,21 @@ class Plans:
         """The plan made ready, and what closes it at the end of the block unless it is kept."""
         with ExitStack() as keep:
             runner = PlanRunner(
-                self._machine, plan, key.size_hw, key.batches, portable=key.portable
+                self._machine,
+                plan,
+                key.size_hw,
+                key.batches,
+                wanted=self._wanted.batches,
+                portable=key.portable,
             )
             keep.callback(runner.close)
             check_names(self._wanted.model, *runner.names)
             yield runner, keep
 
-    def _answers(self, runner: PlanRunner, golden: Golden, key: PlanKey) -> dict[int, Outputs]:
+    def _answers(self, runner: PlanRunner, golden: Golden) -> dict[int, Outputs]:
         """To the golden input, by batch size; of each image once."""
         answers = {}
-        for n in key.batches:
+        for n in self._wanted.batches:
             found = runner.submit(*golden.repeated(n)).result()
             check_outputs(self._wanted.model, found, n)
             answers[n] = {name: rows[: len(golden.images)] for name, rows in found.items()}

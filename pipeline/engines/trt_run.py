@@ -1,9 +1,9 @@
 """Runs one TensorRT plan, which is for images of one size.
 
-Each batch size of the plan has an optimisation profile, an execution context and, if TensorRT's
-work can be captured, two CUDA graphs, one for each place where inputs may lie. A call of fewer
-images takes the next larger batch size. The wait is for the answer only: a call returns when its
-work has been handed to the GPU.
+Each batch size that is wanted of the plan has an optimisation profile, an execution context and, if
+TensorRT's work can be captured, two CUDA graphs, one for each place where inputs may lie. A call of
+fewer images takes the next larger batch size. The wait is for the answer only: a call returns when
+its work has been handed to the GPU.
 
 Never run on a GPU; see `pipeline.engines.trt`.
 """
@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 
 import numpy as np
 
 from pipeline.channel import idle
 from pipeline.engines.contract import Awaited, Images, Outputs, Regions, Size
-from pipeline.engines.cuda_calls import GpuFailed, Handle
+from pipeline.engines.cuda_calls import Address, GpuFailed, Handle
 from pipeline.engines.trt_calls import ICudaEngine, IExecutionContext, LeanTensorRt
 from pipeline.engines.trt_machine import Machine
 from pipeline.engines.trt_memory import Array, Place, Port, Ports, Staging, device_memory
@@ -35,9 +35,10 @@ class PlanRunner:
     Args:
         machine: TensorRT and the GPU.
         plan: The plan.
-        portable: It brings code of its own, for other versions of TensorRT; that is allowed.
         size_hw: Of the images.
         batches: Batch sizes of its profiles, in order.
+        wanted: Those of them that are used; None: all.
+        portable: It brings code of its own, for other versions of TensorRT; that is allowed.
 
     Attributes:
         names: Of inputs and of outputs, in the order of the graph.
@@ -56,6 +57,7 @@ class PlanRunner:
         size_hw: Size,
         batches: Sequence[int],
         *,
+        wanted: Sequence[int] | None = None,
         portable: bool = False,
     ) -> None:
         self._log, self._cuda, self._lane = machine.log, machine.cuda, machine.lane
@@ -65,6 +67,7 @@ class PlanRunner:
             self._runtime.engine_host_code_allowed = True
         self._plan = self._deserialised(plan)
         self._free = deque[Staging]()
+        self._contexts: dict[int, IExecutionContext] = {}
         self._graphs: dict[tuple[int, int], Handle] = {}
         self._calls = 0
         self.no_graphs: str | None = None
@@ -75,11 +78,16 @@ class PlanRunner:
             if found != len(batches):
                 raise EngineError(f"the plan has {found} profiles, expected {len(batches)}")
             self.names = _names(machine.trt, self._plan)
-            self._contexts = {n: self._context(i, n, size_hw) for i, n in enumerate(batches)}
-            self.ports = self._ports(machine.trt, max(batches))
-            self._outputs = device_memory(cuda, self.ports.outputs, max(batches), end)
+            scratch = self._scratch(end)
+            end.callback(self._contexts.clear)
+            for n in batches if wanted is None else wanted:
+                profile = batches.index(n)
+                self._contexts[n] = self._context(machine.trt, scratch, profile, n, size_hw)
+            largest = max(self._contexts)
+            self.ports = self._ports(machine.trt, largest)
+            self._outputs = device_memory(cuda, self.ports.outputs, largest, end)
             self._places = [
-                Place.new(cuda, self.ports.inputs, max(batches), lane, end) for _ in range(PLACES)
+                Place.new(cuda, self.ports.inputs, largest, lane, end) for _ in range(PLACES)
             ]
             self._bind_outputs()
             lane.finish(cuda)
@@ -98,6 +106,8 @@ class PlanRunner:
         )
         n, cuda, lane = len(images), self._cuda, self._lane
         with lane.turn:
+            if self.closed:
+                raise EngineError("the engine was closed")
             staging = self._free.pop() if self._free else self._new_staging()
             place = self._calls % PLACES
             self._calls += 1
@@ -121,14 +131,12 @@ class PlanRunner:
 
     def close(self) -> None:
         """Wait for what is under way and give everything back."""
-        with self._lane.turn:
+        with self._lane.turn, ExitStack() as end:
             self.closed = True
-            try:
+            end.callback(self._end.close)
+            end.callback(self._free.clear)
+            with suppress(EngineError):  # it has failed before, and said so
                 self._lane.finish(self._cuda)
-            finally:
-                self._free.clear()
-                self._contexts.clear()
-                self._end.close()
 
     def _deserialised(self, plan: bytes) -> ICudaEngine:
         with self._log.told("read the plan"):
@@ -178,14 +186,31 @@ class PlanRunner:
         with self._log.told("run"):
             self._sure(context.execute_async_v3(number), "run")
 
-    def _context(self, profile: int, n: int, size_hw: Size) -> IExecutionContext:
+    def _scratch(self, end: ExitStack) -> tuple[Address, int]:
+        """Where all contexts compute, and its bytes; of a context's own each would be as large.
+
+        One is enough, since one stream runs them, one after the other.
+        """
+        size = self._plan.device_memory_size_v2  # what the largest profile needs
+        address = self._cuda.device_memory(size)
+        end.callback(self._cuda.free_device, address)
+        return address, size
+
+    def _context(
+        self, trt: LeanTensorRt, scratch: tuple[Address, int], profile: int, n: int, size_hw: Size
+    ) -> IExecutionContext:
         """Ready for batches of `n`."""
-        context = self._plan.create_execution_context()
+        strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        context = self._plan.create_execution_context(strategy)
         if context is None:
             raise GpuFailed(f"the GPU has no memory for the plan ({self._log.last_error()})")
         stream = self._cuda.number_of(self._lane.computing)
         self._sure(context.set_optimization_profile_async(profile, stream), "take a profile")
         self._cuda.finish(self._lane.computing)
+        with self._log.told("take memory"):
+            context.set_device_memory(*scratch)
+        if said := self._log.last_error(otherwise=""):  # it returns nothing
+            raise EngineError(f"TensorRT could not take memory to compute in ({said})")
         for name in self.names[0]:
             shape = (n, *tuple(context.get_tensor_shape(name))[1:])
             if name == self.names[0][0] and shape[1:] != (*size_hw, 3):

@@ -48,9 +48,8 @@ class EngineWatch:
 
     def submit(self, images: Images, regions: Regions | None = None) -> Pending:
         """Start on the images, as the engine does."""
-        given = (images,) if regions is None else (images, regions)
         with self.waiting():  # some engines compute here
-            return _Watched(self._engine.submit(*given), self)
+            return _Watched(self._engine.submit(images, regions), self)
 
     def update(self) -> None:
         """Log, once each time, that the engine hangs, and that it is back; call it now and then."""

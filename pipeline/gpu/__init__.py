@@ -12,6 +12,7 @@ not written to before all that was to read it has. Engines have streams of their
 
 | file | holds |
 |---|---|
+| `driver` | the driver's libraries, and the context that all share |
 | `pictures` | whether a picture lies on the GPU, its planes, and the way to main memory |
 | `images` | a batch of images on the GPU |
 | `kernels` | the code that runs on the GPU |

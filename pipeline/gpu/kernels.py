@@ -6,7 +6,9 @@ in the module, so ``tl`` and what `HELPERS` become stand there from the first us
 
 from __future__ import annotations
 
+import re
 from functools import cache
+from subprocess import CalledProcessError
 from typing import Any
 
 tl: Any = None  # triton.language
@@ -18,6 +20,17 @@ WHOLE = (  # arguments that are whole numbers
     *("scaled_height", "scaled_width", "luma_taps_y", "luma_taps_x"),
     *("chroma_taps_y", "chroma_taps_x", "input_height", "input_width"),
 )
+
+_OF_C = re.compile(r"C compiler|Python\.h|\b(gcc|cc|clang)\b")  # Triton's launchers are in C
+
+
+def why_not_compiled(error: BaseException) -> str:
+    """What Triton has said, in a line, and what to install where C is what cannot be compiled."""
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if isinstance(error, CalledProcessError):  # its words are a long command
+        command = error.cmd if isinstance(error.cmd, str) else error.cmd[0]
+        said = f"{command} gave {error.returncode}"
+    return said + "; install gcc and Python's headers (python3-dev)" * bool(_OF_C.search(said))
 
 
 @cache

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from pipeline.errors import EngineError
 from pipeline.frame import Frame
 from pipeline.gpu.images import DeviceImages
-from pipeline.gpu.kernels import COLUMNS, ROWS, letterbox
+from pipeline.gpu.kernels import COLUMNS, ROWS, letterbox, why_not_compiled
 from pipeline.gpu.pictures import Planes, planes_on_gpu
 from pipeline.placement import Placement
 from pipeline.preprocess import PADDING
@@ -141,7 +141,7 @@ def trouble_of_kernels() -> str | None:
     try:
         wrong = [str(kind) for kind in (torch.uint8, torch.uint16) if not _is_right(torch, kind)]
     except (*_GIVES_UP, triton.TritonError) as error:
-        return f"Triton cannot compile for it ({_first_line(error)})"
+        return f"Triton cannot compile for it ({why_not_compiled(error)})"
     return f"Triton makes wrong pictures of {' and '.join(wrong)}" if wrong else None
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.canvas import Canvas, Label, PlaneCanvas, Rect
 from pipeline.frame import Detections, PixelClasses, SegmentationMap
 from pipeline.gpu.canvas import GpuCanvas
+from pipeline.gpu.kernels import why_not_compiled
 from pipeline.gpu.memory import Device, Own, ffmpegs_stream
 from pipeline.gpu.pictures import in_memory, planes_on_gpu
 from pipeline.placement import Placement
@@ -55,8 +56,7 @@ def trouble_of_drawing() -> str | None:
     try:
         is_right = draws_alike(torch.device("cuda", torch.cuda.current_device()))
     except (*_FAILURES, triton.TritonError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return _told(f"it fails on this GPU ({first})")
+        return _told(f"it fails on this GPU ({why_not_compiled(error)})")
     return None if is_right else _told("this GPU makes other pictures of it")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import av
 
 from pipeline.errors import ConfigError
-from pipeline.sinks.nvenc import NVENC, trouble_of_nvenc
+from pipeline.sinks.nvenc import NVENC, remedy_of_nvenc, trouble_of_nvenc
 
 # CPU milliseconds for a million pixels, measured on recorded drives at crf 23; only the ratio to
 # the machine's cores matters, and only roughly.
@@ -35,9 +35,7 @@ def choose_encoder(wanted: str, available: Collection[str] = frozenset(av.codecs
         )
     if wanted == NVENC and (why := trouble_of_nvenc()):
         raise ConfigError(
-            f"video.encoder: {NVENC} was asked for, but {why}; look whether the card has an "
-            "encoder (A100, H100 and the like have none), start the container with its video "
-            "capability (NVIDIA_DRIVER_CAPABILITIES=compute,video,utility), or write auto"
+            f"video.encoder: {NVENC} was asked for, but {why}; {remedy_of_nvenc(why)}"
         )
     return wanted
 

@@ -16,6 +16,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from pipeline.errors import reason
 from pipeline.ffmpeg_log import ffmpeg_log, first_of
+from pipeline.gpu.driver import ENCODES, trouble_of_library
 
 NVENC = "h264_nvenc"
 
@@ -35,6 +36,9 @@ _LIKE_X264 = {
 # for the oldest chips, and for several streams at once.
 _UP_TO = {"p4": 130.0, "p2": 260.0}  # 1080p at 60 frames/s, and twice that
 
+_OLD_DRIVER = "nvenc API version"  # is in what FFmpeg says where the driver is too old for it
+_NEEDED_DRIVER = "minimum required Nvidia driver"  # is in what it says next
+
 
 @cache
 def trouble_of_nvenc() -> str | None:
@@ -49,8 +53,29 @@ def trouble_of_nvenc() -> str | None:
         try:
             context.open()
         except av.FFmpegError as error:
-            return f"NVENC does not open ({first_of(lines) or reason(error)})"
+            return _trouble_in(lines) or f"NVENC does not open ({reason(error)})"
     return None
+
+
+def _trouble_in(lines: list[tuple[int, str, str]]) -> str | None:
+    """What FFmpeg said, and what else is known of it; None where it said nothing."""
+    said = first_of(lines)
+    if ENCODES in said and (why := trouble_of_library(ENCODES)):
+        return why
+    if _OLD_DRIVER in said:
+        said += "".join(f"; {first_of([line])}" for line in lines if _NEEDED_DRIVER in line[2])
+    return f"NVENC does not open ({said})" if said else None
+
+
+def remedy_of_nvenc(trouble: str) -> str:
+    """What to do about a `trouble_of_nvenc`, as the end of a sentence."""
+    if _OLD_DRIVER in trouble:
+        return "install a newer driver (see nvidia-smi), or write auto"
+    return (
+        "look whether the card has an encoder (A100, H100 and the like have none), start the "
+        "container with its video capability (NVIDIA_DRIVER_CAPABILITIES=compute,video,utility), "
+        "or write auto"
+    )
 
 
 def choose_nvenc_preset(asked: str, size_hw: tuple[int, int], frames_per_second: float) -> str:

@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 
 from pipeline.errors import ConfigError, reason
 from pipeline.ffmpeg_log import ffmpeg_log, first_of
+from pipeline.gpu.driver import DECODES, share_primary_context, trouble_of_library
 from pipeline.gpu.pictures import enter_shared_context
 from pipeline.settings import DecoderName
 from pipeline.sources.gpu_decoder import GpuDecoder, NotOnGpu, Trial, Verdict
@@ -35,23 +36,33 @@ CODECS = ("h264", "hevc", "vp9")
 # and a decoder in it take to be made; taken from what others report, not measured.
 SHORTEST = 150
 
-# Contexts of CUDA take memory and turns. The shared one cannot be had if an engine has set it up
-# in another way before; then each decoder has its own, of some hundred MB on the GPU.
+# Contexts of CUDA take memory and turns. The shared one cannot be had if somebody has set it up in
+# another way, see `share_primary_context`; then each decoder has its own, of some hundred MB.
 _CONTEXTS: tuple[dict[str, str], ...] = ({"primary_ctx": "1"}, {})
 
 _ELSEWHERE = "its decoder has no place in the CUDA context of the engine"
 
-# Memory of one context is nothing in another. torch works in the shared one, and mostly has set it
-# up before, which is when FFmpeg takes it as the one that the thread is in, but not by its name.
+# Memory of one context is nothing in another. torch works in the shared one. Where FFmpeg does not
+# take it by its name, it takes it as the one that the thread is in.
 _SHARED: tuple[dict[str, str], ...] = (
-    {"current_ctx": "1", "primary_ctx": "0"},
     {"primary_ctx": "1"},
+    {"current_ctx": "1", "primary_ctx": "0"},
 )
 
 
 @cache
 def trouble_of_gpu() -> str | None:
-    """Why no GPU can decode here; None if FFmpeg opens one. Asked once; loads no CUDA in vain."""
+    """Why no GPU can decode here; None if FFmpeg opens one. Asked once; loads no CUDA in vain.
+
+    Where one opens, the context that all share is set up for FFmpeg: nobody works in it yet.
+    """
+    if why := _trouble_of_opening():
+        return why
+    share_primary_context()
+    return trouble_of_library(DECODES)
+
+
+def _trouble_of_opening() -> str | None:
     if "cuda" not in hwdevices_available():
         return "this FFmpeg was built without CUDA"
     with ffmpeg_log(av.logging.ERROR) as lines:
@@ -138,8 +149,10 @@ class GpuDecoding:
         context.flags |= Flags.output_corrupt  # hand damaged pictures over, so they are counted
         context.thread_count = 1  # more would only wait for one another
         decoder = partial(GpuDecoder, context, why_copied=self._why_copied)
-        if known or not self._measures:
-            return decoder(words=known.words if known else "as asked for")
+        if not self._measures:
+            return decoder(words="as asked for", is_wanted=True)
+        if known:
+            return decoder(words=known.words)
         told = self._verdicts.__setitem__
         return decoder(
             Trial(in_software), lambda verdict: told(kind, verdict), words="not measured yet"

@@ -6,6 +6,7 @@ outside (packets that are marked, pictures before the first keyframe) is told as
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,10 +20,14 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from pipeline.errors import SourceError, reason
+from pipeline.ffmpeg_log import first_of, heard_on_this_thread
 from pipeline.gpu.pictures import ON_GPU, in_memory, is_on_gpu, is_readable_there
+
+log = logging.getLogger(__name__)
 
 _WARM_UP, _MEASURED = 8, 24  # packets of a trial: the first ones wait for the decoder to be made
 _SILENT = 48  # packets without a picture; no decoder holds so many
+_GIVES_UP = "hwaccel initialisation"  # is in what FFmpeg says last before software takes over
 
 
 class NotOnGpu(Exception):
@@ -104,6 +109,7 @@ class GpuDecoder:
         told: Called with the verdict.
         words: What is known of the choice so far.
         why_copied: Why pictures are brought to main memory that an engine on the GPU could use.
+        is_wanted: The user has asked for it, so that leaving it is worth a warning.
 
     Attributes:
         why_leave: Why software should take over where it can, which is at a keyframe; None while
@@ -117,12 +123,15 @@ class GpuDecoder:
         told: Callable[[Verdict], object] = lambda _verdict: None,
         words: str = "as asked for",
         why_copied: str = "",
+        is_wanted: bool = False,
     ) -> None:
         self.context = context
         self.why_leave: NotOnGpu | None = None
         self._words, self._why_copied, self._stay = words, why_copied, False
         self._trial, self._told = trial, told
-        self._silent = 0
+        self._is_wanted = is_wanted
+        self._silent, self._has_begun = 0, False
+        self._refusal = ""  # of the chip, in FFmpeg's words
 
     @property
     def words(self) -> str:
@@ -145,7 +154,7 @@ class GpuDecoder:
         """
         begin = time.perf_counter()
         try:
-            pictures = self.context.decode(packet if packet.size else None)
+            pictures = self._decoded(packet if packet.size else None)
             pictures = [self._placed(picture) for picture in pictures]
         except av.EOFError:  # flushed already
             return []
@@ -161,6 +170,17 @@ class GpuDecoder:
     def rest(self) -> list[av.VideoFrame]:
         """The pictures that are still in it, of a stream that goes on elsewhere."""
         return [self._placed(picture) for picture in self.context.decode(None)]
+
+    def _decoded(self, packet: Packet[VideoStream] | None) -> list[av.VideoFrame]:
+        """What FFmpeg decodes; until the first picture, listening to why it leaves the chip."""
+        if self._has_begun:
+            return self.context.decode(packet)
+        with heard_on_this_thread() as lines:
+            pictures = self.context.decode(packet)
+        if any(_GIVES_UP in text for _, _, text in lines):
+            self._refusal = f" ({first_of(lines)})"
+        self._has_begun = bool(pictures)
+        return pictures
 
     def _placed(self, picture: av.VideoFrame) -> av.VideoFrame:
         """The picture where those behind can read it."""
@@ -180,11 +200,13 @@ class GpuDecoder:
         if self._silent > _SILENT:
             raise NotOnGpu("its decoder gives no pictures", is_failure=True)
         # FFmpeg itself goes on in software where the chip refuses, also in mid-stream.
-        if pictures and self.context.pix_fmt != ON_GPU:
+        if pictures and self.why_leave is None and self.context.pix_fmt != ON_GPU:
             what = f"{self.context.profile or 'this profile'}, {self.context.pix_fmt}"
             size = f"{self.context.width}x{self.context.height}"
-            self.why_leave = NotOnGpu(f"it does not take {what}, {size}")
+            self.why_leave = NotOnGpu(f"it does not take {what}, {size}{self._refusal}")
             self._trial = None
+            if self._is_wanted:
+                log.warning("decoder: cuda: %s; it goes on in software", self.why_leave)
 
     def _judge(self, verdict: Verdict | None) -> None:
         if verdict is None:

@@ -1,8 +1,8 @@
-"""Whether a plan gives what the same model file gives on the CPU.
+"""How far two answers to the same input are apart, and how far they may be.
 
-TensorRT chooses among ways of computing that differ in the last digits, or by more where it has a
-fault; which ones it took, nobody sees. So every plan is shown pictures whose answer is known
-before it may work.
+Whoever makes machine code of a graph, TensorRT or torch, chooses among ways of computing that
+differ in the last digits, or by more where it has a fault; which ones it took, nobody sees. So what
+it has made is shown pictures whose answer is known before it may work.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from pipeline.sources.street import Street
 FRAMES = 2
 SEED = 905
 SECONDS_APART = 2
-MOST_SCORE = 0.3  # detections from here on are compared, or from what the file recommends
+HIGHEST_THRESHOLD = 0.3  # detections are compared from the file's threshold on, or from this
 
 
 class Golden(NamedTuple):
-    """Input that a plan is tried with: (G, H, W, 3) images and (G, R, 4) regions, if any."""
+    """Input that what was made is tried with: (G, H, W, 3) images and (G, R, 4) regions, if any."""
 
     images: HostImages
     regions: Regions | None
@@ -208,7 +208,7 @@ def _one_by_one(engine: Engine, golden: Golden) -> Outputs:
 
 
 def _one_way(model: ModelFile, one: Outputs, other: Outputs, row: int, bounds: Bounds) -> Parity:
-    sure = min(model.score_threshold, MOST_SCORE)
+    sure = min(model.score_threshold, HIGHEST_THRESHOLD)
     detections = _objects(model, one, row, sure)
     if model.output_form == "candidates":
         detections = class_aware(detections, model.nms_iou, model.max_detections)
