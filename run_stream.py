@@ -2,7 +2,7 @@
 
 The way of a frame is `stream`: one line for each station. What stands above it gets ready,
 what stands below it reports. This is the only file that knows both `pipeline/` (time) and
-`models/` (tensors; here only the folder of finished model files).
+`models/` (tensors).
 
 Exit codes: 0 done, 2 bad arguments or configuration, 3 a source, 4 the model or engine,
 5 a sink, 130 and 143 stopped by SIGINT or SIGTERM (what was written is complete).
@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
@@ -26,12 +25,13 @@ from rich.markup import escape
 from pipeline import serve
 from pipeline.batch import batches
 from pipeline.blur import conceal, detect_also_blurred
-from pipeline.command_line import overrides, parse, refuse_mistakes
+from pipeline.command_line import flags, parse, refuse_mistakes
+from pipeline.commands import MODELS, model_path
 from pipeline.config import dump_settings, load_settings
 from pipeline.control import LineControl, RunningLine
 from pipeline.crew import Crew, Named, in_order, pixels_of
 from pipeline.detect import Shown, detect, low_threshold
-from pipeline.engines import EngineWatch, infer, load_engine
+from pipeline.engines import EngineWatch, Purpose, infer, load_engine
 from pipeline.errors import (
     ConfigError,
     EngineError,
@@ -58,18 +58,16 @@ from pipeline.report import (
     try_report,
     write_report,
 )
-from pipeline.roster import Roster, any_live
+from pipeline.roster import Roster
 from pipeline.settings import DetectionSettings, Settings
-from pipeline.sources import Source, close_sources, open_sources
+from pipeline.sources import Source, any_live, close_sources, open_sources
 from pipeline.sources.gpu import GpuDecoding
 from pipeline.stop_request import StopRequest
-from pipeline.summary import summary
+from pipeline.summary import print_summary
 from pipeline.tally import Tally
-from pipeline.terminal import Complaints, say
+from pipeline.terminal import Complaints, drawing, logged_to, say
 from pipeline.title import hide_secrets
 from pipeline.zones import count_in_zones, zones_of
-
-MODELS = {path.stem: path for path in sorted((Path(__file__).parent / "models/zoo").glob("*.onnx"))}
 
 
 def stream(
@@ -94,8 +92,7 @@ def stream(
         ExitStack() as end,
     ):
         inlet = graph.inlet(capacity=max(4, crew.batch), on_error=tally.source_failed)
-        # One camera's frame is taken when the engine is free; with several, one more is at hand.
-        slots = graph.slots(crew.in_flight + (len(sources) > 1)) if live else None
+        slots = graph.slots(crew.in_flight) if live else None
         pace = Pace(tally, settings, slots)
         groups = batches(inlet.channel, crew.batch, pace)
         images = graph.stage(crew.prepare(groups, governor.input_hw), name="preprocess")
@@ -107,7 +104,7 @@ def stream(
         answers = infer(images, watch, beside)
         asked = graph.stage(answers, name="infer", capacity=calls, in_bursts=False)
         low = lowered(sources, model, settings, can_change=control is not None)
-        found = tally.found(detect(pace.answered(asked), model, low, maps=crew.maps))
+        found = tally.found(detect(pace.answered(asked), model, low, tally.inexact, crew.maps))
         private = conceal(found, model, shown, settings.render)
         counted = count_in_zones(shown.filter(private), zones, model.object_names)
         results = graph.stage(counted, name="detect")
@@ -116,7 +113,7 @@ def stream(
             outputs.may_stay_on_gpu,
         )
         outlet = graph.outlet(drawn if outputs.want_pictures else results, name="draw")
-        roster = Roster(graph, inlet, outlet, outputs, tally)
+        roster = Roster(graph, inlet, outlet, outputs, tally, pace.share_among)
         for source in sources:
             roster.join(source)
         governor.steer(pace.limit_fps, roster.set_effort)
@@ -167,13 +164,11 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
         outputs = Outputs(settings, model, sources, page, pixels_of(models))
         if settings.report:
             try_report(settings.report)
-        live = any_live(sources)
-        may_shrink = settings.latency.budget_ms is not None and live
+        may_shrink = settings.latency.budget_ms is not None and any_live(sources)
         load = partial(
             load_engine,
             settings=settings.engine,
-            latency=live and len(sources) == 1,
-            live=live,
+            purpose=purpose_of(sources),
             all_sizes=may_shrink,
         )
         engines = [stack.enter_context(load(each)) for each in models]
@@ -229,17 +224,24 @@ def run(settings: Settings, console: Console, quiet: bool) -> int:
         with tally.writing("report"):
             write_report(report, settings.report)
     if not quiet:
-        with tally.writing("summary"):
-            say(summary(report))
+        with tally.writing("summary"), drawing(160) as stdout:
+            print_summary(report, stdout)
     if failure:
         raise failure
     return exit_code(tally, stop)
 
 
+def purpose_of(sources: Sequence[Source]) -> Purpose:
+    """What the engine is to be quick at. It stays so, whoever joins later."""
+    if not any_live(sources):
+        return "recording"
+    return "camera" if len(sources) == 1 else "cameras"
+
+
 def model_files(settings: Settings) -> Iterator[Named]:
     """What each of the models asked for says about itself."""
     for name in settings.model:
-        yield Named(name, read_model_file(MODELS.get(name, name)))
+        yield Named(name, read_model_file(model_path(name)))
 
 
 def proposer_of(model: ModelFile) -> Propose | None:
@@ -302,12 +304,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Complaints()
     try:
         arguments = parse(argv, MODELS)
-        settings = load_settings(arguments.config, overrides(arguments))
+        settings = load_settings(arguments.config, arguments.set, flags(arguments))
         refuse_mistakes(arguments, settings)
         if arguments.print_config:
             say(dump_settings(settings))
             return 0
-        return run(settings, console, arguments.quiet)
+        with logged_to(console):
+            return run(settings, console, arguments.quiet)
     except PipelineError as error:
         complain(console, str(error))
         return error.exit_code

@@ -2,7 +2,8 @@
 
     python -m pipeline.build street --batch 4
 
-A first run does the same by itself, unless ``engine.build`` is false; it takes minutes. With
+A first run does the same by itself, unless ``engine.build`` is false; it takes minutes. Plans for
+batches of 4 also serve those of 1 and 2, so that a single camera finds its plan among them. With
 ``--portable`` later versions of TensorRT 10 or 11, and the lean runtime (``tensorrt-lean``), can
 run them too; then the folder named by XDG_CACHE_HOME can be copied to machines with the same GPU.
 """
@@ -10,19 +11,16 @@ run them too; then the folder named by XDG_CACHE_HOME can be copied to machines 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
+from pipeline.commands import leave, model_path
 from pipeline.engines.trt import BATCH, TensorRtEngine
 from pipeline.engines.trt_cache import plan_folder
 from pipeline.errors import PipelineError
 from pipeline.model_file import read_model_file
 from pipeline.settings import EngineSettings
-
-_ZOO = Path(__file__).parents[1] / "models/zoo"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -64,7 +62,6 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
     options, console = parser().parse_args(arguments), Console(stderr=True)
-    bundled = _ZOO / f"{options.model}.onnx"
     settings = EngineSettings(
         name="tensorrt",
         precision=options.precision,
@@ -73,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         with TensorRtEngine(
-            read_model_file(bundled if bundled.exists() else options.model),
+            read_model_file(model_path(options.model)),
             settings,
             latency=False,
             all_sizes=options.all_sizes,
@@ -90,4 +87,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

@@ -14,7 +14,7 @@ With ``--max-fps``, as of the line, only so many frames a second are looked at, 
 (A line decodes fewer where keyframes alone come as evenly, and carries more cameras then.) An
 engine on a GPU takes no processor time; there, its own time for a frame may be the limit.
 
-Exit codes: 0 done, 2 arguments, 3 the recording, 4 the model or engine.
+Exit codes: 0 done, 2 arguments, 3 the recording, 4 the model or engine, 5 stdout.
 """
 
 from __future__ import annotations
@@ -25,22 +25,21 @@ import math
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.commands import leave, model_path
 from pipeline.cores import usable_cores
+from pipeline.drawn_clip import draw_clip, street_url
 from pipeline.engines import load_engine
-from pipeline.errors import PipelineError
-from pipeline.frame import Detections, Result
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.frame_cost import FrameCost, measure
 from pipeline.model_file import read_model_file
-from pipeline.settings import EngineSettings, VideoSettings
-from pipeline.sinks import open_sinks
+from pipeline.settings import EngineSettings
 from pipeline.sources import open_sources
-from pipeline.yuv import own_yuv420p, stamped
+from pipeline.terminal import say
 
 SCHEMA = "boxstream.capacity/1"
 USABLE = 0.8
@@ -49,8 +48,8 @@ before stations that share caches take longer than each alone: with 0.9, two of 
 two cores were one camera too many (``tests.benchmarks.scale``, 2026-11-29)."""
 SIZES = ("640x360", "1280x720", "1920x1080")
 FRAMES = 50
-
-_ZOO = Path(__file__).parents[1] / "models/zoo"
+SLOWEST, FASTEST = 0.001, 1000
+"""Frames/s of a camera, as `live.max_fps` of the settings takes them."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +121,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--json", action="store_true", help=f"for machines; the layout is {SCHEMA!r}")
     asked = parser.parse_args(argv)
     rates = (asked.fps, asked.fps if asked.max_fps is None else asked.max_fps)
-    if not all(0 < rate < math.inf for rate in rates) or asked.frames < 2:
-        parser.error("--fps and --max-fps must be numbers above 0 and --frames at least 2")
+    if not all(SLOWEST <= rate <= FASTEST for rate in rates):
+        parser.error(f"--fps and --max-fps must be from {SLOWEST} to {FASTEST}")
+    if asked.frames < 2:
+        parser.error("--frames must be at least 2")
+    for size in asked.size:
+        try:
+            open_sources([street_url(size, FRAMES)])
+        except ConfigError:
+            parser.error(f"no street can be drawn at {size!r}; give --size as WxH, such as 640x360")
     return asked
 
 
@@ -132,19 +138,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = parse(argv)
     try:
         report = examine(asked)
+        say(f"{json.dumps(report, indent=2) if asked.json else page(report)}\n")
     except PipelineError as error:
         print(f"error {error}", file=sys.stderr)
         return error.exit_code
-    print(json.dumps(report, indent=2) if asked.json else page(report))
     return 0
 
 
 def examine(asked: argparse.Namespace) -> dict[str, Any]:
     """Measure each clip with the model, and tell how many cameras that makes."""
-    bundled = _ZOO / f"{asked.model}.onnx"
-    model = read_model_file(bundled if bundled.exists() else Path(asked.model))
+    model = read_model_file(model_path(asked.model))
     cores, rows = usable_cores(), []
-    with load_engine(model, EngineSettings(name=asked.engine), live=True) as engine:
+    with load_engine(model, EngineSettings(name=asked.engine), purpose="cameras") as engine:
         with tempfile.TemporaryDirectory() as folder:
             for name, clip in clips(asked, Path(folder)):
                 cost = measure(clip, model, engine, asked.frames)
@@ -170,18 +175,6 @@ def clips(asked: argparse.Namespace, folder: Path) -> Iterator[tuple[str, str]]:
         return
     for size in asked.size:
         yield f"street {size}", str(draw_clip(size, asked.frames, folder / f"{size}.mp4"))
-
-
-def draw_clip(size: str, frames: int, path: Path) -> Path:
-    """Write so many frames of a drawn street of that size, WxH, as H.264."""
-    url = f"synthetic://street?seed=7&size={size}&fps=25&seconds={frames / 25}"
-    (source,) = open_sources([url])
-    (sink,) = open_sinks([str(path)], source, (), VideoSettings())
-    with closing(source), sink:
-        for frame in source.frames():
-            picture = stamped(own_yuv420p(frame.picture), frame.pts, frame.time_base)
-            sink.write(Result(frame, Detections.none(), picture))
-    return path
 
 
 def _told(told: Forecast) -> dict[str, float | None]:
@@ -222,4 +215,4 @@ def page(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

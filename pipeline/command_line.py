@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline import strict_yaml
 from pipeline.durations import parse_duration
@@ -69,7 +69,7 @@ def parse(argv: Sequence[str] | None, models: Iterable[str]) -> argparse.Namespa
     add("--keep", metavar="TIME", help="delete recorded files older than TIME (24h, 7d)")
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="any key")
     add("--no-draw", action="store_true", help="leave the pictures as they are")
-    add("--quiet", action="store_true", help="print errors only, those of cameras included")
+    add("--quiet", action="store_true", help="print only what goes wrong, and that it is over")
     add("--print-config", action="store_true", help="show the settings in force, and stop")
     return parser.parse_intermixed_args(argv)
 
@@ -117,35 +117,45 @@ def _may_be_a_source(path: str) -> bool:
         return path.lower().endswith((".mp4", ".mkv")) and os.path.isfile(path)
 
 
-def seconds(wish: str | None) -> float | None:
-    """``10min`` -> 600; `ConfigError` when that is no length of time."""
-    return None if wish is None else parse_duration(wish)
+def flags(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """The flags that were given, as they were typed, and each as a word like those of --set.
 
-
-def overrides(arguments: argparse.Namespace) -> list[str]:
-    """The command line's flags as ``key=value``; they come after --set and so outrank it."""
-    values = {
-        "sources": arguments.sources or None,
-        "model": arguments.model,
-        "engine.name": arguments.engine,
-        "out": [out for behind in arguments.out for out in behind] or None,
-        "report": arguments.report,
+    They come after --set and so outrank it.
+    """
+    outs = [out for behind in arguments.out for out in behind]
+    texts = {
+        ("SOURCE", "sources"): arguments.sources,
+        ("--model", "model"): arguments.model,
+        ("--engine", "engine.name"): arguments.engine,
+        ("--out", "out"): outs,
+        ("--report", "report"): arguments.report,
     }
+    for (flag, key), wish in texts.items():
+        if wish is not None and wish != []:
+            typed = flag if isinstance(wish, list) else f"{flag} {wish}"
+            yield typed, f"{key}={strict_yaml.dump(wish)}"
     numbers = {
-        "detection.threshold": arguments.threshold,
-        "engine.batch": arguments.batch,
-        "engine.build": "false" if arguments.no_build else None,
-        "max_frames": arguments.max_frames,
-        "duration": arguments.duration,
-        "live.max_fps": arguments.max_fps,
-        "live.stride": arguments.stride,
-        "recorded.max_fps": arguments.max_fps,
-        "recorded.stride": arguments.stride,
-        "latency.budget_ms": arguments.latency_budget,
-        "recording.segment_seconds": seconds(arguments.segment),
-        "recording.keep_seconds": seconds(arguments.keep),
-        "render.enabled": "false" if arguments.no_draw else None,
+        ("--threshold", "detection.threshold"): arguments.threshold,
+        ("--batch", "engine.batch"): arguments.batch,
+        ("--max-frames", "max_frames"): arguments.max_frames,
+        ("--duration", "duration"): arguments.duration,
+        ("--max-fps", "live.max_fps"): arguments.max_fps,
+        ("--stride", "live.stride"): arguments.stride,
+        ("--max-fps", "recorded.max_fps"): arguments.max_fps,
+        ("--stride", "recorded.stride"): arguments.stride,
+        ("--latency-budget", "latency.budget_ms"): arguments.latency_budget,
     }
-    texts = [f"{key}={strict_yaml.dump(wish)}" for key, wish in values.items() if wish is not None]
-    texts += [f"{key}={value}" for key, value in numbers.items() if value is not None]
-    return [*arguments.set, *texts]
+    for (flag, key), wish in numbers.items():
+        if wish is not None:
+            yield f"{flag} {wish}", f"{key}={wish}"
+    times = {
+        ("--segment", "recording.segment_seconds"): arguments.segment,
+        ("--keep", "recording.keep_seconds"): arguments.keep,
+    }
+    for (flag, key), wish in times.items():
+        if wish is not None:
+            yield f"{flag} {wish}", f"{key}={parse_duration(wish)}"
+    if arguments.no_build:
+        yield "--no-build", "engine.build=false"
+    if arguments.no_draw:
+        yield "--no-draw", "render.enabled=false"

@@ -2,7 +2,7 @@
 
 Strict on purpose: a word that is not a setting is an error that names the nearest one, and every
 value is checked against the type written in `pipeline.settings`. Layers are laid over each other
-key by key: the defaults, the file, each ``--set``, the command line's own options. Maps whose keys
+key by key: the defaults, the file, each ``--set``, the command line's own flags. Maps whose keys
 are names (`zones`, `class_thresholds`) gain entries so; null takes one away, an empty map all.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import cache
@@ -32,14 +32,15 @@ _FOUND = {bool: "", int: "", float: "", str: "text ", list: "a list ", dict: "a 
 def load_settings(
     path: str | None = None,
     overrides: Sequence[str] = (),
-    options: Mapping[str, object] | None = None,
+    flags: Iterable[tuple[str, str]] = (),
 ) -> Settings:
-    """The settings from a YAML file, ``KEY=VALUE`` words and the command line's own options.
+    """The settings from a YAML file, ``KEY=VALUE`` words and the command line's own flags.
 
     Args:
         path: A YAML file; None takes the defaults.
         overrides: Words such as ``engine.batch=4``; the value is read as YAML.
-        options: Values by dotted key, already typed; they win over everything.
+        flags: What was typed, such as ``--batch 4``, and the word that it stands for; they win
+            over everything.
 
     Raises:
         ConfigError: A key is unknown, or a value of the wrong type or out of range.
@@ -47,11 +48,9 @@ def load_settings(
     settings = Settings()
     if path is not None:
         settings = _laid_over(settings, strict_yaml.read(Path(path)), str(path))
-    for word in overrides:
-        origin = f"--set {_shown(word)}"
+    for typed, word in [*((f"--set {word}", word) for word in overrides), *flags]:
+        origin = _shown(typed)
         settings = _laid_over(settings, _read_override(word, origin), origin)
-    for key, value in (options or {}).items():
-        settings = _laid_over(settings, _nested(key, value), "command line")
     return settings
 
 
@@ -62,11 +61,7 @@ def overlaid(section: S, words: Mapping[str, str], origin: str) -> S:
         ConfigError: As in `load_settings`; `origin` says where the words come from.
     """
     for key, word in words.items():
-        value = strict_yaml.parse(word, origin)
-        try:
-            section = _merged(section, {key: value}, "")
-        except ConfigError as error:
-            raise ConfigError(f"{origin}: {error}") from None
+        section = _laid_over(section, {key: strict_yaml.parse(word, origin)}, origin)
     return section
 
 
@@ -106,9 +101,9 @@ def _nested(dotted: str, value: object) -> dict[str, Any]:
     return value
 
 
-def _laid_over(settings: Settings, changes: object, origin: str) -> Settings:
+def _laid_over(section: S, changes: object, origin: str) -> S:
     try:
-        return _merged(settings, changes, "")
+        return _merged(section, changes, "")
     except ValueError as error:  # a ConfigError, or a number with too many digits to be shown
         raise ConfigError(f"{origin}: {error}") from None
 

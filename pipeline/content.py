@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
+from pipeline.commands import MODELS
 from pipeline.errors import EngineError, ModelMismatch, ModelNotFound
 from pipeline.protobuf import LENGTH, Malformed, fields
 
@@ -31,8 +33,9 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise ModelNotFound(
-            f"there is no model file {str(path)!r}; give the name of a bundled model "
-            "or the path of an ONNX file made by `python -m models.export`"
+            f"there is no model file {str(path)!r}; {_nearest(path)}give the name of a bundled "
+            f"model ({', '.join(MODELS)}) or the path of an ONNX file made by "
+            "`python -m models.export`"
         ) from None
     except IsADirectoryError:
         raise ModelMismatch(f"{str(path)!r} is a folder; name the model file inside it") from None
@@ -44,6 +47,12 @@ def explained(path: Path) -> Iterator[None]:
         raise ModelMismatch(
             f"{str(path)!r} is not a complete ONNX file ({error}); copy or export it again"
         ) from None
+
+
+def _nearest(path: Path) -> str:
+    """``did you mean ...? ``, for a path that may be a mistyped name of a bundled model."""
+    near = get_close_matches(path.stem.lower(), MODELS, n=1) if path.name == str(path) else []
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
 def content_sha256(path: Path) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+CPU_INFO = Path("/proc/cpuinfo")
+
 
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Cores by affinity mask and container quota; at least 1.
@@ -20,14 +22,23 @@ def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     return max(1, min(cores, round(quota))) if quota else cores
 
 
-def processor_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+def processor_flags(cpuinfo: Path = CPU_INFO) -> str:
     """The instruction sets of the processor, as Linux names them; empty where nothing tells."""
+    told = processor_fact("flags", cpuinfo) or processor_fact("Features", cpuinfo) or ""
+    return " ".join(sorted(told.split()))
+
+
+def processor_fact(key: str, cpuinfo: Path = CPU_INFO) -> str | None:
+    """What Linux's list of processors, lines of ``key : value``, first says under `key`."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return ""
-    told = [line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))]
-    return " ".join(sorted(told[0].split())) if told else ""
+        return None
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() == key and value.strip():
+            return value.strip()
+    return None
 
 
 def _quota_v2(file: Path) -> float | None:

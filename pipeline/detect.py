@@ -237,9 +237,11 @@ def _objects(
 ) -> Generator[Result, None, None]:
     iou = nms_iou(model, settings)
     suppress, limit = SUPPRESS[settings.nms], settings.max_detections
+    if on_inexact and "exact" in outputs and not outputs["exact"].all():
+        for frame, exact in zip(batch.frames, outputs["exact"], strict=True):
+            if not exact:
+                on_inexact(frame)
     for row, (frame, placement) in enumerate(zip(batch.frames, batch.placements, strict=True)):
-        if on_inexact and "exact" in outputs and not outputs["exact"][row]:
-            on_inexact(frame)
         found = _at_home(_above(outputs, row, thresholds, model), placement)
         if model.output_form == "candidates":
             found = suppress(found, iou, limit)

@@ -88,6 +88,9 @@ class SinkError(PipelineError, OSError):
 
     exit_code = 5
 
+    def __str__(self) -> str:
+        return self.strerror or super().__str__()  # without the number of the system's error
+
 
 def reason(error: BaseException) -> str:
     """Why, in the words of the system or of FFmpeg, and nothing else.

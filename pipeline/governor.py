@@ -42,8 +42,6 @@ class Concession:
     input_hw: tuple[int, int] | None = None
 
 
-_UNFILTERED, _REFERENCES = DecodeEffort.NO_LOOP_FILTER, DecodeEffort.REFERENCES
-
 LADDER = (
     Concession("nothing", 1.0),
     Concession("a quarter of the frame rate", 3 / 4),
@@ -55,8 +53,8 @@ LADDER = (
     Concession(
         "three quarters of the frame rate, and the loop filter", 1 / 4, DecodeEffort.NO_LOOP_FILTER
     ),
-    Concession("all but reference frames", 1 / 4, _REFERENCES),
-    Concession("all but an eighth of the frame rate", 1 / 8, _REFERENCES),
+    Concession("all but reference frames", 1 / 4, DecodeEffort.REFERENCES),
+    Concession("all but an eighth of the frame rate", 1 / 8, DecodeEffort.REFERENCES),
 )
 
 

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from pipeline.channel import Cancelled, Channel, Slots, WhenFull, idle_seconds
+from pipeline.channel import Cancelled, Channel, Slots, idle_seconds
 from pipeline.junctions import Inlet, Outlet
 from pipeline.metrics import StageStats
 
@@ -102,13 +102,12 @@ class Graph:
         items: Iterable[T],
         *,
         name: str,
-        when_full: WhenFull = "wait",
         capacity: int | None = None,
         in_bursts: bool | None = None,
     ) -> Channel[T]:
         """Pull from `items` on a new thread; return the channel they land on."""
         in_bursts = self.in_bursts if in_bursts is None else in_bursts
-        channel = Channel[T](capacity or self.capacity, when_full, in_bursts=in_bursts)
+        channel = Channel[T](capacity or self.capacity, in_bursts=in_bursts)
         self.register(channel)
         self._start(items, StageStats(name, queue=channel), channel.put, [channel.close])
         return channel

@@ -10,11 +10,10 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from pipeline.cores import usable_cores
+from pipeline.cores import CPU_INFO, processor_fact, processor_flags, usable_cores
 
 PACKAGES = ("numpy", "av", "opencv-python-headless", "openvino", "onnxruntime", "tensorrt")
 
-_CPU_INFO = Path("/proc/cpuinfo")
 _INSTRUCTIONS = {  # what matters to an engine -> names in Linux's list, of any maker
     "avx2": ("avx2",),
     "avx512": ("avx512f",),
@@ -37,9 +36,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def cpu_name(cpu_info: Path = _CPU_INFO) -> str | None:
+def cpu_name(cpu_info: Path = CPU_INFO) -> str | None:
     """What its maker calls it; some kernels and most ARM machines do not tell."""
-    return _first(cpu_info, "model name") or platform.processor() or None
+    return processor_fact("model name", cpu_info) or platform.processor() or None
 
 
 def memory_gib() -> float | None:
@@ -50,12 +49,11 @@ def memory_gib() -> float | None:
         return None
 
 
-def instruction_sets(cpu_info: Path = _CPU_INFO) -> dict[str, bool] | None:
+def instruction_sets(cpu_info: Path = CPU_INFO) -> dict[str, bool] | None:
     """Which of the instructions that make an engine fast the processor has."""
-    listed = _first(cpu_info, "flags") or _first(cpu_info, "Features")
-    if listed is None:
+    flags = set(processor_flags(cpu_info).split())
+    if not flags:
         return None
-    flags = set(listed.split())
     return {name: not flags.isdisjoint(names) for name, names in _INSTRUCTIONS.items()}
 
 
@@ -68,15 +66,3 @@ def installed_version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _first(file: Path, key: str) -> str | None:
-    """The first value under `key` in a file of ``key : value`` lines."""
-    try:
-        lines = file.read_text(errors="replace").splitlines()
-    except OSError:
-        return None
-    values = (
-        line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key
-    )
-    return next((value for value in values if value), None)

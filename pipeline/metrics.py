@@ -10,11 +10,9 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
-
-from pipeline.pixel_shares import PixelShares
 
 State = Literal["READY", "CONNECTING", "RUNNING", "STALLED", "BACKOFF", "PAUSED", "ENDED", "FAILED"]
 EVENTS_KEPT = 200  # of each source
@@ -170,6 +168,25 @@ class SinkStats:
     error: str | None
 
 
+class PixelShares:
+    """Mean shares of the picture by class, over the frames of a source."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._sums: dict[str, float] = {}
+
+    def add(self, shares: Mapping[str, float]) -> None:
+        """Count one frame; `shares` of the classes that are in it."""
+        self.frames += 1
+        for name, share in shares.items():
+            self._sums[name] = self._sums.get(name, 0.0) + share
+
+    def mean(self) -> dict[str, float]:
+        """By class, the largest first; classes that were never seen are left out."""
+        sums = sorted(self._sums.copy().items(), key=lambda entry: -entry[1])
+        return {name: total / self.frames for name, total in sums}
+
+
 @dataclass
 class SourceStats:
     """The fate of one source's frames.
@@ -187,9 +204,11 @@ class SourceStats:
         frames_decoded: Pictures that the decoder gave, including those dropped later.
         frames_inferred: Pictures for which detections left the engine stage.
         frames_dropped: Pictures that were not inferred, by cause: ``corrupt``, ``stride``,
-            ``max_fps``, ``queue_full``, ``stale``, ``reconnect_flush``, ``cut_short``.
+            ``max_fps``, ``queue_full``, ``stale``, ``latency_budget``, ``late``,
+            ``reconnect_flush``, ``cut_short``.
         anomalies: What was put right on the way, by kind: ``pts_missing``, ``pts_repeated``,
-            ``pts_jump``, ``corrupt_packet`` and so on. Frames are not lost by these.
+            ``pts_jump``, ``corrupt_packet`` and so on; and ``inexact``, frames for which a bound
+            inside of the model's graph was too tight. Frames are not lost by these.
         decoded_by: What has decoded it last; None where nothing was to be decoded.
         offered_fps: Rate that the source declares or was measured to offer; None if unknown.
         source_seconds: Span of presentation time covered so far, in seconds.
@@ -284,7 +303,7 @@ class Queue(Protocol):
     def held(self) -> int: ...
 
 
-@dataclass
+@dataclass(eq=False)  # of two that have done nothing yet, each is still itself
 class StageStats:
     """What one thread did. `busy_seconds` leaves out the time spent waiting for neighbours."""
 

@@ -59,8 +59,6 @@ class ModelFile:
             mean nothing to a semantic model.
         nms_iou: Recommended overlap from which a box is a duplicate.
         max_detections: Most detections of a frame.
-        nms_body: How suppression is written inside the graph.
-        provenance: Architecture, training data, date, score.
         precision_check: Average precision, or mIoU of pixels, by precision (``{"f32": 0.71, "bf16":
             0.71}``), as measured when the file was made; None when it was not. In a file that
             `models.quantize` made, ``"original"`` is that of the file it was made from, in f32.
@@ -86,8 +84,6 @@ class ModelFile:
     score_threshold: float
     nms_iou: float
     max_detections: int
-    nms_body: str
-    provenance: dict[str, Any]
     precision_check: dict[str, float] | None
     smaller_hw: tuple[tuple[int, int], ...] = ()
     palette: tuple[RGB, ...] | None = None
@@ -194,7 +190,6 @@ def _parse(path: Path, text: bytes, is_program: bool) -> ModelFile:
             fit=cast(Fit, _one_of(entry, "fit", ("letterbox", "stretch"))),
             outputs=tuple(str(name) for name in entry["outputs"]),
             **(_CLASSES_OF_PIXELS if task == "semantic" else _of_objects(entry)),
-            provenance=dict(entry.get("provenance", {})),
             precision_check=check and {str(key): float(ap) for key, ap in check.items()},
             smaller_hw=tuple(sizes[1:]),
             palette=_palette(entry.get("palette")),
@@ -221,7 +216,6 @@ _CLASSES_OF_PIXELS: dict[str, Any] = {
     "score_threshold": 0.0,
     "nms_iou": 1.0,
     "max_detections": 1,
-    "nms_body": "none",
 }
 
 
@@ -235,7 +229,6 @@ def _of_objects(entry: dict[str, Any]) -> dict[str, Any]:
         "score_threshold": float(entry["score_threshold"]),
         "nms_iou": float(entry["nms_iou"]),
         "max_detections": int(entry["max_detections"]),
-        "nms_body": str(entry.get("nms_body", "none")),
         "proposer": None if proposer is None else str(proposer),
         "regions": regions,
     }

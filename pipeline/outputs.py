@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from pipeline.errors import ConfigError
 from pipeline.frame import PixelClasses
 from pipeline.model_file import ModelFile
-from pipeline.report import Reporting
+from pipeline.report import Reporting, told_by
 from pipeline.settings import Settings
 from pipeline.sinks import Sink, open_sinks, target_of
 from pipeline.sinks.protocol import Claiming, SinkTarget, TakesGpuPictures
@@ -61,10 +61,7 @@ class Finished:
     @classmethod
     def of(cls, sink: Reporting) -> Finished:
         """Ask it for the last time."""
-        try:
-            return cls(sink.name, sink.report())
-        except OSError:  # somebody takes away its files at this moment
-            return cls(sink.name, {"path": sink.name})
+        return cls(sink.name, told_by(sink))
 
     def report(self) -> dict[str, Any]:
         """What it said."""
@@ -121,7 +118,7 @@ class Outputs:
         pixels: PixelClasses | None = None,
     ) -> None:
         self.sinks: dict[str, list[Sink]] = {}
-        self._of_departed: deque[Finished] = deque(maxlen=DEPARTED_KEPT)
+        self._of_departed: deque[list[Finished]] = deque(maxlen=DEPARTED_KEPT)
         self._taken = [
             _Claim(None, report, Territory.of(Path(report)))
             for report in filter(None, [settings.report])
@@ -138,7 +135,8 @@ class Outputs:
     @property
     def opened(self) -> list[Reporting]:
         """All sinks; of sources that have left, what the last ones reported."""
-        return [*(sink for group in self.sinks.values() for sink in group), *self._of_departed]
+        there = (sink for group in self.sinks.values() for sink in group)
+        return [*there, *(sink for group in self._of_departed for sink in group)]
 
     @property
     def want_pictures(self) -> bool:
@@ -174,7 +172,7 @@ class Outputs:
 
     def forget(self, name: str) -> None:
         """The source has left for good, and its sinks are closed."""
-        self._of_departed += map(Finished.of, self.sinks.pop(name))
+        self._of_departed.append([Finished.of(sink) for sink in self.sinks.pop(name)])
 
     def _claim(self, sinks: Sequence[Sink], source: str) -> None:
         """Have files belong to a source for good: what it wrote stays when it has left."""

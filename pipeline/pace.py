@@ -45,12 +45,13 @@ class Pace:
         tally: Knows the sources, and counts what is refused.
         settings: How long a batch of recorded frames waits for its last one, from which age on
             a live frame is not worth the engine's time, and how long it may take to the sink.
-        slots: How many batches may be between a camera and its answer; None in a line of
-            recordings, where queues do no harm.
+        slots: How many batches may be between a camera and its answer, with one camera; None in
+            a line of recordings, where queues do no harm.
     """
 
     def __init__(self, tally: Tally, settings: Settings, slots: Slots | None = None) -> None:
         self._tally, self._slots = tally, slots
+        self._slots_of_one = slots.count if slots else 0
         self._patience = settings.engine.batch_wait_seconds
         self._max_age = settings.latency.max_age_seconds
         budget_ms = settings.latency.budget_ms
@@ -61,6 +62,14 @@ class Pace:
     def limit_fps(self, fps: float | None) -> None:
         """Take at most so many frames/s of each live source; None: all."""
         self._fps = fps
+
+    def share_among(self, sources: int) -> None:
+        """Suit the slots to so many sources.
+
+        One camera's frame is taken when the engine is free; with several, one more is at hand.
+        """
+        if self._slots:
+            self._slots.count = self._slots_of_one + (sources > 1)
 
     def wait_for_slot(self) -> None:
         """Return when the engine can do with another batch; `Cancelled` if it never will."""

@@ -1,14 +1,23 @@
 """Addresses without what may be secret in them, for showing: too much goes rather than too little.
 
-What a camera's address shows is read more closely: see `pipeline.sources.live.address`.
+What a camera's address shows is read more closely: see `pipeline.network.address`.
 """
 
 from __future__ import annotations
 
 import re
 
-# Of an address, or of a map as Python shows it.
-_SECRETS = re.compile(r"((?:token|pass\w*|pwd|secret|key)(?:=|': ))[^&#]*", re.IGNORECASE)
+_NAMED = r"\$(?:\w+|\{\w+\})"
+_LOGIN = re.compile(rf"(?<=://)(?!{_NAMED}(?::{_NAMED})?@[^@]*$)(?=\S).*@", re.DOTALL)
+# Such as rtsp:/user:password@host, which is no URL, or the same without its begin.
+_LOGIN_OF_NO_URL = re.compile(
+    r"(?<![^\s/'\"=,(\[])(?<!://)[^/\s]*:(?!//|\s|\w+://)(?:(?!\*\*\*@).)*@", re.DOTALL
+)
+# Of a query, of a path, or of a map as Python shows it.
+_VALUE = re.compile(
+    r"((?:user\w*|usr|login|pass\w*|pwd|token|key|auth|secret)(?:=|': ))(?!\*\*\*)[^&#]*",
+    re.IGNORECASE,
+)
 _END = r"/?(?:\?|$)"  # of a path
 _STREAM_KEY = re.compile(
     rf"(rtmps?://[^/?]+/(?:[^?]*/)?)(?!(?:\$\w+|\$?\{{\w+\}}){_END})[^/?]+(?={_END})",
@@ -16,10 +25,12 @@ _STREAM_KEY = re.compile(
 )
 
 
-def without_secrets(url: str) -> str:
-    """`url` without its login, and without those values that are named like secrets."""
-    login_hidden = re.sub(r"(?<=://).*@", "***@", url, flags=re.DOTALL)
-    return _SECRETS.sub(r"\1***", login_hidden)
+def without_secrets(text: str) -> str:
+    """`text`, which is an address or holds some, without logins and what is named like a secret.
+
+    Mistyped addresses are meant, too. What only says where a login comes from (``$NAME``) stays.
+    """
+    return _VALUE.sub(r"\1***", _LOGIN_OF_NO_URL.sub("***@", _LOGIN.sub("***@", text)))
 
 
 def without_stream_key(url: str) -> str:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import av
 import numpy as np
 
-from pipeline.canvas import Canvas, Label, PlaneCanvas, Rect, canvas_for
-from pipeline.frame import Boxes, Detections, Result, SegmentationMap
+from pipeline.canvas import Canvas, Label, Rect, canvas_for
+from pipeline.frame import Detections, Result, SegmentationMap
 from pipeline.overlay import is_tinted
 from pipeline.polygon import Point
 from pipeline.settings import RenderSettings
@@ -81,28 +80,6 @@ def render(
             draw_on(canvas, found, class_names, settings, lines, signs, map_of)
         picture, frame = canvas.picture(), result.frame
         yield result.with_annotated(stamped(picture, frame.pts, frame.time_base))
-
-
-def draw(
-    picture: av.VideoFrame,
-    detections: Detections,
-    class_names: Sequence[str],
-    settings: RenderSettings,
-    hud_lines: Sequence[str] = (),
-    signs: Sequence[Sign] = (),
-    private: Boxes | None = None,
-    segmentation: SegmentationMap | None = None,
-) -> av.VideoFrame:
-    """Return a copy of `picture` (yuv420p, even size) with boxes, labels and figures on it.
-
-    What lies in `private` boxes is not to be recognised. See `draw_on` for the rest. `picture`
-    itself is not written to.
-    """
-    canvas = PlaneCanvas(picture)
-    if private is not None:
-        canvas.conceal(private)
-    draw_on(canvas, detections, class_names, settings, hud_lines, signs, segmentation)
-    return canvas.picture()
 
 
 def draw_on(

@@ -1,6 +1,6 @@
 """The report of a run: what was done, how fast, on what; as JSON.
 
-The layout is versioned (``schema``) and documented in the README.
+The layout is versioned (``schema``) and documented in README.md beside this file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.engines import Engine
-from pipeline.errors import ConfigError, SinkError
+from pipeline.errors import ConfigError, SinkError, reason
 from pipeline.machine import machine
 from pipeline.metrics import SourceStats, StageStats
 from pipeline.model_file import ModelFile
@@ -138,11 +138,20 @@ def infer_report(engines: Sequence[Engine], stages: Sequence[StageStats]) -> dic
     }
 
 
+def told_by(sink: Reporting) -> dict[str, Any]:
+    """What a sink reports; ``error`` says why that is little."""
+    try:
+        return sink.report()
+    except OSError as error:  # somebody has taken away its files, or the right to look at them
+        return {"path": sink.name, "error": f"cannot look at what is there: {reason(error)}"}
+
+
 def sink_reports(sinks: Iterable[Reporting], tally: Tally) -> dict[str, Any]:
     """The report's entries on the sinks, by name."""
     entries: dict[str, Any] = {}
     for sink in sinks:
-        entry = sink.report() | {"error": tally.sink_error(sink.name)}
+        entry = told_by(sink)
+        entry["error"] = tally.sink_error(sink.name) or entry.get("error")
         if lost := sum(n for (_, name), n in tally.sink_drops.items() if name == sink.name):
             entry["frames_dropped"] = lost
         entries[sink.name] = entry

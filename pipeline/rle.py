@@ -20,13 +20,14 @@ _GROUP_BITS = 5
 _MOST_GROUPS = 13  # of 64 bits
 
 
-def rle(mask: Pixels) -> dict[str, Any]:
-    """``{"size": [h, w], "counts": text}`` of an (H, W) mask, whatever is not 0."""
-    return rle_in(mask, (0, 0), (mask.shape[0], mask.shape[1]))
-
-
 def rle_in(mask: Pixels, top_left: tuple[int, int], size_hw: tuple[int, int]) -> dict[str, Any]:
-    """The same of a picture of that size, in which (h, w) `mask` lies at that row and column."""
+    """``{"size": [H, W], "counts": text}`` of a mask as large as the picture.
+
+    Args:
+        mask: (h, w) part of it, whatever is not 0; outside there is nothing.
+        top_left: Row and column of the picture at which `mask` lies.
+        size_hw: Of the picture.
+    """
     top, left = top_left
     height, width = size_hw
     rows, columns = mask.shape

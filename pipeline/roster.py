@@ -78,6 +78,7 @@ class Roster:
         outlet: Where their results come out.
         outputs: Their sinks.
         tally: Keeps the books.
+        share_among: Called with the number of sources that are there whenever it changes.
 
     Attributes:
         names_used: Of all sources that are or were there.
@@ -91,11 +92,12 @@ class Roster:
         outlet: Outlet[Result],
         outputs: SinksOfSources,
         tally: Tally,
+        share_among: Callable[[int], None],
     ) -> None:
         self.names_used: set[str] = set()
         self.stays = False
         self._graph, self._inlet, self._outlet = graph, inlet, outlet
-        self._outputs, self._tally = outputs, tally
+        self._outputs, self._tally, self._share_among = outputs, tally, share_among
         self._members: dict[str, Member] = {}
         self._leaving: dict[str, Member] = {}
         self._effort = DecodeEffort.FULL
@@ -140,6 +142,7 @@ class Roster:
                 source.set_effort(self._effort)
             end = self._start(source)
             self._members[source.name] = Member(source, tuple(sinks), branches, end)
+            self._share_among(len(self._members))
 
     def leave(self, name: str) -> bool:
         """End a source; its sinks are finished and it is forgotten when its last result is through.
@@ -151,6 +154,7 @@ class Roster:
             member = self._members.pop(name, None)
             if member is not None:
                 self._leaving[name] = member
+                self._share_among(len(self._members))
         if member is None:
             return False
         member.end()
@@ -218,8 +222,3 @@ class Roster:
 
 def _comes_from(name: str, result: Result) -> bool:
     return result.frame.source == name
-
-
-def any_live(sources: Iterable[Source]) -> bool:
-    """Tell whether one of them goes at its own pace."""
-    return any(source.live for source in sources)

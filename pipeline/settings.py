@@ -56,7 +56,7 @@ Preset = Literal[
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How the model file is run."""
+    """How the model file is run; auto is decided for the sources that are there at the start."""
 
     name: EngineName = "auto"  # what runs it
     precision: AskedPrecision = "auto"  # auto: the fastest known to be accurate; int8: NAME_int8
@@ -134,7 +134,7 @@ class LatencySettings:
     """How old a live frame may get."""
 
     max_age_seconds: Annotated[float, Within(0.01, 3600)] = 0.5  # older ones are not inferred
-    budget_ms: Milliseconds | None = None  # arrival to sink, kept by giving up frame rate
+    budget_ms: Milliseconds | None = None  # arrival to sink; costs frame rate, decoding, input size
 
 
 @dataclass(frozen=True)

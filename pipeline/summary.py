@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,19 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.terminal import is_watched
-
 SHARES_SHOWN = 6
 NAMES_SHOWN = 6
-
-
-def summary(report: Mapping[str, Any]) -> str:
-    """What `print_summary` prints, made for stdout."""
-    text, watched = io.StringIO(), is_watched()
-    # Without a terminal rich goes by the environment.
-    console = Console(file=text, force_terminal=watched or None, width=None if watched else 160)
-    print_summary(report, console)
-    return text.getvalue()
 
 
 def print_summary(report: Mapping[str, Any], console: Console) -> None:
@@ -58,7 +46,7 @@ def print_summary(report: Mapping[str, Any], console: Console) -> None:
     for name, source in report["sources"].items():
         if shares := source.get("class_shares"):
             console.print(_shares_line(name, shares), highlight=False, soft_wrap=True, emoji=False)
-    for line in _decoder_lines(report["sources"]):
+    for line in [*_damage_lines(report["sources"]), *_decoder_lines(report["sources"])]:
         console.print(line, highlight=False, soft_wrap=True, emoji=False)
     _print_glass_to_sink(report["sources"], console)
     _print_pace(report, console)
@@ -74,6 +62,22 @@ def _shares_line(name: str, shares: Mapping[str, float]) -> str:
     shown = [f"{escape(label)} {share:.1%}" for label, share in list(shares.items())[:SHARES_SHOWN]]
     more = len(shares) - len(shown)
     return f"{escape(name)} shows {', '.join(shown)}" + (f" and {more} more" if more else "")
+
+
+def _damage_lines(sources: Mapping[str, Any]) -> list[str]:
+    """What could not be shown of a source, for each of which that is to be told."""
+    told: list[str] = []
+    for name, source in sources.items():
+        damage = ["the file is cut short"] if source["anomalies"].get("truncated") else []
+        if packets := source["anomalies"].get("corrupt_packet"):
+            damage.append(f"{packets} packet{'s' * (packets > 1)} could not be decoded")
+        if frames := source["anomalies"].get("inexact"):
+            damage.append(
+                f"{frames} frame{'s' * (frames > 1)} too full for the model file's bounds"
+            )
+        if damage:
+            told.append(f"{escape(name)}: {'; '.join(damage)}")
+    return told
 
 
 def _decoder_lines(sources: Mapping[str, Any]) -> list[str]:
@@ -133,6 +137,8 @@ def _sink_line(name: str, sink: Mapping[str, Any]) -> str:
     if sink.get("error"):
         return f"[red]failed[/] {escape(name)}: {escape(sink['error'])}"
     details = [f"{sink.get('frames', 0)} frames"]
+    if sink.get("dropped"):
+        details.append(f"dropped {_dropped(sink['dropped'])}")
     if sink.get("bytes") is not None:
         details.append(f"{sink['bytes'] / 1e6:.1f} MB")
     if sink.get("encoder"):

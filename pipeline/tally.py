@@ -128,7 +128,7 @@ class Tally:
 
     def sink_error(self, sink: str) -> str | None:
         """Why a sink has failed, if it has."""
-        error = self.failed_sinks.get(f"write {sink}")
+        error = self.failed_sinks.get(sink)
         return describe(error) if error else None
 
     def sink_stats(self, source: str, sink: WritableSink) -> SinkStats:
@@ -155,6 +155,10 @@ class Tally:
                 self.score.add(result.detections, result.frame.truth, self._class_names)
             yield result
 
+    def inexact(self, frame: Frame) -> None:
+        """Count a frame of which the model's graph says that it cut a corner too many."""
+        self.sources[frame.source].anomalies["inexact"] += 1
+
     def source_failed(self, stage: str, error: BaseException) -> None:
         """Remember that a source ended early, and say so; its stage is called ``read NAME``."""
         name = stage.removeprefix("read ")
@@ -166,8 +170,9 @@ class Tally:
         self.failed_sources[name] = without_frames(error)
         self._complain(f"source {name}: {words}")
 
-    def sink_failed(self, name: str, error: BaseException) -> None:
-        """Remember that a sink ended early, and say so."""
+    def sink_failed(self, stage: str, error: BaseException) -> None:
+        """Remember that a sink ended early, and say so; its stage is called ``write NAME``."""
+        name = stage.removeprefix("write ")
         self.failed_sinks[name] = without_frames(error)
         self._complain(f"output {name}: {describe(error)}")
 

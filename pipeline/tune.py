@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from collections.abc import Iterable, Sequence
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from pipeline.checkup.divisions import MARGIN, Row, engine_loader, measure
+from pipeline.commands import leave, model_path
 from pipeline.cores import usable_cores
 from pipeline.engines import gpu_name
 from pipeline.engines.cache_folder import cache_folder
@@ -31,7 +30,7 @@ from pipeline.engines.tuning import RULE, Measured, write
 from pipeline.errors import EngineUnavailable, PipelineError
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.settings import EngineSettings
-from pipeline.terminal import is_watched
+from pipeline.terminal import drawing, say
 
 PURPOSES = {
     "cameras": "several cameras",
@@ -40,24 +39,20 @@ PURPOSES = {
 }
 _MOST_WAITED = 0.2  # of the time; what is measured beside others is mostly their noise
 
-_ZOO = Path(__file__).parents[1] / "models/zoo"
 
-
-def tune(
-    model: ModelFile, settings: EngineSettings, console: Console, busy: bool = False
-) -> Measured:
+def tune(model: ModelFile, settings: EngineSettings, busy: bool = False) -> Measured:
     """Measure, show, and return what is best for each purpose; keeps it where that is wanted.
 
     Args:
         model: What is run.
         settings: Engine, precision and where to keep the answer.
-        console: For the table, and for what is to be said.
         busy: Keep it even if others have used the machine meanwhile.
 
     Raises:
         EngineUnavailable: The engine is none of the CPU's, or is not here; or the model is a
             program of torch, whose engine divides nothing.
         EngineError: It cannot run the model.
+        SinkError: What is to be said cannot be written to stdout.
     """
     if model.is_program:
         raise EngineUnavailable(
@@ -74,20 +69,20 @@ def tune(
     if name not in ("openvino", "onnxruntime"):
         raise _no_cores(name)
     cores = usable_cores()
-    _say(console, f"{runs.path.stem} on {name} in {precision}, {cores} cores: {reason}")
+    _say(f"{runs.path.stem} on {name} in {precision}, {cores} cores: {reason}")
     rows = [row for heat in measure(model, load, name, cores) for row in heat]
-    console.print(table(rows, cores))
+    with drawing(120) as console:
+        console.print(table(rows, cores))
     best = {row.purpose: row.division for row in rows if row.chosen}
     measured = Measured(date.today().isoformat(), best)
     waited = statistics.median(row.waited for row in rows) if rows else 0.0
     if waited > _MOST_WAITED and not busy:
         _say(
-            console,
             f"nothing is kept: {waited:.0%} of the time others had the cores; measure again when "
             "the machine rests, or with --busy if it never does",
         )
     else:
-        _say(console, _kept(runs, settings, name, precision, measured))
+        _say(_kept(runs, settings, name, precision, measured))
     return measured
 
 
@@ -136,8 +131,8 @@ def _kept(
     return f"{found}; kept in {folder.path} for {of_what}"
 
 
-def _say(console: Console, sentence: str) -> None:
-    console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+def _say(sentence: str) -> None:
+    say(f"{sentence}\n")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -146,7 +141,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m pipeline.tune",
         description="Measure how the engine should divide this machine's cores, and keep the "
         "answer for later runs.",
-        epilog="Exit codes: 0 done, 2 arguments, 4 model or engine.",
+        epilog="Exit codes: 0 done, 2 arguments, 4 model or engine, 5 stdout.",
     )
     add = parser.add_argument
     add("--model", metavar="NAME_OR_FILE", default="street", help="what is run")
@@ -160,18 +155,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, and return the exit code."""
     arguments = parse(argv)
-    bundled = _ZOO / f"{arguments.model}.onnx"
     choice: Any = {"name": arguments.engine, "precision": arguments.precision}
     try:
-        model = read_model_file(bundled if bundled.exists() else arguments.model)
-        console = Console(width=None if is_watched() else 120)
+        model = read_model_file(model_path(arguments.model))
         settings = EngineSettings(**choice, cache=arguments.cache)
-        tune(model, settings, console, arguments.busy)
+        tune(model, settings, arguments.busy)
     except PipelineError as error:
-        _say(Console(stderr=True), f"error {error}")
+        console = Console(stderr=True)
+        console.print(f"error {error}", markup=False, highlight=False, soft_wrap=True)
         return error.exit_code
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import render
 from pipeline.frame import Detections
 from pipeline.preprocess import preprocess
 from pipeline.settings import RenderSettings
 from tests.benchmarks import gil
 from tests.benchmarks.copies import Copies, Moved
+from tests.pipeline.drawing import draw
 from tests.pipeline.frames import blank
 
 REPOSITORY = Path(__file__).parent.parent
@@ -67,10 +67,10 @@ def test_the_sampler_tells_python_from_what_runs_beside_it() -> None:
 def test_the_copy_to_draw_on_is_one_whole_picture() -> None:
     frame, copies = blank(64, 48), Copies()
     with copies.counted():
-        render.draw(frame.picture, Detections.none(), ("car",), RenderSettings())
+        draw(frame.picture, Detections.none(), ("car",), RenderSettings())
     size = 64 * 48 * 3 // 2
     assert copies.by_thread == {"MainThread": Moved(size, size, 1)}
-    render.draw(frame.picture, Detections.none(), ("car",), RenderSettings())
+    draw(frame.picture, Detections.none(), ("car",), RenderSettings())
     assert copies.by_thread["MainThread"].whole == 1  # outside the block nothing is counted
 
 

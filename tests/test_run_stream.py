@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import shutil
 import signal
@@ -18,16 +19,20 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+import onnx
 import pytest
 import yaml
+from onnx import numpy_helper
 
 import run_stream
+from pipeline.commands import MODELS
 from pipeline.engines import load_engine
 from pipeline.errors import EngineError
 from pipeline.governor import Governor
 from pipeline.sources import Source, open_sources
 from pipeline.sources.street import STREET_CLASSES, Street, read_frame_counter
 from tests.clips import write_clip
+from tests.pipeline.model_files import write_model
 from tests.waiting import until
 
 REPOSITORY = Path(__file__).parent.parent
@@ -99,6 +104,23 @@ def start_long_run(tmp_path: Path) -> Iterator[StartLongRun]:
         yield start
 
 
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]], ids=["", "quiet"])
+def test_while_a_run_lasts_its_log_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], quiet: list[str]
+) -> None:
+    def run(*_: object) -> int:
+        logging.getLogger("pipeline.engines.watch").info("the engine answers again")
+        return 0
+
+    monkeypatch.setattr(run_stream, "run", run)
+    monkeypatch.setattr(logging.root, "handlers", [])  # pytest's, which would print it
+    assert run_stream.main(quiet) == 0
+    logging.getLogger("pipeline.engines.watch").info("told nobody")
+    told = capsys.readouterr()
+    assert told.err.endswith(" the engine answers again\n") and told.err.count("\n") == 1
+    assert not told.out
+
+
 def test_a_run_leaves_video_records_and_a_report_that_agree(tmp_path: Path) -> None:
     video, lines = tmp_path / "a.mp4", tmp_path / "a.jsonl"
     code, report = stream(tmp_path, short(), "--out", str(video), str(lines))
@@ -117,6 +139,17 @@ def test_a_run_leaves_video_records_and_a_report_that_agree(tmp_path: Path) -> N
     assert report["truth"]["ap50"] is not None
     assert {"preprocess", "infer", "detect", "draw"} <= set(report["stages"])
     assert report["stages"]["detect"]["items"] == 20
+
+
+def test_frames_that_the_graph_does_not_vouch_for_are_counted(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "tight.onnx")
+    model = onnx.load(path)
+    (limit,) = (tensor for tensor in model.graph.initializer if tensor.name == "two")
+    limit.CopyFrom(numpy_helper.from_array(np.array(0.0, np.float32), "two"))  # no score is lower
+    onnx.save(model, path)
+    code, report = stream(tmp_path, short(), "--model", str(path), "--out", "null:")
+    assert code == 0
+    assert report["sources"]["street"]["anomalies"] == {"inexact": 20}
 
 
 def test_every_frame_comes_out_once_and_in_order(tmp_path: Path) -> None:
@@ -283,7 +316,7 @@ def test_the_report_is_written_over_nothing_that_is_read(
     video, config, model = tmp_path / "drive.mp4", tmp_path / "c.yaml", tmp_path / "m.onnx"
     write_clip(video)
     config.write_text("detection: {threshold: 0.4}")
-    shutil.copy(run_stream.MODELS["street"], model)
+    shutil.copy(MODELS["street"], model)
     words = [str(video), "--config", str(config), "--model", str(model), "--out", "null:"]
     for read in (video, config, model):
         before = read.read_bytes()
@@ -342,6 +375,22 @@ def test_an_engine_that_fails_leaves_a_report_of_what_was_done(
     source = told["sources"]["street"]
     assert source["frames_inferred"] <= 7 and source["frames_in_flight"] == 0
     assert told["stages"]["infer"]["items"] == 7
+
+
+@pytest.mark.parametrize(
+    ("urls", "purpose"),
+    [
+        (["synthetic:", "synthetic:"], "recording"),
+        (["rtsp://cam/x"], "camera"),
+        (["rtsp://cam/x", "rtsp://cam/y"], "cameras"),
+        (["rtsp://cam/x", "synthetic:"], "cameras"),
+    ],
+)
+def test_what_the_engine_is_to_be_quick_at_follows_from_the_sources(
+    urls: list[str], purpose: str
+) -> None:
+    urls = [url.replace("synthetic:", "synthetic://street?seconds=1") for url in urls]
+    assert run_stream.purpose_of(open_sources(urls)) == purpose
 
 
 def test_a_source_that_is_called_like_a_station_is_not_counted_with_it(tmp_path: Path) -> None:

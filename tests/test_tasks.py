@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import run_stream
+from pipeline.commands import MODELS
 from pipeline.config import load_settings
 from tests.pipeline.model_files import ENGINES, write_model
 from tests.pipeline.task_files import (
@@ -251,7 +252,5 @@ def test_the_settings_take_one_model_or_a_list(tmp_path: Path) -> None:
 
 def test_every_bundled_model_has_a_name() -> None:
     zoo = Path(run_stream.__file__).parent / "models" / "zoo"
-    assert {path.name for path in run_stream.MODELS.values()} == {
-        path.name for path in zoo.glob("*.onnx")
-    }
-    assert run_stream.MODELS["street"] == zoo / "street.onnx"
+    assert {path.name for path in MODELS.values()} == {path.name for path in zoo.glob("*.onnx")}
+    assert MODELS["street"] == zoo / "street.onnx"

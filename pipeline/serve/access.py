@@ -86,20 +86,16 @@ class Gate:
     def _is_known(self, request: Request) -> bool:
         if self._token is None:
             return True
-        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        in_url = request.query_params.get("token", "") if request.method == "GET" else ""
         shown = [
-            _same(bearer.strip() if scheme.lower() == "bearer" else "", self._token),
-            _same(in_url, self._token),
+            *(_same(token, self._token) for token in _tokens_of(request)),
             _same(request.cookies.get(self._cookie, ""), _cookie_for(self._token)),
         ]
         return any(shown)
 
     def _stranger(self, request: Request) -> Response:
-        wrong = "token" in request.query_params
         if "text/html" in request.headers.get("accept", "") and request.method == "GET":
             return FileResponse(STATIC / "token.html", 401, headers={"Cache-Control": "no-store"})
-        detail = "the token is wrong" if wrong else "a token is needed"
+        detail = "the token is wrong" if any(_tokens_of(request)) else "a token is needed"
         remedy = "send the header 'Authorization: Bearer TOKEN', or visit /?token=TOKEN once"
         return problem(401, detail, remedy, {"WWW-Authenticate": "Bearer"})
 
@@ -119,6 +115,13 @@ class Gate:
             samesite="lax",  # strict would lose it on the way from a link in a message
         )
         return answer
+
+
+def _tokens_of(request: Request) -> tuple[str, str]:
+    """What is shown as a token: in the header, and in the URL, where that counts."""
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    in_url = request.query_params.get("token", "") if request.method == "GET" else ""
+    return bearer.strip() if scheme.lower() == "bearer" else "", in_url
 
 
 def _cookie_for(token: str) -> str:

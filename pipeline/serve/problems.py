@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from pipeline.errors import PipelineError
+from pipeline.redaction import without_secrets
 from pipeline.serve.control import LineNotRunning, NameTaken, UnknownSource
-from pipeline.sources.opening import without_secret
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def _refused(_request: Request, error: Exception) -> JSONResponse:
     """What the line would not do; its sentences say the remedy after the first semicolon."""
     statuses = {UnknownSource: 404, NameTaken: 409, LineNotRunning: 503}
     status = next((code for kind, code in statuses.items() if isinstance(error, kind)), 422)
-    sentence = without_secret(str(error))
+    sentence = without_secrets(str(error))
     detail, _, remedy = sentence.partition("; ")
     return problem(status, detail, remedy or "see GET /api/sources for what there is")
 
@@ -54,11 +54,16 @@ def _refused(_request: Request, error: Exception) -> JSONResponse:
 def _invalid(_request: Request, error: Exception) -> JSONResponse:
     """A request that does not fit its description; what was sent is not repeated."""
     assert isinstance(error, RequestValidationError)
-    found = [
-        f"{'.'.join(str(step) for step in entry['loc'][1:]) or 'body'}: {entry['msg']}"
+    found = "; ".join(
+        f"{'.'.join(str(step) for step in entry['loc'][1:]) or 'body'}: {_own_words(entry['msg'])}"
         for entry in error.errors()
-    ]
-    return problem(422, "; ".join(found), "see /docs for what this request takes")
+    )
+    return problem(422, found, "see /docs for what this request takes")
+
+
+def _own_words(message: str) -> str:
+    """Without what pydantic puts before the sentence of a check of ours."""
+    return message.removeprefix("Value error, ")
 
 
 def _other(_request: Request, error: Exception) -> JSONResponse:

@@ -65,7 +65,10 @@ def start_on_gpu(
 def _prepared(
     encoding: Encoding, picture: av.VideoFrame, time_base: Fraction, *, on_gpu: bool = False
 ) -> tuple[OutputContainer, VideoStream]:
-    # PyAV copies the facts of a stream from another stream only: this one leads nowhere.
+    # PyAV copies the facts of a stream from another stream only: this one leads nowhere. NVENC
+    # makes a context of CUDA of its own for pictures in main memory. PyAV could give it the shared
+    # one (`hwaccel` of `add_stream`), but then it brings each picture to the GPU itself, with
+    # Python's lock held, and fills the GPU's memory with 32 of them beforehand.
     nowhere = av.open(io.BytesIO(), "w", format="null")
     stream = cast(VideoStream, nowhere.add_stream(encoding.encoder, encoding.rate))
     size_hw = picture.height, picture.width

@@ -16,7 +16,6 @@ import numpy as np
 from pipeline.errors import ConfigError
 from pipeline.frame import Detections, Result
 from pipeline.settings import RecordingSettings, VideoSettings
-from pipeline.sinks.encoder_choice import choose_encoder
 from pipeline.sinks.footage import Calendar, Footage, FootageEncoder, Moment, calendar
 from pipeline.sinks.pattern import FilePattern
 from pipeline.sinks.protocol import SinkTarget, finishing, writing
@@ -164,7 +163,6 @@ class EventsSink:
         dates: Calendar = calendar,
     ) -> None:
         """`ConfigError` if there is no such encoder here, or no such class in the model."""
-        choose_encoder(video.encoder)
         self.name = pattern.text
         self.frames = 0
         self._source, self._live, self._settings = target.name, target.live, recording

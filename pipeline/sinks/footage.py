@@ -73,6 +73,9 @@ class FootageEncoder:
         keyframe_seconds: Longest time from keyframe to keyframe, whatever the frame rate.
         at_once: See `Encoding`.
         dates: Turns arrivals into dates.
+
+    Raises:
+        ConfigError: There is no such encoder here.
     """
 
     def __init__(

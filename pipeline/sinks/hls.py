@@ -16,7 +16,6 @@ from av.video.stream import VideoStream
 from pipeline.frame import Result
 from pipeline.settings import RecordingSettings, VideoSettings
 from pipeline.sinks.encoder import Encoder
-from pipeline.sinks.encoder_choice import choose_encoder
 from pipeline.sinks.footage import Footage, FootageEncoder, mux
 from pipeline.sinks.protocol import SinkTarget, finishing, writing
 from pipeline.sinks.territory import NUMBER, Names, Territory, literal, optional
@@ -46,7 +45,6 @@ class HlsSink:
         self, path: Path, target: SinkTarget, video: VideoSettings, recording: RecordingSettings
     ) -> None:
         """`ConfigError` if the encoder asked for does not exist here."""
-        choose_encoder(video.encoder)
         self.path, self.name = path, str(path)
         self.frames = 0
         self._recording = recording

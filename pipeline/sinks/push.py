@@ -22,16 +22,15 @@ import av.error
 
 from pipeline.errors import ConfigError, SinkError
 from pipeline.frame import Result
+from pipeline.network.address import Address, parse_address
+from pipeline.network.backoff import Backoff
+from pipeline.network.causes import PERMANENT, Cause, Trouble, of_opening, of_reading
 from pipeline.redaction import without_stream_key
 from pipeline.settings import VideoSettings
 from pipeline.sinks import pusher
-from pipeline.sinks.encoder_choice import choose_encoder
 from pipeline.sinks.footage import Footage, FootageEncoder
 from pipeline.sinks.pattern import fit_for_a_name
 from pipeline.sinks.protocol import SinkTarget
-from pipeline.sources.live.address import Address, parse_address
-from pipeline.sources.live.backoff import Backoff
-from pipeline.sources.live.causes import PERMANENT, Cause, Trouble, of_opening, of_reading
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +74,6 @@ class PushSink:
     capacity = 2
 
     def __init__(self, url: str, target: SinkTarget, video: VideoSettings) -> None:
-        choose_encoder(video.encoder)
         self.url, self.name = url, _shown(url, target.name)
         self._address = parse_address(_filled_in(url, target.name), os.environ)
         if self._address.host is None:
@@ -160,8 +158,9 @@ class PushSink:
         if self._link.connected and not was_connected:
             self.connections += 1
             self.frames += 1
+            if self._trouble is not None:
+                log.info("%s: connected", self.name)
             self._trouble = None
-            log.info("%s: connected", self.name)
         if trouble is not None:
             self._lost(trouble, now)
 

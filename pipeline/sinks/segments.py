@@ -6,7 +6,6 @@ from typing import Any
 
 from pipeline.frame import Result
 from pipeline.settings import RecordingSettings, VideoSettings
-from pipeline.sinks.encoder_choice import choose_encoder
 from pipeline.sinks.footage import Calendar, Footage, FootageEncoder, calendar
 from pipeline.sinks.pattern import FilePattern
 from pipeline.sinks.protocol import SinkTarget, finishing
@@ -37,7 +36,6 @@ class SegmentsSink:
         dates: Calendar = calendar,
     ) -> None:
         """`ConfigError` if the encoder asked for does not exist here."""
-        choose_encoder(video.encoder)
         self.name = pattern.text
         self.territory = [pattern.territory]
         self.frames = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 from pipeline.errors import ConfigError, NoVideo, SourceNotFound
 from pipeline.frame import Frame
 from pipeline.metrics import SourceStats
+from pipeline.redaction import without_secrets
 from pipeline.settings import DecoderName, LiveSettings, RecordedSettings
 from pipeline.sources.delivery import Limits
 from pipeline.sources.folder import (
@@ -28,11 +29,11 @@ from pipeline.sources.folder import (
 from pipeline.sources.gpu import GpuDecoding
 from pipeline.sources.live import DecodeEffort, is_live_url
 from pipeline.sources.live import plan as plan_live
-from pipeline.sources.opening import printable, without_secret
+from pipeline.sources.opening import printable, reading
 from pipeline.sources.recorded import RecordedSource
 from pipeline.sources.synthetic import EXAMPLE, StreetSource
 
-__all__ = ["LiveSource", "Source", "close_sources", "is_live", "open_sources"]
+__all__ = ["LiveSource", "Source", "any_live", "close_sources", "is_live", "open_sources"]
 
 _FAREWELL_SECONDS = 2.0  # for connections to be ended in order
 
@@ -102,6 +103,11 @@ class LiveSource(Source, Protocol):
 def is_live(source: Source) -> TypeGuard[LiveSource]:
     """Tell whether a source goes at its own pace."""
     return source.live
+
+
+def any_live(sources: Iterable[Source]) -> bool:
+    """Tell whether one of them goes at its own pace."""
+    return any(source.live for source in sources)
 
 
 Opener = Callable[..., Source]  # called with the source's name
@@ -181,7 +187,9 @@ def _plan(
     """Each source that `url` stands for: its wished name and what opens it."""
     if url.startswith("synthetic:"):
         return [("street", partial(StreetSource, url=url, limits=limits))]
-    videos, pictures, name = _media(_as_path(url), url)
+    path = _as_path(url)
+    with reading(path):
+        videos, pictures, name = _media(path, url)
     if pictures:
         return [(printable(name), partial(FolderSource, pictures, url=url, limits=limits))]
     open_video = partial(
@@ -211,7 +219,7 @@ def _media(path: Path, url: str) -> tuple[list[Path], list[Path], str]:
         found, folder = [Path(name) for name in glob(str(path), recursive=True)], _glob_name(path)
         where = f"glob {url!r}"
         if not found:
-            raise SourceNotFound(f"nothing matches {without_secret(url)!r}; check the path")
+            raise SourceNotFound(f"nothing matches {without_secrets(url)!r}; check the path")
     elif path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
         return [], [path], path.stem
     else:

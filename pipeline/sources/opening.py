@@ -6,7 +6,8 @@ import difflib
 import os
 import re
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import av
@@ -16,8 +17,9 @@ from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from pipeline.errors import NoVideo, SourceError, SourceNotFound, UnsupportedCodec
+from pipeline.errors import NoVideo, SourceError, SourceNotFound, UnsupportedCodec, reason
 from pipeline.ffmpeg_log import ffmpeg_log
+from pipeline.redaction import without_secrets
 
 # FFmpeg can play text files as if they were terminals; nobody means that.
 _TEXT_ART = {"tty", "bin", "adf", "idf", "xbin"}
@@ -46,13 +48,12 @@ def open_container(path: Path) -> InputContainer:
 
 def check_regular_file(path: Path) -> None:
     """Refuse what cannot be a recording: nothing there, a pipe, a device, an empty file."""
-    try:
-        status = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        shown = without_secret(str(path))
-        raise SourceNotFound(f"no such file: {shown!r}{_nearest(path)}") from None
-    except OSError as error:
-        raise SourceError(f"cannot read {str(path)!r}: {error.strerror}") from None
+    with reading(path):
+        try:
+            status = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            shown = without_secrets(str(path))
+            raise SourceNotFound(f"no such file: {shown!r}{_nearest(path)}") from None
     if not stat.S_ISREG(status.st_mode):
         raise SourceError(
             f"{str(path)!r} is {_kind(status.st_mode)}, not a file; "
@@ -60,20 +61,26 @@ def check_regular_file(path: Path) -> None:
         )
     if status.st_size == 0:
         raise NoVideo(f"{str(path)!r} is empty (0 bytes); record or copy it again")
-    try:
+    with reading(path):
         path.open("rb").close()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Inside the block, what the system says against reading becomes a `SourceError`."""
+    try:
+        yield
+    except SourceError:
+        raise
     except OSError as error:
-        raise SourceError(f"cannot read {str(path)!r}: {error.strerror}") from None
+        is_forbidden = isinstance(error, PermissionError)
+        why = "permission denied; let this user read it" if is_forbidden else reason(error)
+        raise SourceError(f"cannot read {without_secrets(str(path))!r}: {why}") from None
 
 
 def printable(name: str) -> str:
     """A file's name without the bytes that are not UTF-8, which JSON could not hold."""
     return os.fsencode(name).decode("utf-8", "replace")
-
-
-def without_secret(text: str) -> str:
-    """`text` without what may be a user's name and password, for a mistyped camera's URL."""
-    return re.sub(r"[^/\s]*:\S*@", "***@", text)
 
 
 def choose_video(container: InputContainer, path: Path) -> VideoStream:
@@ -172,9 +179,11 @@ def _nearest(path: Path) -> str:
     try:
         names = [entry.name for entry in path.parent.iterdir()]
     except OSError:
-        return f"; nor is there a folder {without_secret(str(path.parent))!r}"
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return f"; did you mean {str(path.parent / near[0])!r}?" if near else ""
+        return f"; nor is there a folder {without_secrets(str(path.parent))!r}"
+    names.sort(key=lambda name: Path(name).suffix == path.suffix)  # of one stem the last counts
+    stems = {Path(name).stem: name for name in names}  # endings are alike, whatever is meant
+    near = difflib.get_close_matches(path.stem, stems, n=1)
+    return f"; did you mean {str(path.parent / stems[near[0]])!r}?" if near else ""
 
 
 def _kind(mode: int) -> str:

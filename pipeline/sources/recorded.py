@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import av
 
+from pipeline.cores import usable_cores
 from pipeline.errors import NoVideo
 from pipeline.frame import Frame
 from pipeline.metrics import SourceStats
@@ -168,4 +168,4 @@ def _stand_in(first: av.VideoFrame, decoding: Decoding) -> Fraction:
 
 def _sensible_threads() -> int:
     """Decoder threads; the engine needs the cores more than one decoder can use them."""
-    return max(1, min(4, (os.cpu_count() or 1) // 4))
+    return max(1, min(4, usable_cores() // 4))

@@ -13,12 +13,12 @@ import numpy as np
 
 from pipeline.frame import Frame
 from pipeline.graph import Background, background
+from pipeline.network.backoff import Backoff
+from pipeline.network.causes import Cause, Trouble
 from pipeline.settings import LiveSettings
 from pipeline.sources import close_sources
 from pipeline.sources.delivery import Limits
 from pipeline.sources.live import CameraSource
-from pipeline.sources.live.backoff import Backoff
-from pipeline.sources.live.causes import Cause, Trouble
 from pipeline.sources.live.connection import Ledger, Picture
 from pipeline.sources.live.decoder import Effort
 from tests.clips import as_frame, numbered_picture

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from pipeline.sources.live.backoff import Backoff
-from pipeline.sources.live.causes import Cause
+from pipeline.network.backoff import Backoff
+from pipeline.network.causes import Cause
 
 SLOW = [Cause.UNAUTHORISED, Cause.NOT_FOUND, Cause.UNSUPPORTED_CODEC, Cause.NO_VIDEO]
 QUICK = [cause for cause in Cause if cause not in SLOW]

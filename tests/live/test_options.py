@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from pipeline.errors import ConfigError
 from pipeline.settings import LiveSettings
 from pipeline.sources import open_sources
 from pipeline.sources.live import connection
@@ -53,6 +54,11 @@ def test_an_option_that_would_be_ignored_is_counted_when_a_camera_is_opened(monk
     assert len(list(source.frames())) == 1
     source.close()
     assert source.stats.anomalies["ffmpeg_ignores_stimeout"] == 1
+
+
+def test_an_option_with_more_digits_than_can_be_shown_is_refused():
+    with pytest.raises(ConfigError, match="the options of a rtsp:// source"):
+        open_sources([f"rtsp://127.0.0.1/1#stride=-0x{'f' * 5000}"])
 
 
 def test_looking_for_ignored_options_disturbs_nobody():

@@ -15,9 +15,9 @@ import av
 import pytest
 
 from pipeline.errors import UnsupportedCodec
+from pipeline.network.address import parse_address
 from pipeline.settings import LiveSettings
 from pipeline.sources import open_sources
-from pipeline.sources.live.address import parse_address
 from pipeline.sources.live.connection import CameraConnection
 from pipeline.sources.live.decoder import Effort
 from pipeline.sources.live.hearing import Hearing

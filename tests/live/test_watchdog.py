@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
+from pipeline.network.causes import Trouble
 from pipeline.settings import LiveSettings
-from pipeline.sources.live.causes import Trouble
 from pipeline.sources.live.mailbox import Mailbox
 from pipeline.sources.live.watchdog import Verdict, Watchdog
 

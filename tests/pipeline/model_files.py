@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.content import content_sha256
-from pipeline.engines import Engine, load_engine
+from pipeline.engines import Engine, Purpose, load_engine
 from pipeline.model_file import ModelFile
 from pipeline.settings import EngineSettings
 
@@ -110,11 +110,15 @@ def graph(height: int = HEIGHT, width: int = WIDTH) -> onnx.GraphProto:
 
 
 def load(
-    model: ModelFile, name: str, latency: bool = False, all_sizes: bool = False, **settings: Any
+    model: ModelFile,
+    name: str,
+    purpose: Purpose = "recording",
+    all_sizes: bool = False,
+    **settings: Any,
 ) -> Engine:
     """Load into an engine, f32 on two threads unless told otherwise."""
     asked = EngineSettings(name=name, **{"precision": "f32", "threads": 2} | settings)
-    return load_engine(model, asked, latency=latency, all_sizes=all_sizes)
+    return load_engine(model, asked, purpose=purpose, all_sizes=all_sizes)
 
 
 def images(n: int, seed: int = 0) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.logging
 from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
@@ -36,6 +37,7 @@ class Chip:
         fails_at: The packet from which on it raises `error`.
         refuses_at: The packet from which on FFmpeg decodes in software, as it does where a chip
             does not take a stream.
+        says: What FFmpeg says then.
         mute_at: The packet from which on nothing comes.
         beside: Decode every packet too, for nothing, so that it takes longer.
         stays: Whether it leaves pictures in its own memory.
@@ -48,13 +50,14 @@ class Chip:
         fails_at: int | None = None,
         error: Callable[[], Exception] = lambda: av.ExternalError(0, "Generic error"),
         refuses_at: int | None = None,
+        says: tuple[str, ...] = (),
         mute_at: int | None = None,
         beside: tuple[VideoCodecContext, ...] = (),
         stays: bool = False,
     ) -> None:
         vars(self).update(_context=context, _packets=-1, _error=error, _beside=beside)
         vars(self).update(_fails_at=fails_at, _refuses_at=refuses_at, _mute_at=mute_at)
-        vars(self).update(_stays=stays)
+        vars(self).update(_stays=stays, _says=says)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
@@ -74,6 +77,9 @@ class Chip:
         self._packets += 1
         if self._fails_at is not None and self._packets >= self._fails_at:
             raise self._error()
+        if self._packets == self._refuses_at:
+            for text in self._says:
+                av.logging.log(av.logging.ERROR, "h264", text)
         for context in self._beside:
             context.decode(packet)
         pictures = self._context.decode(packet)

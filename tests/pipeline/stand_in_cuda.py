@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+ALIGNMENT = 256  # bytes
 SUCCESS, INVALID, NOT_PERMITTED = 0, 1, 900
 Op = Callable[[], None]
 
@@ -58,6 +59,7 @@ class StandInCuda:
     Attributes:
         hasty: Which streams run at once, by the order in which they are made.
         fail: Functions that fail from now on, with the code that they give.
+        broken: What every function gives from now on, as after a kernel that went wrong; 0 if none.
         live: What has been got and not been given back, by kind.
         copied: Bytes by the direction in which they were to be copied.
     """
@@ -73,13 +75,14 @@ class StandInCuda:
     def __init__(self, hasty: tuple[int, ...] = ()) -> None:
         self.hasty = hasty
         self.fail: dict[str, int] = {}
+        self.broken = 0
         self.live: Counter[str] = Counter()
         self.copied: Counter[str] = Counter()
         self.streams: dict[int, Stream] = {}
         self.events: dict[int, Event] = {}
         self._memory: dict[int, np.ndarray] = {}
         self._given_back: list[np.ndarray] = []  # kept, so that a late reader finds rubbish
-        self._numbers = itertools.count(1)
+        self.numbers = itertools.count(1)
         self._lock = threading.RLock()
 
     # Memory
@@ -97,14 +100,14 @@ class StandInCuda:
         return self._give_back("host memory", ptr)
 
     def cudaMemsetAsync(self, devPtr: int, value: int, count: int, stream: Stream) -> tuple[int]:
-        if not self._inside(devPtr, count):
+        if not self.holds(devPtr, count):
             return (INVALID,)
         return self._append("cudaMemsetAsync", stream, lambda: ctypes.memset(devPtr, value, count))
 
     def cudaMemcpyAsync(
         self, dst: int, src: int, count: int, kind: str, stream: Stream
     ) -> tuple[int]:
-        if not (self._inside(dst, count) and self._inside(src, count)):
+        if not (self.holds(dst, count) and self.holds(src, count)):
             return (INVALID,)
         self.copied[kind] += count
         return self._append("cudaMemcpyAsync", stream, lambda: ctypes.memmove(dst, src, count))
@@ -113,20 +116,19 @@ class StandInCuda:
 
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
         assert flags == self.cudaStreamNonBlocking
-        stream = Stream(next(self._numbers), len(self.streams) in self.hasty)
+        stream = Stream(next(self.numbers), len(self.streams) in self.hasty)
         self.streams[stream.number] = stream
         return self._made("stream", "cudaStreamCreateWithFlags", stream)
 
     def cudaStreamDestroy(self, stream: Stream) -> tuple[int]:
-        assert not stream.waiting, "a stream that still had work to do was destroyed"
-        self.live["stream"] -= 1
-        return (SUCCESS,)
+        assert self.broken or not stream.waiting, "a stream that still had work was destroyed"
+        return self._ended("stream")
 
     def cudaStreamSynchronize(self, stream: Stream) -> tuple[int]:
         with self._lock:
             if stream.capture is not None:
                 return (NOT_PERMITTED,)
-            if code := self.fail.get("cudaStreamSynchronize"):
+            if code := self._fault("cudaStreamSynchronize"):
                 return (code,)
             self._run(stream)
         return (SUCCESS,)
@@ -141,13 +143,12 @@ class StandInCuda:
 
     def cudaEventCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
         assert flags == self.cudaEventBlockingSync
-        event = Event(next(self._numbers))
+        event = Event(next(self.numbers))
         self.events[event.number] = event
         return self._made("event", "cudaEventCreateWithFlags", event)
 
     def cudaEventDestroy(self, event: Event) -> tuple[int]:
-        self.live["event"] -= 1
-        return (SUCCESS,)
+        return self._ended("event")
 
     def cudaEventRecord(self, event: Event, stream: Stream) -> tuple[int]:
         record = event.record = Record(stream)
@@ -157,7 +158,7 @@ class StandInCuda:
 
     def cudaEventSynchronize(self, event: Event) -> tuple[int]:
         with self._lock:
-            if code := self.fail.get("cudaEventSynchronize"):
+            if code := self._fault("cudaEventSynchronize"):
                 return (code,)
             if event.record is not None:
                 self._until(event.record)
@@ -171,14 +172,14 @@ class StandInCuda:
 
     def cudaStreamBeginCapture(self, stream: Stream, mode: str) -> tuple[int]:
         assert mode == "thread" and not stream.waiting
-        if code := self.fail.get("cudaStreamBeginCapture"):
+        if code := self._fault("cudaStreamBeginCapture"):
             return (code,)
         stream.capture, stream.capture_broken = [], False
         return (SUCCESS,)
 
     def cudaStreamEndCapture(self, stream: Stream) -> tuple[Any, ...]:
         graph, stream.capture = stream.capture, None
-        code = self.fail.get("cudaStreamEndCapture", SUCCESS)
+        code = self._fault("cudaStreamEndCapture")
         if stream.capture_broken or code:
             return code or NOT_PERMITTED, None
         return self._made("graph", "cudaStreamEndCapture", graph)
@@ -187,19 +188,18 @@ class StandInCuda:
         return self._made("executable graph", "cudaGraphInstantiate", list(graph))
 
     def cudaGraphDestroy(self, graph: list[Op]) -> tuple[int]:
-        self.live["graph"] -= 1
-        return (SUCCESS,)
+        return self._ended("graph")
 
     def cudaGraphLaunch(self, graphExec: list[Op], stream: Stream) -> tuple[int]:
-        if code := self.fail.get("cudaGraphLaunch"):
+        if code := self._fault("cudaGraphLaunch"):
             return (code,)
         for op in graphExec:
             self._append("cudaGraphLaunch", stream, op)
         return (SUCCESS,)
 
     def cudaGraphExecDestroy(self, graphExec: list[Op]) -> tuple[int]:
-        self.live["executable graph"] -= 1
-        return (SUCCESS,)
+        graphExec.clear()
+        return self._ended("executable graph")
 
     def cudaGetLastError(self) -> tuple[int]:
         return (SUCCESS,)
@@ -217,13 +217,25 @@ class StandInCuda:
         """Give a stream work."""
         assert self._append("append", stream, op) == (SUCCESS,)
 
+    def holds(self, address: int, size: int) -> bool:
+        """Whether all of that is memory that has not been given back."""
+        return any(
+            begin <= address and address + size <= begin + len(block)
+            for begin, block in self._memory.items()
+        )
+
+    def block(self, address: int, size: int) -> np.ndarray:
+        """Those bytes."""
+        assert self.holds(address, size), "that memory was given back, or ends before"
+        return np.frombuffer((ctypes.c_uint8 * size).from_address(address), np.uint8)
+
     def left(self) -> dict[str, int]:
         """What has not been given back."""
         return {kind: count for kind, count in self.live.items() if count}
 
     def _append(self, function: str, stream: Stream, op: Op | Record) -> tuple[int]:
         with self._lock:
-            if code := self.fail.get(function):
+            if code := self._fault(function):
                 return (code,)
             if stream.capture is not None:
                 assert not isinstance(op, Record), "a captured stream waits for one outside"
@@ -265,27 +277,39 @@ class StandInCuda:
             op()
 
     def _get(self, kind: str, function: str, size: int) -> tuple[Any, ...]:
-        if code := self.fail.get(function):
+        if code := self._fault(function):
             return code, None
-        block = np.full(size, 0xAB, np.uint8)
+        block = _aligned(size)
+        block[:] = 0xAB
         self._memory[block.ctypes.data] = block
         return self._made(kind, function, block.ctypes.data)
 
     def _made(self, kind: str, function: str, thing: object) -> tuple[Any, ...]:
-        if code := self.fail.get(function):
+        if code := self._fault(function):
             return code, None
         self.live[kind] += 1
         return SUCCESS, thing
 
+    def _fault(self, function: str) -> int:
+        return self.broken or self.fail.get(function, SUCCESS)
+
+    def _ended(self, kind: str) -> tuple[int]:
+        """Counted as given back, unless it is broken, when nothing can be."""
+        self.live[kind] -= not self.broken
+        return (self.broken,)
+
     def _give_back(self, kind: str, address: int) -> tuple[int]:
+        if self.broken:
+            return (self.broken,)
         block = self._memory.pop(address)
         block[:] = 0xDD
         self._given_back.append(block)
         self.live[kind] -= 1
         return (SUCCESS,)
 
-    def _inside(self, address: int, size: int) -> bool:
-        return any(
-            begin <= address and address + size <= begin + len(block)
-            for begin, block in self._memory.items()
-        )
+
+def _aligned(size: int) -> np.ndarray:
+    """So many bytes, which begin where CUDA's would."""
+    block = np.empty(size + ALIGNMENT, np.uint8)
+    start = -block.ctypes.data % ALIGNMENT
+    return block[start : start + size]

@@ -29,6 +29,7 @@ DTYPES = {
     TensorProto.BOOL: np.bool_,
 }
 MAGIC = b"stand-in plan\n"
+SCRATCH = 1 << 10  # bytes that a context needs for each image, beside what comes and goes
 
 
 class ILogger:
@@ -87,12 +88,15 @@ class StandInTensorRt:
         faults: What goes wrong from now on.
         built: Precisions and profiles of all that has been built, in order.
         given_timings: What the builds were given as earlier timings.
+        crashes: What would have ended the process.
+        contexts: Those that have not ended.
     """
 
     ILogger, IProgressMonitor = ILogger, IProgressMonitor
     TensorIOMode = SimpleNamespace(INPUT="input", OUTPUT="output")
     BuilderFlag = SimpleNamespace(TF32="tf32", VERSION_COMPATIBLE="version compatible")
     NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
+    ExecutionContextAllocationStrategy = SimpleNamespace(STATIC=0, USER_MANAGED=2)
 
     def __init__(self, cuda: StandInCuda, version: str = "11.4.0.106", gpu: str = "gpu") -> None:
         self.cuda, self.__version__, self.gpu = cuda, version, gpu
@@ -100,7 +104,7 @@ class StandInTensorRt:
         self.built: list[tuple[str, tuple[int, ...]]] = []
         self.given_timings: list[bytes] = []
         self.plugins_loaded = False
-        self.crashes = 0
+        self.crashes = self.contexts = 0
 
     def init_libnvinfer_plugins(self, logger: ILogger, namespace: str) -> bool:
         assert logger.is_whole and namespace == ""
@@ -134,7 +138,8 @@ class LeanStandIn:
 
     def __init__(self, full: StandInTensorRt) -> None:
         self.full = full
-        for name in ("ILogger", "TensorIOMode", "__version__", "Runtime", "nptype"):
+        same = ("ILogger", "TensorIOMode", "ExecutionContextAllocationStrategy")
+        for name in (*same, "__version__", "Runtime", "nptype"):
             setattr(self, name, getattr(full, name))
 
 
@@ -346,7 +351,18 @@ class Engine:
     def get_tensor_dtype(self, name: str) -> int:
         return self.values[name].type.tensor_type.elem_type
 
-    def create_execution_context(self) -> Context | None:
+    @property
+    def device_memory_size_v2(self) -> int:
+        """What the largest profile needs."""
+        return max(SCRATCH * profile[self.input_names[0]][2][0] for profile in self.profiles)
+
+    @property
+    def profiles(self) -> list[dict[str, Any]]:
+        profiles: list[dict[str, Any]] = self.about["profiles"]
+        return profiles
+
+    def create_execution_context(self, strategy: int) -> Context | None:
+        assert strategy == StandInTensorRt.ExecutionContextAllocationStrategy.USER_MANAGED
         return Context(self)
 
 
@@ -357,10 +373,25 @@ class Context:
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
         self._consumed: Any = None
+        self._scratch = (0, 0)
+        self._trt.contexts += 1
+
+    def __del__(self) -> None:
+        self._trt.contexts -= 1
+        address, size = self._scratch
+        if size and not (self._trt.cuda.broken or self._trt.cuda.holds(address, size)):
+            self._trt.crashes += 1  # its memory must outlive it
+
+    def set_device_memory(self, memory: int, size: int) -> None:
+        assert memory % 256 == 0
+        if size < self._engine.device_memory_size_v2:
+            self._say(f"{size} bytes are too few")  # as the real one, it returns nothing
+            return
+        self._scratch = memory, size
 
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
         assert stream_handle in self._trt.cuda.streams
-        profiles = self._engine.about["profiles"]
+        profiles = self._engine.profiles
         if profile_index < len(profiles):
             self._profile = profiles[profile_index]
         return profile_index < len(profiles)
@@ -397,6 +428,9 @@ class Context:
         if faults.enqueue or self._addresses.keys() != self._engine.values.keys():
             self._say("an address is missing, or a kernel failed")
             return False
+        if self._scratch[1] < (needed := SCRATCH * self._shapes[self._engine.input_names[0]][0]):
+            self._say(f"there is no memory of {needed} bytes to compute in")
+            return False
         if stream.capture is not None and faults.capture:
             stream.capture_broken = True
             self._say("operation not permitted when stream is capturing")
@@ -413,12 +447,16 @@ class Context:
     ) -> None:
         """First the inputs are read, then the event says so, then the answer is computed."""
         feed: dict[str, np.ndarray] = {}
+        scratch = self._scratch
+        mark = np.random.default_rng(next(cuda.numbers)).integers(0, 256, scratch[1], np.uint8)
 
         def read() -> None:
+            cuda.block(*scratch)[:] = mark
             for name in self._engine.input_names:
                 feed[name] = self._memory(name, addresses[name], shapes[name]).copy()
 
         def compute() -> None:
+            assert (cuda.block(*scratch) == mark).all(), "another context wrote into its memory"
             names = [value.name for value in self._engine.graph.output]
             for name, found in zip(names, self._engine.session.run(names, feed), strict=True):
                 here = self._memory(name, addresses[name], found.shape)
@@ -434,9 +472,7 @@ class Context:
     def _memory(self, name: str, address: int, shape: tuple[int, ...]) -> np.ndarray:
         dtype = np.dtype(DTYPES[self._engine.get_tensor_dtype(name)])
         size = math.prod(shape) * dtype.itemsize
-        assert self._trt.cuda._inside(address, size)
-        block = (ctypes.c_uint8 * size).from_address(address)
-        return np.frombuffer(block, dtype).reshape(shape)
+        return self._trt.cuda.block(address, size).view(dtype).reshape(shape)
 
     def _say(self, text: str) -> None:
         self._engine.logger.log(ILogger.Severity.ERROR, text)

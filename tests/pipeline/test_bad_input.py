@@ -87,6 +87,11 @@ def test_a_missing_file_is_named_with_the_nearest_one(make_clip: MakeClip, tmp_p
     make_clip("drive.mp4", frames=1)
     with pytest.raises(SourceNotFound, match=r"no such file: .*drvie\.mp4.*did you mean.*drive"):
         open_one(tmp_path / "drvie.mp4")
+    with pytest.raises(SourceNotFound, match=r"did you mean '.*drive\.mp4'"):
+        open_one(tmp_path / "drive")
+    with pytest.raises(SourceNotFound) as caught:
+        open_one(tmp_path / "trip.mp4")
+    assert "did you mean" not in str(caught.value)
     with pytest.raises(FileNotFoundError, match="nor is there a folder"):
         open_one(tmp_path / "nowhere" / "a.mp4")
     with pytest.raises(SourceNotFound, match="nothing matches"):
@@ -228,12 +233,33 @@ def test_a_pipe_a_socket_a_device_and_a_folder_named_like_a_video_never_hang(
         open_one(tmp_path / "loop.mp4")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+
+
+@not_as_root
 def test_a_file_that_may_not_be_read_says_so(make_clip: MakeClip) -> None:
     path = make_clip("a.mp4")
     path.chmod(0)
-    with pytest.raises(SourceError, match="Permission denied"):
+    with pytest.raises(SourceError, match="permission denied; let this user read it"):
         open_one(path)
+
+
+@not_as_root
+def test_a_folder_that_may_not_be_read_or_entered_says_so(make_clip: MakeClip) -> None:
+    clip = make_clip("a.mp4")
+    clip.parent.chmod(0)
+    try:
+        for url in (clip.parent, clip, clip.with_suffix(".jpg"), clip.parent / "*.mp4"):
+            with pytest.raises(SourceError, match="permission denied; let this user read it"):
+                open_one(url)
+    finally:
+        clip.parent.chmod(0o700)
+
+
+def test_a_name_that_is_too_long_is_no_source(tmp_path: Path) -> None:
+    for name in ("x" * 300, f"{'x' * 300}*", f"{'x' * 300}.png"):
+        with pytest.raises(SourceError, match=r"cannot read .*: File name too long"):
+            open_one(tmp_path / name)
 
 
 def test_one_bad_source_among_good_ones_is_found_before_anything_runs(

@@ -61,8 +61,6 @@ def model() -> ModelFile:
         score_threshold=0.5,
         nms_iou=0.5,
         max_detections=100,
-        nms_body="fixpoint",
-        provenance={},
         precision_check=None,
     )
 

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import frame_cost
-from pipeline.capacity import USABLE, draw_clip, forecast, main
+from pipeline.capacity import USABLE, forecast, main
+from pipeline.drawn_clip import draw_clip
 from pipeline.engines import tuning
 from pipeline.engines.tuning import Division, Measured
 from pipeline.errors import NoVideo, SourceNotFound
@@ -23,6 +24,7 @@ from pipeline.frame_cost import FrameCost, measure
 from pipeline.model_file import read_model_file
 from pipeline.render import render
 from tests.clips import write_clip
+from tests.full_disk import full_stdout
 from tests.pipeline.model_files import load, write_model
 from tests.pipeline.task_files import write_semantic
 
@@ -153,13 +155,32 @@ def test_what_was_tuned_for_recordings_is_no_measure_of_cameras(tmp_path, monkey
     assert "1 image per call: measured" in json.loads(capsys.readouterr().out)["reason"]
 
 
+def test_an_answer_that_cannot_be_written_is_an_error(tmp_path, capsys):
+    model = write_model(tmp_path / "small.onnx")
+    clip = write_clip(tmp_path / "yard.mp4", size=(96, 64), frames=3)
+    with full_stdout():
+        assert main([str(clip), "--model", str(model), "--frames", "2"]) == 5
+    assert "error cannot write to stdout: No space left" in capsys.readouterr().err
+
+
 def test_the_command_says_what_is_wrong(tmp_path: Path, capsys):
     model = write_model(tmp_path / "small.onnx")
     assert main([str(tmp_path / "no.mp4"), "--model", str(model)]) == 3
     assert "no.mp4" in capsys.readouterr().err
     assert main(["--model", str(tmp_path / "no.onnx")]) == 4
-    for wrong in ("0", "-1", "nan", "inf", "1e400"):
+    for wrong in ("0", "-1", "nan", "inf", "1e400", "1e9", "1e-9"):
         for flag in ("--fps", "--max-fps"):
             with pytest.raises(SystemExit) as stop:
                 main([f"{flag}={wrong}"])
             assert stop.value.code == 2
+            assert "must be from 0.001 to 1000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", ["640", "0x10", "1x1", "99999x2", "640x360&seed=1"])
+def test_a_size_that_no_street_has_is_a_wrong_argument(size, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--size", "640x360", size])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert f"no street can be drawn at {size!r}; give --size as WxH" in said
+    assert "synthetic:" not in said

@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from pipeline.cores import processor_flags
-from pipeline.engines import ov_compiler
+from pipeline.engines import Purpose, ov_compiler
 from pipeline.engines.cache_folder import CacheFolder
 from pipeline.engines.ov_core import the_core
 from pipeline.model_file import ModelFile, read_model_file
@@ -61,13 +61,13 @@ def test_the_second_start_compiles_nothing(
         answers(model, folder / "another")
 
 
-@pytest.mark.parametrize("latency", [False, True])
+@pytest.mark.parametrize("purpose", ["recording", "camera"])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("precision", ["f32", *(["bf16"] if HAS_BF16 else [])])
 def test_answers_are_equal_to_the_bit_with_and_without_what_was_kept(
-    model: ModelFile, folder: Path, latency: bool, batch: int, precision: str
+    model: ModelFile, folder: Path, purpose: Purpose, batch: int, precision: str
 ) -> None:
-    asked = {"latency": latency, "batch": batch, "precision": precision}
+    asked = {"purpose": purpose, "batch": batch, "precision": precision}
     compiled = answers(model, None, **asked)
     assert_equal(answers(model, folder, **asked), compiled)
     assert_equal(answers(model, folder, **asked), compiled)
@@ -116,7 +116,8 @@ def test_a_model_file_that_changes_in_its_place_is_compiled_anew(
 def test_each_version_processor_precision_batch_and_number_of_threads_has_an_entry_of_its_own(
     model: ModelFile, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ways = [{}, {"threads": 1}, {"batch": 2}, {"latency": True}, {"latency": True, "batch": 2}]
+    camera = {"purpose": "camera"}
+    ways = [{}, {"threads": 1}, {"batch": 2}, camera, camera | {"batch": 2}]
     ways += [{"precision": "bf16"}] if HAS_BF16 else []
     for _ in range(2):
         for way in ways:

@@ -33,8 +33,6 @@ def model_file(**changes: Any) -> ModelFile:
         "score_threshold": 0.5,
         "nms_iou": 0.5,
         "max_detections": 100,
-        "nms_body": "fixpoint",
-        "provenance": {},
         "precision_check": None,
     }
     return ModelFile(**values | changes)

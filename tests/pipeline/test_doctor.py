@@ -19,6 +19,7 @@ from pipeline import doctor
 from pipeline.checkup import questions, trial
 from pipeline.checkup.parity import bounds_of
 from pipeline.settings import EngineSettings
+from tests.full_disk import full_stdout
 from tests.pipeline.asked_here import asked_here, page, rows_of
 from tests.pipeline.model_files import write_model
 
@@ -196,6 +197,16 @@ def test_where_tables_cannot_be_drawn_the_json_is_shown(
     ]
 
 
+def test_a_report_that_cannot_be_written_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {"packages": {"rich": {"error": None}}, "verdict": {"good": True}}
+    monkeypatch.setattr(doctor, "examine", lambda *_, **__: found)
+    with full_stdout():
+        assert doctor.main(["--json"]) == 5
+    assert "error cannot write to stdout: No space left" in capsys.readouterr().err
+
+
 def test_nothing_that_may_be_broken_is_imported_to_ask() -> None:
     program = "import sys, pipeline.doctor\nprint(*sys.modules)"
     command = [sys.executable, "-c", program]
@@ -270,6 +281,31 @@ def test_a_tensorrt_that_cannot_be_imported_says_why(small: Path) -> None:
     assert "TensorRT, which cannot be looked at: ImportError: libnvinfer.so.11" in " ".join(
         report["verdict"]["faster"]
     )
+
+
+def test_what_may_take_minutes_is_said_and_given_them_and_not_done_without_the_test(
+    small: Path,
+) -> None:
+    waits, builds, said = dict[str, float](), list[bool](), list[str]()
+
+    def ask(
+        work: Callable[..., dict[str, Any]], seconds: float = 0, **given: Any
+    ) -> dict[str, Any]:
+        waits.setdefault(work.__name__, seconds)
+        builds.extend([given["build"]] if "build" in given else [])
+        if work.__name__ in ("try_engine", "look_at_video_choice"):
+            return {"error": "not asked here", "error_kind": "EngineUnavailable"}
+        return asked_here(work, **given)
+
+    doctor.examine(small, ask=ask, say=said.append)
+    assert (waits["look_at_video_choice"], waits["try_engine"]) == (300, 1800)
+    assert any("video decoder" in sentence for sentence in said)
+    assert any("auto takes (on a GPU it is built the first time" in sentence for sentence in said)
+    assert all(builds)
+    builds.clear()
+    said.clear()
+    doctor.examine(small, test=False, ask=ask, say=said.append)
+    assert builds == [False] and not any("built" in sentence for sentence in said)
 
 
 def test_where_the_gpus_codecs_do_not_open_the_reason_is_given() -> None:

@@ -37,7 +37,7 @@ class Engine:
     def __init__(self, clock: Clock, taking: int = 0, answering: int = 0) -> None:
         self._clock, self._taking, self._answering = clock, taking, answering
 
-    def submit(self, images: Any) -> Engine:
+    def submit(self, images: Any, regions: Any = None) -> Engine:
         self._clock.pass_seconds(self._taking)
         return self
 
@@ -67,7 +67,7 @@ def test_an_answer_that_nobody_has_asked_for_is_no_silence():
 
 def test_an_engine_that_fails_is_not_waited_for():
     class Failing:
-        def submit(self, images: Any) -> Any:
+        def submit(self, images: Any, regions: Any = None) -> Any:
             raise RuntimeError("out of memory")
 
     clock = Clock()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from pipeline.engines import Engine, infer
+from pipeline.engines import Engine, Purpose, infer
 from pipeline.frame import Batch
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.placement import Placement
@@ -43,11 +43,11 @@ def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray], atol: float 
         np.testing.assert_allclose(a[name].astype(float), b[name].astype(float), atol=atol)
 
 
-@pytest.mark.parametrize("latency", [False, True])
+@pytest.mark.parametrize("purpose", ["recording", "camera"])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_openvino_and_onnxruntime_agree(model: ModelFile, batch: int, latency: bool) -> None:
+def test_openvino_and_onnxruntime_agree(model: ModelFile, batch: int, purpose: Purpose) -> None:
     with (
-        load(model, "openvino", latency, batch=batch) as one,
+        load(model, "openvino", purpose, batch=batch) as one,
         load(model, "onnxruntime", batch=batch) as other,
     ):
         for n in range(1, batch + 1):

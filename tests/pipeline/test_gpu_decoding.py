@@ -5,18 +5,22 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
+import av.logging
 import numpy as np
 import pytest
 from av.video.codeccontext import VideoCodecContext
 
 from pipeline.errors import ConfigError
 from pipeline.frame import Frame
+from pipeline.gpu import driver
 from pipeline.report import source_report
+from pipeline.sources import gpu as gpu_module
 from pipeline.sources import lead as lead_module
 from pipeline.sources import open_sources
 from pipeline.sources.delivery import Limits
@@ -97,6 +101,36 @@ def test_nothing_of_cuda_is_loaded_for_the_question(make_clip: MakeClip) -> None
     assert done.stdout.strip() == ""
 
 
+@pytest.fixture
+def without_video(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A container that was given a GPU, but not its `video` capability."""
+    shared = list[Any]()
+    monkeypatch.setattr(gpu_module, "_trouble_of_opening", lambda: None)
+    monkeypatch.setattr(gpu_module, "share_primary_context", lambda: shared.append(1))
+    monkeypatch.setattr(gpu_module, "DECODES", "libnvcuvid-of-nobody.so.1")
+    trouble_of_gpu.cache_clear()
+    yield
+    trouble_of_gpu.cache_clear()
+    assert shared == [1], "the context is set up once, whatever becomes of decoding"
+
+
+@pytest.mark.usefixtures("without_video")
+def test_a_gpu_without_its_library_for_video_decodes_nothing(make_clip: MakeClip) -> None:
+    clip = str(make_clip("a.mp4"))
+    with pytest.raises(
+        ConfigError, match=r"asked .*nvcuvid.* \(.*cannot open.*video capability"
+    ) as caught:
+        open_sources([clip], decoder="cuda")
+    assert caught.value.exit_code == 2
+    (source,) = open_sources([clip])
+    assert numbers(list(source.frames())) == [*range(12)]
+    assert source.stats.decoded_by and "without `video`" in source.stats.decoded_by.why
+
+
+def test_a_library_that_is_there_is_no_trouble() -> None:
+    assert driver.trouble_of_library("libc.so.6") is None
+
+
 def test_software_can_be_asked_for(make_clip: MakeClip) -> None:
     (source,) = open_sources([str(make_clip("a.mp4"))], decoder="software")
     assert len(list(source.frames())) == 12
@@ -170,6 +204,39 @@ def test_a_stream_that_the_chip_does_not_take_is_decoded_in_software(
     assert source.stats.decoded_by and source.stats.decoded_by.where == "cpu"
     assert "does not take High, yuv420p, 64x48" in source.stats.decoded_by.why
     assert not source.stats.anomalies
+
+
+_SAID = (
+    "Cannot load libnvcuvid.so.1",
+    "Failed loading nvcuvid.",
+    "Failed setup for format cuda: hwaccel initialisation returned error.",
+)
+
+
+@pytest.mark.parametrize("decoder", ["cuda", "auto"])
+def test_why_the_chip_was_left_is_told_in_the_words_of_ffmpeg(
+    make_clip: MakeClip, caplog: pytest.LogCaptureFixture, decoder: Any
+) -> None:
+    chips = Chips({"refuses_at": 0, "says": _SAID}, decoder=decoder)
+    frames, source = play(make_clip("a.mp4"), chips)
+    assert numbers(frames) == [*range(12)] and not source.stats.anomalies
+    assert source.stats.decoded_by is not None
+    assert source.stats.decoded_by.why == (
+        "it does not take High, yuv420p, 64x48 (Cannot load libnvcuvid.so.1)"
+    )
+    warned = [record.getMessage() for record in caplog.records]
+    assert warned == (
+        [f"decoder: cuda: {source.stats.decoded_by.why}; it goes on in software"]
+        if decoder == "cuda"
+        else []
+    )
+    assert av.logging.get_level() is None, "FFmpeg's log is off again"
+
+
+def test_what_ffmpeg_says_of_something_else_is_no_reason(make_clip: MakeClip) -> None:
+    chips = Chips({"refuses_at": 0, "says": ("non-existing PPS 0 referenced",)})
+    _, source = play(make_clip("a.mp4"), chips)
+    assert source.stats.decoded_by and source.stats.decoded_by.why.endswith("64x48")
 
 
 def test_a_chip_that_goes_mute_is_left(make_clip: MakeClip) -> None:

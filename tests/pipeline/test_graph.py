@@ -354,6 +354,29 @@ def test_a_failing_sink_fails_alone_where_that_was_asked_for():
         assert [(name, str(error)) for name, error in failures] == [("disk", "disk full")]
 
 
+def test_a_sink_that_fails_before_its_first_item_takes_no_other_of_its_name_with_it():
+    has_failed, written = threading.Event(), []
+
+    def read_by_the_good() -> Iterator[int]:
+        assert has_failed.wait(PATIENCE_SECONDS)
+        yield from range(3)
+
+    def read_by_the_bad() -> Iterator[int]:
+        try:
+            yield from itertools.count()
+        finally:
+            has_failed.set()
+
+    with Graph() as graph:
+        good = graph.stage(read_by_the_good(), name="good")
+        graph.sink(good, collected(good, written), name="write", on_error=None)
+        bad = graph.stage(read_by_the_bad(), name="bad")
+        graph.sink(bad, broken([0], after=0), name="write", on_error=lambda *_: None)
+        assert graph.wait(PATIENCE_SECONDS)
+    assert written == [0, 1, 2]
+    assert [stats.items for stats in graph.stats if stats.name == "write"] == [3]
+
+
 def test_when_every_sink_has_failed_the_endless_source_ends_too():
     failed: list[str] = []
     with Graph(capacity=1) as graph:

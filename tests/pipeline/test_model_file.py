@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.commands import model_path
 from pipeline.errors import EngineError, ModelMismatch, ModelNotFound
 from pipeline.model_file import read_model_file
 from tests.pipeline.model_files import ENTRY, write_model
@@ -24,7 +25,6 @@ def test_a_model_file_gives_back_what_onnx_wrote_into_it(tmp_path: Path) -> None
     assert (model.output_form, model.fit, model.task) == ("candidates", "letterbox", "detection")
     assert model.outputs == ("boxes", "scores", "labels", "exact")
     assert (model.score_threshold, model.nms_iou, model.max_detections) == (0.5, 0.5, 100)
-    assert model.provenance == {"architecture": "two convolutions"}
     assert model.precision_check == check
 
 
@@ -60,7 +60,7 @@ def test_a_hundred_megabytes_are_not_read_to_find_the_entry(tmp_path: Path) -> N
 
 
 def test_a_missing_file_says_what_to_give_instead(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFound, match="bundled model or the path") as caught:
+    with pytest.raises(ModelNotFound, match=r"bundled model \(.*street.*\) or the path") as caught:
         read_model_file(tmp_path / "none.onnx")
     assert isinstance(caught.value, FileNotFoundError)
     assert caught.value.exit_code == 4
@@ -147,6 +147,18 @@ def test_an_entry_that_is_no_json_object_is_refused(tmp_path: Path, text: bytes)
     path.write_bytes(path.read_bytes().replace(written, text.ljust(len(written))))
     with pytest.raises(ModelMismatch, match="cannot be read"):
         read_model_file(path)
+
+
+@pytest.mark.parametrize("name", ["stret", "stret.onnx", "Street"])
+def test_a_mistyped_name_is_told_with_the_nearest_bundled_one(name: str) -> None:
+    with pytest.raises(ModelNotFound, match=r"did you mean 'street'.* bundled model .*street_int8"):
+        read_model_file(model_path(name))
+
+
+def test_a_path_is_not_taken_for_a_mistyped_name(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        read_model_file(tmp_path / "stret.onnx")
+    assert "did you mean" not in str(caught.value)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads anything")

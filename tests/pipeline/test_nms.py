@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 
@@ -161,6 +163,48 @@ def test_soft_nms_agrees_with_the_slow_twin(n: int) -> None:
     kept = soft(found, 0.4, 1000)
     np.testing.assert_array_equal(kept.boxes, found.boxes[list(indices)])
     np.testing.assert_allclose(kept.scores, scores, rtol=1e-5)
+
+
+def soft_turn_by_turn(best: Detections, iou: float, limit: int) -> tuple[list[int], list[float]]:
+    """Each winner against all boxes, in float64: the order and the scores to the last bit."""
+    scores, waiting, chosen = best.scores.astype(np.float64), np.ones(len(best), bool), []
+    boxes = best.boxes.astype(np.float64)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    while waiting.any() and len(chosen) < limit:
+        winner = int(np.argmax(np.where(waiting, scores, -1.0)))
+        chosen.append(winner)
+        waiting[winner] = False
+        box = boxes[winner]
+        sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+        shared = np.prod(np.maximum(sides, 0), axis=1)
+        overlap = shared / (areas[winner] + areas - shared)
+        rivals = waiting & (best.class_ids == best.class_ids[winner]) & (overlap > iou)
+        scores[rivals] *= 1 - overlap[rivals]
+    return chosen, [scores[place] for place in chosen]
+
+
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(
+    n=st.integers(0, 90),
+    seed=st.integers(0, 2**32 - 1),
+    classes=st.integers(1, 5),
+    tied=st.booleans(),
+    twice=st.booleans(),
+    iou=st.sampled_from([0.0, 0.3, 0.5, 0.9]),
+    limit=st.integers(0, 120),
+)
+def test_soft_nms_is_the_turn_by_turn_loop_to_the_last_bit(
+    n: int, seed: int, classes: int, tied: bool, twice: bool, iou: float, limit: int
+) -> None:
+    found = crowd(n, seed, classes, tied)
+    if twice:  # the second of two equal boxes keeps nothing of its score
+        found = found[np.repeat(np.arange(n), 2)]
+    found = found[np.argsort(-found.scores, kind="stable")]
+    chosen, scores = soft_turn_by_turn(found, iou, limit)
+    kept = soft(found, iou, limit)
+    np.testing.assert_array_equal(kept.boxes, found.boxes[chosen])
+    np.testing.assert_array_equal(kept.class_ids, found.class_ids[chosen])
+    np.testing.assert_array_equal(kept.scores, np.array(scores, np.float32))
 
 
 def test_nms_keeps_the_higher_of_two_overlapping_boxes() -> None:

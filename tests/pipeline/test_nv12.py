@@ -13,12 +13,12 @@ import pytest
 from pipeline.frame import Detections, Frame
 from pipeline.model_file import Fit
 from pipeline.preprocess import preprocess
-from pipeline.render import draw
 from pipeline.settings import RenderSettings
 from pipeline.sources.painted import paint, read_picture
 from pipeline.sources.upright import Upright
 from pipeline.yuv import Colours, fitted, own_yuv420p, planes, to_bgr
 from tests.clips import write_clip
+from tests.pipeline.drawing import draw
 from tests.pipeline.stand_in_chip import as_downloaded
 
 SIZES = [(96, 64), (97, 65), (640, 360)]

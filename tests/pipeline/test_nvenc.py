@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.settings import Preset, RecordingSettings, VideoSettings
 from pipeline.sinks import SinkTarget, encoder_choice
 from pipeline.sinks import encoder as encoder_module
+from pipeline.sinks import nvenc as nvenc_module
 from pipeline.sinks.encoder_choice import choose_encoder
 from pipeline.sinks.encoding import Encoding
 from pipeline.sinks.footage import FootageEncoder
@@ -145,6 +147,45 @@ def test_left_to_itself_x264_encodes_and_the_report_says_why(tmp_path: Path) -> 
 def test_asking_for_nvenc_where_there_is_none_is_an_error_that_says_why() -> None:
     with pytest.raises(ConfigError, match=r"h264_nvenc was asked for, but NVENC .* write auto"):
         choose_encoder(NVENC, {NVENC, "libx264"})
+
+
+@without_nvenc
+@built_in
+@pytest.mark.parametrize(
+    ("said", "told", "remedy"),
+    [
+        (
+            (
+                "Driver does not support the required nvenc API version. "
+                "Required: 13.0 Found: 12.1",
+                "The minimum required Nvidia driver for nvenc is 570.0 or newer",
+            ),
+            "Required: 13.0 Found: 12.1; The minimum required Nvidia driver for nvenc is 570.0",
+            "install a newer driver (see nvidia-smi)",
+        ),
+        (
+            ("Cannot load libnvidia-encode.so.1", "The minimum required Nvidia driver ..."),
+            "but the driver's libnvidia-encode.so.1 is missing, as in containers without `video` (",
+            "NVIDIA_DRIVER_CAPABILITIES=compute,video,utility",
+        ),
+        (("No capable devices found",), "(No capable devices found)", "whether the card has an"),
+    ],
+)
+def test_what_ffmpeg_says_of_nvenc_decides_what_is_to_be_done(
+    monkeypatch: pytest.MonkeyPatch, said: tuple[str, ...], told: str, remedy: str
+) -> None:
+    """It fails on this machine in its own way; what it would say elsewhere stands in for that."""
+
+    @contextmanager
+    def heard(level: int) -> Iterator[list[tuple[int, str, str]]]:
+        yield [(level, "h264_nvenc", text) for text in said]
+
+    monkeypatch.setattr(nvenc_module, "ffmpeg_log", heard)
+    trouble_of_nvenc.cache_clear()
+    with pytest.raises(ConfigError) as caught:
+        choose_encoder(NVENC, {NVENC, "libx264"})
+    trouble_of_nvenc.cache_clear()
+    assert told in str(caught.value) and remedy in str(caught.value)
 
 
 def test_nvenc_is_taken_where_it_opens(opens: None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 import subprocess
 import sys
@@ -27,20 +28,23 @@ int cuDeviceGetAttribute(int *value, int which, int device) {
   *value = which == 75 ? 9 : which == 76 ? 0 : -1;
   return 0;
 }
+int flags_of[64];
+int cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) {
+  flags_of[device] = flags;
+  return ACTIVE ? 708 : 0;
+}
 int cuGetErrorString(int code, const char **text) { *text = "unknown error"; return 0; }
 """
 
 
-def write_driver(folder: Path, init: int = 0, gpus: int = 2) -> Path:
-    """A library with the driver's names."""
+def write_driver(folder: Path, init: int = 0, gpus: int = 2, active: int = 0) -> Path:
+    """A library with the driver's names; `active`: its context is in use, and cannot be set up."""
     if not (compiler := shutil.which("gcc")):
         pytest.skip("there is no gcc to make a driver's stand-in with")
     source, library = folder / "driver.c", folder / "libdriver.so"
     source.write_text(DRIVER)
-    subprocess.run(
-        [compiler, "-shared", "-fPIC", f"-DINIT={init}", f"-DGPUS={gpus}", "-o", library, source],
-        check=True,
-    )
+    values = f"-DINIT={init}", f"-DGPUS={gpus}", f"-DACTIVE={active}"
+    subprocess.run([compiler, "-shared", "-fPIC", *values, "-o", library, source], check=True)
     return library
 
 
@@ -73,6 +77,18 @@ def test_a_driver_without_a_gpu_is_refused(tmp_path: Path, monkeypatch: pytest.M
     with_driver(monkeypatch, write_driver(tmp_path, gpus=0))
     with pytest.raises(EngineUnavailable, match=r"has no GPU.*CUDA_VISIBLE_DEVICES"):
         nvidia.driver()
+
+
+@pytest.mark.parametrize("active", [0, 1])
+def test_the_context_is_set_up_so_that_ffmpeg_shares_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, active: int
+) -> None:
+    library = write_driver(tmp_path, active=active)
+    with_driver(monkeypatch, library)
+    assert nvidia.driver().gpus, "what cannot be set up is no reason to end the run"
+    flags = (ctypes.c_int * 64).in_dll(ctypes.CDLL(str(library)), "flags_of")
+    assert [device for device, set_up in enumerate(flags) if set_up] == [40]
+    assert flags[40] == 4  # CU_CTX_SCHED_BLOCKING_SYNC, the only one with which FFmpeg takes it
 
 
 def test_the_full_tensorrt_is_preferred_to_the_lean_one(

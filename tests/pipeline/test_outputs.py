@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import ConfigError
-from pipeline.outputs import Outputs
+from pipeline.errors import ConfigError, SinkError
+from pipeline.outputs import Finished, Outputs
 from pipeline.report import sink_reports
 from pipeline.settings import Settings, VideoSettings
 from pipeline.sinks import open_sink
 from pipeline.sinks.encoder import Encoder
-from pipeline.tally import Tally
+from pipeline.tally import DEPARTED_KEPT, Tally
 from tests.live.kit.odd_servers import refused_url
 from tests.recording.footage import LIVE, NAMES, shot
 
@@ -93,6 +95,16 @@ def test_two_sources_whose_names_become_one_file_name_are_refused(
     assert len(outputs_of("front_door", "front-door", out=out).opened) == 2
 
 
+def test_what_is_kept_of_sources_that_have_left_is_counted_by_source(tmp_path: Path) -> None:
+    cameras: list[Any] = [Camera(f"{number}") for number in range(DEPARTED_KEPT + 1)]
+    out = ("null:{source}", f"{tmp_path}/{{source}}.jsonl")
+    outputs = Outputs(Settings(out=out, video=VideoSettings()), MODEL, cameras, None)
+    for camera in cameras:
+        outputs.forget(camera.name)
+    kept = [sink.name for sink in outputs.opened]
+    assert kept[:2] == ["null:1", f"{tmp_path}/1.jsonl"] and len(kept) == 2 * DEPARTED_KEPT
+
+
 def test_the_files_of_a_source_that_has_left_are_not_written_over(tmp_path: Path) -> None:
     outputs = outputs_of("front:door", "yard", out=f"{tmp_path}/{{source}}.jsonl")
     outputs.forget("front:door")
@@ -122,6 +134,27 @@ def test_every_source_that_is_only_counted_has_an_entry_of_its_own() -> None:
         "null:yard": 7,
     }
     assert [sink.name for sink in outputs_of("door", out="null:").opened] == ["null:"]
+
+
+class OutOfReach:
+    """An output whose folder nobody may enter any more."""
+
+    name = "vault/door.mp4"
+
+    def report(self) -> dict[str, Any]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), self.name)
+
+
+def test_an_output_that_can_no_longer_be_looked_at_costs_no_others_figures() -> None:
+    healthy, tally = outputs_of("door", out="null:").opened, Tally([], NAMES, print)
+    entries = sink_reports([OutOfReach(), *healthy], tally)
+    assert entries["null:"] == {"frames": 0, "error": None}
+    told = {"path": "vault/door.mp4", "error": "cannot look at what is there: Permission denied"}
+    assert entries["vault/door.mp4"] == told
+    assert Finished.of(OutOfReach()).report() == told
+
+    tally.failed_sinks["vault/door.mp4"] = SinkError("cannot write it")
+    assert sink_reports([OutOfReach()], tally)["vault/door.mp4"]["error"] == "cannot write it"
 
 
 def test_what_sources_can_share_they_share() -> None:

@@ -89,6 +89,17 @@ def test_a_batch_of_which_nothing_is_left_gives_its_slot_back():
         assert pace.admit([frame(age=9)]) == []
 
 
+@pytest.mark.parametrize("calls", [1, 2])
+def test_with_several_cameras_one_more_batch_is_at_hand_for_as_long_as_they_are_there(calls):
+    slots = Slots(calls)
+    pace, _ = pace_of(camera("a"), camera("b"), slots=slots)
+    counts = []
+    for cameras in (1, 2, 6, 1, 0):
+        pace.share_among(cameras)
+        counts.append(slots.count)
+    assert counts == [calls, calls + 1, calls + 1, calls, calls]
+
+
 def test_recorded_frames_wait_as_long_as_is_set():
     tally = Tally([SourceStats("a")], ["car"], print)
     assert Pace(tally, SETTINGS).patience() == 7.0

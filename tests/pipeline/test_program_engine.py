@@ -19,16 +19,21 @@ pytest.importorskip("torch", reason="the extra 'models' is not installed")
 import torch
 
 import pipeline.engines.program as program_engine
+import pipeline.engines.program_compile as program_compile
+import pipeline.engines.program_tools as program_tools
 from pipeline.checkup.questions import look_at_torch
+from pipeline.checkup.verdict import judge
 from pipeline.engines import load_engine
 from pipeline.engines.cache_folder import CacheFolder
+from pipeline.engines.nvidia import Driver, Gpu
 from pipeline.engines.precision import choose_gpu_precision
-from pipeline.engines.program_compile import Compiled, ProgramCompiler
+from pipeline.engines.program_compile import Compiled, NotCompiled, ProgramCompiler
 from pipeline.engines.program_cuda import CudaRunner
 from pipeline.errors import ConfigError, EngineError, EngineUnavailable, ModelMismatch
 from pipeline.machine import instruction_sets
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.settings import EngineSettings
+from tests.pipeline.doctors_report import report_of
 from tests.pipeline.model_files import SLOTS, images, load, write_model
 from tests.pipeline.programs import Cells, SlotsMissing, write_program_file
 from tests.pipeline.stand_in_torch_cuda import StandInTorchCuda
@@ -171,31 +176,97 @@ def test_what_was_compiled_is_kept_and_answers_the_same(
         assert_alike(engine.infer(images(2, seed=2)), first[1], 0)
 
 
-def test_a_compiler_that_gives_up_is_no_reason_not_to_run(
-    model: ModelFile, monkeypatch: pytest.MonkeyPatch
+def test_a_compiler_that_gives_up_is_no_reason_not_to_run_and_is_asked_once(
+    model: ModelFile,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    asked = list[bool]()
+
     def give_up(*_: object, **__: object) -> None:
-        raise RuntimeError("no C++ compiler was found\n  in cpp_builder.py")
+        asked.append("which takes a minute" in caplog.text)  # said before, not afterwards
+        raise RuntimeError("C++ compile error\n  in cpp_builder.py")
 
     monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", give_up)
+    monkeypatch.setattr(program_compile, "missing_tools", lambda *_, **__: None)
+    kept = {"build": True, "cache": str(tmp_path)}
+    for ends in ("cannot be compiled (C++ compile error)", "=null, tries again"):
+        with program(model, **kept) as engine:
+            assert "operator by operator, because it cannot be compiled (C++ comp" in engine.reason
+            assert engine.reason.endswith(ends)
+            assert_alike(engine.infer(images(1)), expected(images(1)))
+    assert asked == [True]
+    monkeypatch.setattr(program_compile, "tools", lambda **_: {"compiler": "another"})
+    program(model, **kept)
+    assert len(asked) == 2
+
+
+def test_a_full_disk_is_no_reason_not_to_compile_the_next_time(
+    model: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[None]()
+
+    def fill(*_: object, **__: object) -> None:
+        asked.append(None)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", fill)
+    monkeypatch.setattr(program_compile, "missing_tools", lambda *_, **__: None)
+    for _ in range(2):
+        with program(model, build=True, cache=str(tmp_path)) as engine:
+            assert "No space left on device" in engine.reason
+    assert len(asked) == 2
+
+
+def test_where_no_compiler_starts_none_is_asked(
+    model: ModelFile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> str:
+        raise RuntimeError("No working C++ compiler found")
+
+    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", fail)
+    monkeypatch.setattr(ProgramCompiler, "_package", lambda *_: pytest.fail("it was asked"))
     with program(model, build=True) as engine:
-        assert "it cannot be compiled (no C++ compiler was found)" in engine.reason
-        assert_alike(engine.infer(images(1)), expected(images(1)))
+        assert "because there is no C++ compiler that starts: install g++" in engine.reason
+    assert "minute" not in caplog.text
+
+
+def test_without_cudas_toolkit_the_remedy_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program_tools, "cpp_compiler", lambda: "g++")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr("torch.utils.cpp_extension.CUDA_HOME", None)
+    remedy = "install that of CUDA 13.0, or let CUDA_HOME name its folder"
+    assert program_tools.missing_tools(torch, on_gpu=False) is None
+    said = program_tools.missing_tools(torch, on_gpu=True)
+    assert said == f"for a GPU torch compiles with CUDA's toolkit, which is not here: {remedy}"
+    monkeypatch.setattr("torch.utils.cpp_extension.CUDA_HOME", str(tmp_path))
+    for header in program_tools.CUDA_HEADERS:
+        said = program_tools.missing_tools(torch, on_gpu=True)
+        assert said is not None and f"has no include/{header}: {remedy}" in said
+        (tmp_path / "include" / header).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "include" / header).touch()
+    assert program_tools.missing_tools(torch, on_gpu=True) is None
 
 
 def test_machine_code_that_finds_something_else_is_not_used_and_not_kept(
     model: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    refused = list[str]()
+
     def wrong(self: Any, program: Any, given: Any, module: Any, *, may_build: bool) -> Any:
         def call(*tensors: Any) -> Any:
             boxes, scores, labels, exact = module()(*tensors)
             return boxes, 1 - scores * 0.2, labels, exact
 
-        return Compiled(call, True, (tmp_path / "kept").touch)
+        return Compiled(call, True, (tmp_path / "kept").touch, refused.append)
 
     monkeypatch.setattr(ProgramCompiler, "compiled", wrong)
     with program(model, build=True) as engine:
         assert "what was compiled finds something else" in engine.reason
+        assert len(refused) == 1 and refused[0] in engine.reason
         assert_alike(engine.infer(images(1)), expected(images(1)))
     assert not (tmp_path / "kept").exists()
 
@@ -206,6 +277,7 @@ def test_machine_code_for_a_gpu_asks_nothing_while_it_is_captured(
 ) -> None:
     ways, real = [], inspect.signature(torch._inductor.aoti_load_package)
     assert "run_single_threaded" in real.parameters
+    monkeypatch.setattr(program_compile, "missing_tools", lambda *_, **__: None)
     monkeypatch.setattr(ProgramCompiler, "_package", lambda *_: b"machine code")
     monkeypatch.setattr(
         torch._inductor,
@@ -251,10 +323,9 @@ def test_a_gpu_that_fails_while_a_program_is_loaded_is_an_engine_error(
         program(model)
 
 
-@pytest.mark.usefixtures("_backends", "_straw")
-def test_on_a_gpu_calls_are_under_way_and_come_back_right(
-    model: ModelFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def _runner(_straw: None, _backends: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It computes on the CPU."""
     real = CudaRunner
     monkeypatch.setattr(
         program_engine, "CudaRunner", lambda cuda, *given: real(StandInTorchCuda(), *given)
@@ -264,6 +335,27 @@ def test_on_a_gpu_calls_are_under_way_and_come_back_right(
         torch.Tensor, "to", lambda self, kind, *a, **k: self if kind == "cuda" else to(self, kind)
     )
     monkeypatch.setattr(torch.fx.GraphModule, "to", lambda self, _: self)
+
+
+@pytest.mark.usefixtures("_runner")
+def test_a_size_that_cannot_be_compiled_for_a_gpu_is_the_last_that_is_tried(
+    model: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = list[int]()
+
+    def give_up(self: Any, program: Any, given: Any, module: Any, *, may_build: bool) -> Any:
+        tried.append(len(given[0]))
+        raise NotCompiled("CUDA's toolkit is not here")
+
+    monkeypatch.setattr(ProgramCompiler, "compiled", give_up)
+    with program(model, build=True) as engine:
+        assert engine.reason.endswith("because CUDA's toolkit is not here, in CUDA graphs")
+        assert tried == [1]
+        assert_alike(engine.infer(images(3)), expected(images(3)))
+
+
+@pytest.mark.usefixtures("_runner")
+def test_on_a_gpu_calls_are_under_way_and_come_back_right(model: ModelFile) -> None:
     with program(model) as engine:
         assert (engine.batch, engine.in_flight, engine.precision) == (4, 2, "f32")
         assert engine.reason.endswith("in CUDA graphs")
@@ -273,6 +365,25 @@ def test_on_a_gpu_calls_are_under_way_and_come_back_right(
         for answer, one in zip(pending, given, strict=True):
             assert_alike(answer.result(), expected(one))
         assert engine.calls == 4
+
+
+@pytest.mark.parametrize(("cuda", "built"), [(None, "the CPU"), ("14.1", "CUDA 14.1")])
+def test_a_torch_that_cannot_use_the_gpu_says_so(
+    model: ModelFile, monkeypatch: pytest.MonkeyPatch, cuda: str | None, built: str
+) -> None:
+    there = Driver((13, 1), (Gpu("NVIDIA of straw", (9, 0), 1 << 34),))
+    monkeypatch.setattr(program_tools, "driver", lambda: there)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    told = (
+        f"this torch ({torch.__version__}, built for {built}) cannot use the NVIDIA of straw: "
+        "install one that is built for CUDA, 13.1 at the newest"
+    )
+    with program(model) as engine:
+        assert engine.reason.endswith(f"; {told}")
+    report = report_of() | {"torch": look_at_torch()}
+    report["gpu"] = {"error": None, "gpus": [{"name": "NVIDIA of straw"}]}
+    assert f"programs of torch (.pt2) on the GPU: {told}" in judge(report)["faster"]
 
 
 # Files that are no good
@@ -322,3 +433,4 @@ def test_the_doctor_sees_torch_and_what_it_compiles_with() -> None:
     assert found["version"] == torch.__version__
     assert found["gpu"] is None or torch.cuda.is_available()
     assert found["compiler"] is None or "/" not in found["compiler"]
+    assert found["unused_gpu"] is None or found["gpu"] is None

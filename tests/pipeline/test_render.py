@@ -14,10 +14,11 @@ import pytest
 from pipeline.canvas import PlaneCanvas, Rect
 from pipeline.frame import Detections, Frame, Result
 from pipeline.preprocess import preprocess
-from pipeline.render import PALETTE, Style, draw, render
+from pipeline.render import PALETTE, Style, render
 from pipeline.settings import RenderSettings
 from pipeline.text import line_height, plate, rasterise
 from pipeline.yuv import Colours, own_yuv420p, planes, to_bgr
+from tests.pipeline.drawing import draw
 
 NAMES = ("person", "bicycle", "car", "motorcycle", "bus", "truck")
 PLAIN = RenderSettings(labels=False, scores=False)

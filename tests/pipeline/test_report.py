@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.errors import ConfigError, SinkError
+from pipeline.metrics import SourceStats
 from pipeline.report import build_report, try_report, write_report
 from pipeline.summary import print_summary
 
@@ -56,6 +57,29 @@ def test_the_summary_says_how_often_the_latency_budget_was_kept_and_what_that_co
 
 def test_without_a_latency_budget_the_summary_says_nothing_of_one():
     assert "latency budget" not in summary(latency_budget=None)
+
+
+def test_the_summary_says_what_was_damaged_one_line_for_each_source():
+    cut, torn, whole = (SourceStats(name) for name in ("cut", "torn", "whole"))
+    cut.anomalies.update(truncated=1, corrupt_packet=1)
+    torn.anomalies.update(corrupt_packet=3)
+    whole.anomalies.update(pts_jump=2)
+    full = SourceStats("full")
+    full.anomalies.update(inexact=2)
+    lines = summary(sources=[cut, torn, whole, full]).splitlines()
+    assert "cut: the file is cut short; 1 packet could not be decoded" in lines
+    assert "torn: 3 packets could not be decoded" in lines
+    assert "full: 2 frames too full for the model file's bounds" in lines
+    assert not any(line.startswith("whole:") for line in lines)
+
+
+def test_the_summary_says_what_an_output_could_not_take():
+    dropped = {"connecting": 7, "unreachable": 34}
+    pushed = {"path": "rtsp://server/x", "frames": 0, "dropped": dropped, "error": None}
+    taken = {"path": "rtsp://server/y", "frames": 41, "dropped": {}, "error": None}
+    lines = summary(sinks={sink["path"]: sink for sink in (pushed, taken)}).splitlines()
+    assert "wrote rtsp://server/x (0 frames, dropped 41 (7 connecting, 34 unreachable))" in lines
+    assert "wrote rtsp://server/y (41 frames)" in lines
 
 
 def test_a_place_for_the_report_is_tried_without_leaving_anything(tmp_path: Path) -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from pipeline.rle import class_rles, rle, rle_in
+from pipeline.rle import class_rles, rle_in
+
+
+def rle(mask: np.ndarray) -> dict[str, Any]:
+    """A mask that is the whole picture."""
+    return rle_in(mask, (0, 0), (mask.shape[0], mask.shape[1]))
 
 
 def counts_by_hand(mask: np.ndarray) -> list[int]:

@@ -89,6 +89,7 @@ class Line:
 
     def __init__(self, **sinks: list[Sink]) -> None:
         self.sinks, self.forgotten, self.complaints = sinks, list[str](), list[str]()
+        self.shared_by = list[int]()
         self.tally = Tally([], ["car"], self.complaints.append)
 
     def of(self, source: Source) -> list[Sink]:
@@ -107,7 +108,8 @@ class Line:
             groups = iter(lambda: inlet.channel.take(1), [])
             results = (Result(frame, Detections.none()) for group in groups for frame in group)
             found = graph.stage(self.tally.found(results), name="detect")
-            roster = Roster(graph, inlet, graph.outlet(found, name="draw"), self, self.tally)
+            outlet = graph.outlet(found, name="draw")
+            roster = Roster(graph, inlet, outlet, self, self.tally, self.shared_by.append)
             for source in sources:
                 roster.join(source)
             roster.open(stays=stays)
@@ -158,16 +160,26 @@ def test_a_camera_with_a_failed_sink_can_be_removed_and_its_other_sink_is_finish
         roster.leave("door")
         sweep_until(roster, lambda: line.forgotten)
         assert good.is_closed
-    assert line.complaints == ["output write bad: OSError: the disk is full"]
+    assert line.complaints == ["output bad: OSError: the disk is full"]
+
+
+def test_how_many_share_the_engine_is_told_whenever_a_camera_joins_or_leaves():
+    line = Line(door=[Sink("door")], yard=[Sink("yard")])
+    with line.running(Source("door", gap=0.01), stays=True) as (roster, _):
+        roster.join(Source("yard", gap=0.01))
+        assert not roster.leave("gate")
+        roster.leave("door")
+        roster.leave("yard")
+    assert line.shared_by == [1, 2, 1, 0]
 
 
 def test_a_camera_that_joins_under_overload_is_decoded_with_as_little_effort_as_the_others():
     line = Line(door=[Sink("door")], yard=[Sink("yard")])
     door, yard = Source("door", gap=0.01), Source("yard", gap=0.01)
     with line.running(door, stays=True) as (roster, _):
-        roster.set_effort(DecodeEffort.KEYFRAMES)
+        roster.set_effort(DecodeEffort.REFERENCES)
         roster.join(yard)
-    assert door.effort is yard.effort is DecodeEffort.KEYFRAMES
+    assert door.effort is yard.effort is DecodeEffort.REFERENCES
 
 
 def test_another_sink_takes_the_time_when_the_first_has_failed():

@@ -19,10 +19,10 @@ from pipeline.model_file import read_model_file
 from pipeline.overlay import Tables, lay_over
 from pipeline.placement import Placement
 from pipeline.png import palette_png
-from pipeline.render import draw
 from pipeline.segment import pixel_classes
 from pipeline.settings import EngineSettings, OverlaySettings, RenderSettings
 from pipeline.yuv import Colours, planes
+from tests.pipeline.drawing import draw
 from tests.pipeline.model_files import ENGINES
 from tests.pipeline.task_files import (
     REGIONS,

@@ -276,7 +276,7 @@ def test_a_file_in_place_of_a_folder_is_a_sink_error(tmp_path: Path, out: str) -
 @pytest.mark.parametrize("out", ["a.jsonl", "a.mp4", "a.mkv"])
 def test_a_folder_in_place_of_a_file_is_a_sink_error(tmp_path: Path, out: str) -> None:
     (tmp_path / out).mkdir()
-    with pytest.raises(SinkError, match="it is a folder"), opened(str(tmp_path / out)):
+    with pytest.raises(SinkError, match=r"^cannot write .*a folder"), opened(str(tmp_path / out)):
         pass
 
 

@@ -68,6 +68,16 @@ def luma(picture: av.VideoFrame) -> np.ndarray:
 # Recorded files ----------------------------------------------------------------------------------
 
 
+def test_a_decoder_has_no_more_threads_than_a_container_allows_however_many_cores_there_are(
+    make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr("pipeline.sources.recorded.usable_cores", lambda: 2)
+    source = open_one(make_clip("drive.mp4", frames=2))
+    assert isinstance(source, RecordedSource)
+    assert source._decoder_threads == 1
+
+
 def test_a_clip_is_delivered_frame_by_frame_with_its_own_times(make_clip: MakeClip) -> None:
     source = open_one(make_clip("drive.mp4", frames=30, fps=30))
     assert (source.name, source.size_hw, source.rate) == ("drive", (48, 64), 30)

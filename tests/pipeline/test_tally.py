@@ -53,6 +53,13 @@ def test_what_a_sink_drops_itself_is_added_to_what_it_could_not_take_in_time():
     assert sink.dropped == {"unreachable": 3}
 
 
+def test_frames_that_a_graph_does_not_vouch_for_are_an_anomaly_of_their_source():
+    tally = Tally([SourceStats("a"), SourceStats("b")], ["car"], print)
+    for index in range(2):
+        tally.inexact(blank(2, 2, source="a", index=index))
+    assert [dict(stats.anomalies) for stats in tally.all_sources] == [{"inexact": 2}, {}]
+
+
 def test_a_source_is_known_by_its_stage_when_it_fails():
     complaints = list[str]()
     tally = Tally([SourceStats("read cam")], ["car"], complaints.append)

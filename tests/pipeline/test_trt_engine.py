@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import shutil
 import subprocess
@@ -29,6 +30,7 @@ from pipeline.model_file import ModelFile, read_model_file
 from tests.models.sized import write_sized
 from tests.pipeline.gpu import StrawGpu, install, make_lean
 from tests.pipeline.model_files import ENTRY, HEIGHT, SLOTS, WIDTH, images, load, write_model
+from tests.pipeline.stand_in_tensorrt import SCRATCH, Context
 from tests.pipeline.task_files import REGIONS, write_instance, write_regional, write_semantic
 
 STREET = Path(__file__).parents[2] / "models" / "zoo" / "street.onnx"
@@ -156,14 +158,43 @@ def test_a_call_of_few_images_takes_the_next_larger_batch_size() -> None:
 
 
 def test_recordings_get_larger_batches_than_cameras(straw: StrawGpu, model: ModelFile) -> None:
-    with straw.engine(model, batch=0) as engine:
-        assert engine.batch == 4
     with straw.engine(model, batch=0, latency=True) as engine:
         assert engine.batch == 1
-    assert [batches for _, batches in straw.trt.built] == [(1, 2, 4), (1,)]
+    with straw.engine(model, batch=0) as engine:
+        assert engine.batch == 4
+    assert [batches for _, batches in straw.trt.built] == [(1,), (1, 2, 4)]
+
+
+def test_all_profiles_compute_in_one_block_that_outlives_their_contexts(
+    straw: StrawGpu, model: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got = list[int]()
+    malloc = straw.cuda.cudaMalloc
+    monkeypatch.setattr(straw.cuda, "cudaMalloc", lambda size: got.append(size) or malloc(size))
+    with straw.engine(model) as engine:
+        assert (straw.trt.contexts, straw.trt.built) == (3, [("tf32", (1, 2, 3))])
+        assert got.count(3 * SCRATCH) == 1 and not {SCRATCH, 2 * SCRATCH} & set(got)
+        for n in (1, 2, 3):
+            engine.infer(images(n))
+    assert (straw.trt.contexts, straw.trt.crashes, straw.cuda.left()) == (0, 0, {})
 
 
 # What goes wrong
+
+
+def test_memory_that_tensorrt_does_not_take_is_an_error_in_its_words(
+    straw: StrawGpu, model: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straw.engine(model).__exit__(None, None, None)
+    refuse = Context.set_device_memory
+
+    def set_less(context: Context, memory: int, size: int) -> None:
+        refuse(context, memory, size - 1)
+
+    monkeypatch.setattr(Context, "set_device_memory", set_less)
+    with pytest.raises(EngineError, match=r"take memory to compute in \(\d+ bytes are too few\)"):
+        straw.engine(model)
+    assert straw.cuda.left() == {}
 
 
 def test_more_images_than_the_batch_are_refused(straw: StrawGpu, model: ModelFile) -> None:
@@ -232,6 +263,61 @@ def test_a_gpu_that_fails_in_mid_run_is_an_engine_error(
     assert straw.cuda.left() == {}
 
 
+BROKEN = r"cudaEventSynchronize: error 719.*nvidia-smi"
+
+
+def test_a_gpu_that_stays_broken_is_told_of_once_and_the_end_adds_nothing(
+    straw: StrawGpu, model: ModelFile
+) -> None:
+    with straw.engine(model) as engine:
+        pending = engine.submit(images(1))
+        straw.cuda.broken = 719  # real failures stay: whatever is called gives them again
+        with pytest.raises(EngineError, match=BROKEN):
+            pending.result()
+    with (
+        pytest.raises(EngineError, match="cudaStreamCreateWithFlags: error 719"),
+        straw.engine(model),
+    ):
+        pass
+
+
+def test_a_gpu_that_breaks_while_a_plan_is_tried_is_told_of_in_its_own_words(
+    straw: StrawGpu, model: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(event: object) -> tuple[int]:
+        straw.cuda.broken = 719
+        return (719,)
+
+    monkeypatch.setattr(straw.cuda, "cudaEventSynchronize", break_down)
+    with pytest.raises(EngineError, match=BROKEN):
+        straw.engine(model)
+
+
+def test_a_gpu_that_breaks_in_mid_run_leaves_the_report_and_says_what_broke(
+    straw: StrawGpu,
+    model: ModelFile,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    straw.engine(model).__exit__(None, None, None)
+    launch, launched, report = straw.cuda.cudaGraphLaunch, itertools.count(), tmp_path / "r.json"
+
+    def break_down(graph: object, stream: object) -> tuple[int]:
+        if next(launched) == 6:
+            straw.cuda.broken = 719
+        return launch(graph, stream)
+
+    monkeypatch.setattr(straw.cuda, "cudaGraphLaunch", break_down)
+    words = ["synthetic://street?seed=1&size=96x64&fps=10&seconds=3", "--model", str(model.path)]
+    words += ["--engine", "tensorrt", "--batch", "3", "--report", str(report)]
+    assert run_stream.main([*words, "--out", str(tmp_path / "found.jsonl")]) == 4
+    told = json.loads(report.read_text())
+    assert "cudaGraphLaunch: error 719" in told["error"]
+    assert 0 < told["totals"]["frames"] < 30
+    assert "cudaGraphLaunch: error 719" in capsys.readouterr().err
+
+
 def test_the_end_waits_for_calls_under_way_and_gives_everything_back(
     straw: StrawGpu, model: ModelFile
 ) -> None:
@@ -243,6 +329,8 @@ def test_the_end_waits_for_calls_under_way_and_gives_everything_back(
     assert set(answered.result()) == set(ENTRY["outputs"])
     with pytest.raises(EngineError, match="closed"):
         pending[0].result()
+    with pytest.raises(EngineError, match="closed"):
+        engine.submit(images(1))
 
 
 @pytest.mark.parametrize("function", ["cudaMalloc", "cudaMallocHost", "cudaEventCreateWithFlags"])

@@ -17,6 +17,8 @@ import pytest
 from rich.console import Console
 
 from pipeline import build
+from pipeline.checkup.selftest import SelfTest
+from pipeline.commands import MODELS
 from pipeline.engines import load_engine
 from pipeline.engines.cuda_calls import GpuFailed
 from pipeline.engines.trt_cache import PlanCache, PlanKey, plan_folder
@@ -24,6 +26,7 @@ from pipeline.engines.trt_progress import BuildBars, build_monitor
 from pipeline.errors import EngineError, EngineUnavailable
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.settings import EngineSettings
+from tests.pipeline.asked_here import asked_here
 from tests.pipeline.gpu import GPU, StrawGpu, install
 from tests.pipeline.model_files import images, write_int8_form, write_model
 
@@ -65,16 +68,49 @@ def test_a_plan_is_not_used_for_what_it_was_not_built_for(
     started(straw, model)
     other = write_model(tmp_path / "other.onnx", {"score_threshold": 0.4})
     started(straw, read_model_file(other))
-    started(straw, model, batch=2)
+    started(straw, model, batch=4)
     started(straw, model, precision="f32")
     started(straw, model, portable=True)
     straw.trt.__version__ = "11.5.0.1"
-    started(straw, model, batch=2)
+    started(straw, model, batch=4)
     assert len(straw.trt.built) == 6
     monkeypatch.setattr("tests.pipeline.gpu.GPU", replace(GPU, name="another GPU"))
-    started(straw, model, batch=2)
+    started(straw, model, batch=4)
     assert len(straw.trt.built) == 7
     assert len(list(straw.folder.glob("*/plan"))) == 7  # nobody took the place of another
+
+
+def test_a_plan_for_larger_batches_serves_smaller_ones(straw: StrawGpu, model: ModelFile) -> None:
+    started(straw, model, batch=8)
+    started(straw, model, batch=4, anew=True)
+    expected = straw.engine(model, batch=4, build=False)
+    with expected, straw.engine(model, batch=0, latency=True, build=False) as camera:
+        assert (camera.batch, camera.reason.endswith("its plan was in the cache")) == (1, True)
+        alone, among = camera.infer(images(1)), expected.infer(images(1))
+        assert all((alone[name] == among[name]).all() for name in among)
+        with pytest.raises(ValueError, match="1 to 1 images"):
+            camera.submit(images(2))
+        assert straw.trt.contexts == 3 + 1  # what is not wanted takes no memory
+    assert straw.trt.built == [("tf32", (1, 2, 4, 8)), ("tf32", (1, 2, 4))]
+    with pytest.raises(EngineUnavailable, match="building is forbidden"):
+        straw.engine(model, batch=3, build=False)
+
+
+def test_a_refused_or_damaged_plan_for_larger_batches_serves_nobody(
+    straw: StrawGpu, model: ModelFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    straw.trt.faults.scores["tf32"] = -0.07
+    with straw.engine(model, batch=2) as engine:
+        assert engine.precision == "f32"
+    straw.trt.faults.scores.clear()
+    (plan,) = straw.folder.glob("*/plan")
+    one_byte(plan.parent)
+    with straw.engine(model, batch=1, precision="f32") as engine:
+        assert "was built in" in engine.reason
+    assert "not the plan that its manifest tells of" in caplog.text
+    with straw.engine(model, batch=1) as engine:
+        assert (engine.precision, "was built in" in engine.reason) == ("tf32", True)
+    assert straw.cuda.left() == {}
 
 
 def test_the_manifest_says_what_the_plan_is_and_how_it_was_checked(
@@ -231,8 +267,8 @@ def test_the_command_builds_each_size_and_says_where(
 def test_the_command_takes_the_name_of_a_bundled_model(
     straw: StrawGpu, monkeypatch: pytest.MonkeyPatch, model: ModelFile
 ) -> None:
-    monkeypatch.setattr(build, "_ZOO", model.path.parent)
-    assert build.main([model.path.stem]) == 0
+    monkeypatch.setitem(MODELS, "straw", model.path)
+    assert build.main(["straw"]) == 0
 
 
 def test_the_command_reports_errors_by_its_exit_code(
@@ -246,11 +282,11 @@ def test_the_command_reports_errors_by_its_exit_code(
 
 def test_what_a_build_measured_is_given_to_the_next_one(straw: StrawGpu, model: ModelFile) -> None:
     started(straw, model)
-    started(straw, model, batch=2)
+    started(straw, model, batch=4)
     assert straw.trt.given_timings == [b"", b"timings tf32"]
     (timings,) = straw.folder.glob("*.timings")
     timings.write_bytes(b"of another version")
-    started(straw, model, batch=1)
+    started(straw, model, batch=5)
     assert straw.trt.given_timings[2:] == [b""]
 
 
@@ -371,6 +407,17 @@ def test_without_a_folder_tensorrt_is_refused_and_auto_takes_another_engine(
         load_engine(model, EngineSettings(name="tensorrt", cache=None))
     with load_engine(model, EngineSettings(cache=None)) as engine:
         assert engine.name == "openvino" and "engine.cache is null" in engine.reason
+
+
+def test_the_doctors_choice_is_built_only_where_it_may_be(
+    straw: StrawGpu, model: ModelFile, tmp_path: Path
+) -> None:
+    trials = SelfTest(model.path, tmp_path, asked_here, str)
+    chosen = trials.choose(build=False)
+    assert (chosen["name"], straw.trt.built) == ("openvino", [])
+    assert "python -m pipeline.build" in chosen["reason"]
+    chosen = trials.choose(build=True)
+    assert (chosen["name"], straw.trt.built) == ("tensorrt", [("tf32", (1,))])
 
 
 # How far a build is

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from pipeline import tune
 from pipeline.checkup import divisions as module
@@ -23,6 +22,7 @@ from pipeline.frame import Batch
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.placement import Placement
 from pipeline.settings import EngineSettings
+from tests.full_disk import full_stdout
 from tests.pipeline.frames import blank
 from tests.pipeline.gpu import install
 from tests.pipeline.model_files import ENGINES, images, write_model
@@ -203,7 +203,7 @@ def test_a_program_of_torch_is_refused_before_anything_is_measured(
     model = replace(read_model_file(write_model(tmp_path / "m.onnx")), is_program=True)
     for name in ("auto", "program"):
         with pytest.raises(EngineUnavailable, match=r"program of torch.*ONNX file"):
-            tune.tune(model, EngineSettings(name=name), Console())
+            tune.tune(model, EngineSettings(name=name))
 
 
 def test_where_auto_takes_a_gpu_an_engine_of_the_cpu_is_to_be_named(
@@ -225,7 +225,7 @@ def test_an_engine_that_divides_no_cores_is_refused(
     engine = SimpleNamespace(model=model, name="another", precision="f32", reason="")
     monkeypatch.setattr(module, "load_engine", lambda *_, **__: nullcontext(engine))
     with pytest.raises(EngineUnavailable, match="another has no cores to divide"):
-        tune.tune(model, EngineSettings(), Console())
+        tune.tune(model, EngineSettings())
 
 
 def test_a_cache_that_cannot_be_used_is_told_and_no_error(
@@ -264,6 +264,16 @@ def test_waiting_for_a_core_is_read_from_every_thread(tmp_path: Path) -> None:
         (tmp_path / str(number) / "schedstat").write_text(told)
     assert module.seconds_waited(tmp_path) == 2.0
     assert module.seconds_waited(tmp_path / "missing") == 0.0
+
+
+def test_an_answer_that_cannot_be_written_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tune, "measure", lambda *_: iter([]))
+    words = ["--model", str(write_model(tmp_path / "m.onnx")), "--engine", "onnxruntime"]
+    with full_stdout():
+        assert tune.main([*words, "--cache", str(tmp_path / "cache")]) == 5
+    assert "error cannot write to stdout: No space left" in capsys.readouterr().err
 
 
 def test_a_model_that_is_not_there_is_an_error_of_the_model(

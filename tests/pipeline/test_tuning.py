@@ -122,10 +122,10 @@ def test_an_engine_uses_what_was_measured_for_its_purpose_and_says_so(
     with load_engine(model, settings) as recording:
         assert (recording.batch, recording.in_flight) == (3, 1)
         assert "; 1 thread, 3 images per call: measured on this machine 2026" in recording.reason
-    with load_engine(model, settings, latency=True, live=True) as camera:
+    with load_engine(model, settings, purpose="camera") as camera:
         assert (camera.batch, camera.in_flight) == (1, 1)
         assert "; 1 thread, 1 image per call: measured" in camera.reason
-    with load_engine(model, settings, live=True) as cameras:
+    with load_engine(model, settings, purpose="cameras") as cameras:
         assert cameras.batch == 1
         calls = " divided among 2 calls" if name == "openvino" else ""
         assert f"; 2 threads{calls}, 1 image per call: measured" in cameras.reason

@@ -12,6 +12,7 @@ from pipeline.checkup import video_choice
 from pipeline.checkup.page import _video_choice
 from pipeline.checkup.verdict import judge
 from pipeline.checkup.video_choice import look_at_video_choice
+from pipeline.drawn_clip import draw_clip
 from pipeline.sources.gpu import trouble_of_gpu
 from tests.pipeline.stand_in_chip import Chip, Chips
 
@@ -43,16 +44,14 @@ def test_without_a_gpu_it_says_what_is_taken_and_why() -> None:
 @pytest.fixture(scope="module")
 def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small one, drawn once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(video_choice, "_STREET", "synthetic://street?size=160x90&fps=25&seconds=1.4")
-        return video_choice._drawn(tmp_path_factory.mktemp("street") / "a.mp4")
+    return draw_clip("160x90", 35, tmp_path_factory.mktemp("street") / "a.mp4")
 
 
 @pytest.fixture
 def tried(monkeypatch: pytest.MonkeyPatch, street: Path) -> Any:
     """Try a stand-in."""
     monkeypatch.setattr(video_choice, "trouble_of_gpu", lambda: None)
-    monkeypatch.setattr(video_choice, "_drawn", lambda path: street)
+    monkeypatch.setattr(video_choice, "draw_clip", lambda *_: street)
 
     def with_options(**options: Any) -> dict[str, Any]:
         monkeypatch.setattr(

@@ -15,11 +15,12 @@ from pipeline.config import load_settings
 from pipeline.errors import ConfigError
 from pipeline.frame import Detections, Result
 from pipeline.polygon import contains, fault
-from pipeline.render import draw, render, words
+from pipeline.render import render, words
 from pipeline.settings import RenderSettings
 from pipeline.sinks.records import record
 from pipeline.yuv import own_yuv420p, planes
 from pipeline.zones import Zone, count_in_zones, zones_of
+from tests.pipeline.drawing import draw
 from tests.pipeline.frames import blank, frame_of
 
 NAMES = ("person", "bicycle", "car")

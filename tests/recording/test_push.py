@@ -117,8 +117,9 @@ def test_a_wrong_password_is_told_apart_and_not_tried_often(tmp_path: Path) -> N
 
 
 def test_a_server_that_is_killed_and_comes_back_goes_on_with_a_keyframe(
-    tmp_path: Path, impatient: None
+    tmp_path: Path, impatient: None, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     with Receiver(tmp_path) as server, pushing(server.url) as sink:
         run = Pushing(sink)
         for round_ in range(1, 3):
@@ -136,6 +137,8 @@ def test_a_server_that_is_killed_and_comes_back_goes_on_with_a_keyframe(
         assert accounted(sink) == run.written
         assert sink.dropped["unreachable"] > 0
         assert prompt(run)
+    told = [record.getMessage().removeprefix(f"{sink.name}: ") for record in caplog.records]
+    assert told.count("connected") == 2 and told[0].endswith("trying again"), "outages and ends"
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,21 @@ def test_nothing_private_is_shown_without_the_token(guarded, path):
         assert "Authorization: Bearer" in answer.json["remedy"]
 
 
+@pytest.mark.parametrize(
+    ("way", "path", "headers", "detail"),
+    [
+        ("GET", "/api/sources", {}, "a token is needed"),
+        ("GET", "/api/sources", {"Authorization": f"Basic {TOKEN}"}, "a token is needed"),
+        ("GET", "/api/sources", {"Authorization": "Bearer horse"}, "the token is wrong"),
+        ("GET", "/api/sources?token=horse", {}, "the token is wrong"),
+        ("POST", f"/api/sources?token={TOKEN}", {}, "a token is needed"),  # in the header
+    ],
+)
+def test_a_wrong_token_is_told_from_none(guarded, way, path, headers, detail):
+    answer = guarded.client.ask(way, path, headers=headers)
+    assert (answer.status, answer.json["detail"]) == (401, detail)
+
+
 def test_the_path_that_counts_is_the_one_that_is_served(guarded, monkeypatch):
     """Starlette before 1.0.1 takes the URL's path from a Host header such as ``x/live?``."""
     monkeypatch.setattr(Request, "url", URL("http://x/live?"))

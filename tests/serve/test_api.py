@@ -158,6 +158,11 @@ def test_an_error_is_a_problem_document_with_a_remedy(serve, method, path, body,
     assert answer.json["remedy"]
 
 
+def test_what_is_no_camera_is_told_in_our_own_words(serve):
+    answer = serve().client.ask("POST", "/api/sources", {"url": "/etc/passwd"})
+    assert answer.json["detail"].startswith("url: expected a camera")
+
+
 def test_a_line_that_does_not_run_is_unavailable_and_says_why(serve, monkeypatch):
     def refuse(*_: object) -> None:
         raise LineNotRunning("the line has ended; try again if another one follows")

@@ -1,7 +1,7 @@
 """Detections for systems that listen: MQTT, Redis streams and Kafka.
 
 Every frame is one JSON record, the same for all brokers (and, from ``source`` on, the same as a
-line of ``--out detections.jsonl``)::
+line of ``--out detections.jsonl`` without its masks and segments)::
 
     {
       "schema": "boxstream.detections/1",
@@ -16,7 +16,8 @@ line of ``--out detections.jsonl``)::
       ]
     }
 
-Boxes are in pixels of the frame. ``zones`` and ``file`` are there where the source has them.
+Boxes are in pixels of the frame. ``class_shares`` (of the picture, by class) is there where a model
+knows the class of every pixel, ``zones`` and ``file`` where the source has them.
 Fields may be added under the same schema; a listener should pass over those it does not know.
 
 Whatever a broker does, the line does not feel it: see `pipeline.sinks.brokers.courier`. The

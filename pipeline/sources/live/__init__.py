@@ -4,9 +4,9 @@ From the outside in: `plan` turns a URL into a `CameraSource`, which supervises 
 the other; each runs one `Connection`, and what it reads waits in a `Mailbox`.
 """
 
+from pipeline.network.causes import Cause
 from pipeline.sources.live.abandoned import ABANDONED
 from pipeline.sources.live.camera import CameraSource
-from pipeline.sources.live.causes import Cause
 from pipeline.sources.live.decoder import DecodeEffort
 from pipeline.sources.live.planning import is_live_url, plan
 

@@ -33,7 +33,7 @@ class Abandoned:
 
     @property
     def count(self) -> int:
-        """How many still hang."""
+        """How many still hang, by a look at each."""
         with self._lock:
             self._threads = self._hanging()
             return len(self._threads)
@@ -65,12 +65,11 @@ class Orphans:
 
     @property
     def count(self) -> int:
-        """How many there were at the last look."""
+        """How many there were when they were last looked at, by `join` or `are_still_too_many`."""
         return len(self._readers)
 
-    @property
-    def too_many(self) -> bool:
-        """Look, and tell whether the source may not begin another reader."""
+    def are_still_too_many(self) -> bool:
+        """Look at each, and tell whether the source may not begin another reader."""
         self.join(0.0)
         return len(self._readers) >= _MOST_OF_ONE
 

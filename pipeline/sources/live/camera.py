@@ -13,11 +13,11 @@ from pipeline.channel import idle
 from pipeline.frame import Frame
 from pipeline.graph import background
 from pipeline.metrics import SourceStats, State
+from pipeline.network.backoff import Backoff
+from pipeline.network.causes import PERMANENT, Cause, Trouble
 from pipeline.settings import LiveSettings
 from pipeline.sources.delivery import Limits, Thinning
 from pipeline.sources.live.abandoned import ABANDONED, Abandoned, Orphans
-from pipeline.sources.live.backoff import Backoff
-from pipeline.sources.live.causes import PERMANENT, Cause, Trouble
 from pipeline.sources.live.clock import TIME_BASE, LiveClock
 from pipeline.sources.live.decoder import DecodeEffort, Effort
 from pipeline.sources.live.mailbox import Arrival, Mailbox
@@ -157,7 +157,7 @@ class CameraSource:
             if self._is_paused:
                 self._change("PAUSED")
                 self._wait(lambda: not self._is_paused)
-            elif self._orphans.too_many:
+            elif self._orphans.are_still_too_many():
                 self._wait_for_orphans()
             elif self._must_wait_for_others():
                 self._wait_for_others()

@@ -23,12 +23,12 @@ from av.video.stream import VideoStream
 
 from pipeline.frame import Truth
 from pipeline.metrics import DecodedBy
+from pipeline.network.address import Address
+from pipeline.network.causes import Cause, Trouble, of_opening, of_reading
 from pipeline.placement import SQUARE
 from pipeline.settings import LiveSettings
 from pipeline.sources.gpu import GpuDecoding
-from pipeline.sources.live.address import Address
 from pipeline.sources.live.backlog import Backlog
-from pipeline.sources.live.causes import Cause, Trouble, of_opening, of_reading
 from pipeline.sources.live.clock import DueTimes
 from pipeline.sources.live.decoder import Decoder, Effort
 from pipeline.sources.live.hearing import Hearing

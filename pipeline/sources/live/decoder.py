@@ -35,17 +35,15 @@ _HEAD_BYTES = 8192  # of a packet; parameters and remarks come before the first 
 class DecodeEffort(IntEnum):
     """How well a camera's pictures are decoded; less effort gives fewer or rougher pictures."""
 
-    FULL = 3
-    NO_LOOP_FILTER = 2  # block edges stay visible, until the next keyframe more and more
-    REFERENCES = 1  # pictures that no other is built on are left out, too
-    KEYFRAMES = 0  # only pictures that stand alone
+    FULL = 2
+    NO_LOOP_FILTER = 1  # block edges stay visible, until the next keyframe more and more
+    REFERENCES = 0  # pictures that no other is built on are left out, too
 
 
 _SKIPS: dict[DecodeEffort, SkipFrame] = {
     DecodeEffort.FULL: "DEFAULT",
     DecodeEffort.NO_LOOP_FILTER: "DEFAULT",
     DecodeEffort.REFERENCES: "NONREF",
-    DecodeEffort.KEYFRAMES: "NONKEY",
 }
 
 

@@ -6,11 +6,11 @@ packets of RTP are missing: the decoder does not notice when a piece is cut out 
 
 from __future__ import annotations
 
-import logging
 import re
-import threading
 
 import av
+
+from pipeline.ffmpeg_log import SWITCH
 
 _LOSSES = re.compile(r"RTP: missed \d+ packets|Frame num gap|Could not find ref with POC")
 
@@ -31,12 +31,12 @@ class Hearing:
     def __enter__(self) -> Hearing:
         self._lines = self._capture.__enter__()
         if self._wants_losses:
-            _SWITCH.on()
+            SWITCH.on()
         return self
 
     def __exit__(self, *ended: object) -> None:
         if self._wants_losses:
-            _SWITCH.off()
+            SWITCH.off()
         self._capture.__exit__(None, None, None)
 
     def of_loss(self) -> bool:
@@ -46,39 +46,3 @@ class Hearing:
         lost = any(_LOSSES.search(message) for _, _, message in self._lines)
         self._lines.clear()
         return lost
-
-
-class _Switch:
-    """FFmpeg's log, switched on for as long as anybody listens."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._listeners = 0
-        self._is_ours = False
-        self._silence = logging.NullHandler()
-
-    def on(self) -> None:
-        """One more listens."""
-        with self._lock:
-            self._listeners += 1
-            # Looked at every time, because others set the level, too.
-            if av.logging.get_level() is None:
-                self._is_ours = True
-                log = logging.getLogger("libav")
-                log.addHandler(self._silence)
-                log.propagate = False
-                av.logging.set_level(av.logging.WARNING)
-
-    def off(self) -> None:
-        """One less."""
-        with self._lock:
-            self._listeners -= 1
-            if self._is_ours and not self._listeners:
-                self._is_ours = False
-                av.logging.set_level(None)
-                log = logging.getLogger("libav")
-                log.removeHandler(self._silence)
-                log.propagate = True
-
-
-_SWITCH = _Switch()

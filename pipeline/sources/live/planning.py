@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from urllib.parse import unquote
 
 from pipeline import strict_yaml
 from pipeline.config import overlaid
 from pipeline.errors import ConfigError
-from pipeline.settings import LiveSettings
-from pipeline.sources.delivery import Limits
-from pipeline.sources.gpu import GpuDecoding
-from pipeline.sources.live.address import (
+from pipeline.network.address import (
     Address,
     device_address,
     expanded,
+    options_of,
     parse_address,
     split_options,
 )
+from pipeline.settings import LiveSettings
+from pipeline.sources.delivery import Limits
+from pipeline.sources.gpu import GpuDecoding
 from pipeline.sources.live.camera import CameraSource
 from pipeline.sources.live.connection import CameraConnection
 from pipeline.sources.live.decoder import Effort
@@ -152,14 +153,10 @@ def _recording(what: str) -> Path:
 
 def _options_of_device(url: str) -> tuple[str, dict[str, str]]:
     """As `split_options`, for what is no network address; a file's name may hold a #."""
-    if "#" not in url or Path(url).expanduser().exists():
+    if "#" not in url or os.path.exists(Path(url).expanduser()):
         return url, {}
     what, _, fragment = url.rpartition("#")
-    options = {}
-    for item in fragment.split("&"):
-        key, equals, value = item.partition("=")
-        options[key] = unquote(value) if equals else "true"
-    return what, options
+    return what, options_of(fragment)
 
 
 def _overlaid(

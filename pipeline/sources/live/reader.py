@@ -9,9 +9,9 @@ import av
 
 from pipeline.errors import UnsupportedCodec
 from pipeline.metrics import MOST_TRANSIT_SECONDS
+from pipeline.network.causes import Cause, Trouble
 from pipeline.settings import LiveSettings
 from pipeline.sources.delivery import Thinning
-from pipeline.sources.live.causes import Cause, Trouble
 from pipeline.sources.live.clock import TIME_BASE, Lateness, LiveClock
 from pipeline.sources.live.connection import Connection, Picture
 from pipeline.sources.live.mailbox import Arrival, Closed, Mailbox

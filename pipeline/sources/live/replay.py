@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from pipeline.metrics import DecodedBy
-from pipeline.sources.live.causes import Cause, Trouble
+from pipeline.network.causes import Cause, Trouble
 from pipeline.sources.live.clock import DueTimes
 from pipeline.sources.live.connection import Ledger, Picture
 from pipeline.sources.recorded import RecordedSource

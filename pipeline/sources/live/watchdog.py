@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from pipeline.network.causes import Cause, Trouble
 from pipeline.settings import LiveSettings
-from pipeline.sources.live.causes import Cause, Trouble
 from pipeline.sources.live.mailbox import Mailbox
 
 _SILENCE_SECONDS = 2.0  # without a picture: the source counts as stalled

@@ -46,11 +46,11 @@ class SlowEngine:
     def __exit__(self, *error: Any) -> None:
         self._engine.__exit__(*error)
 
-    def submit(self, images: Any) -> SlowAnswer:
+    def submit(self, images: Any, regions: Any = None) -> SlowAnswer:
         """Start; the answer is held back until its time has come."""
         share = prod(images.shape[1:3]) / prod(self._engine.sizes_hw[0])
         self._free_at = max(self._free_at, time.monotonic()) + self._seconds() * share
-        return SlowAnswer(self._engine.submit(images), self._free_at)
+        return SlowAnswer(self._engine.submit(images, regions), self._free_at)
 
     def infer(self, images: Any) -> Any:
         """Start, and wait."""

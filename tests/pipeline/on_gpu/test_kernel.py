@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import Any
 
 import av
@@ -20,6 +21,7 @@ import torch
 
 from pipeline.gpu.pictures import Planes, planes_on_gpu
 from pipeline.gpu.preprocess import Conversion, _is_right, trouble_of_kernels, write
+from pipeline.gpu.trial import trouble_of_drawing
 from pipeline.model_file import Fit
 from pipeline.placement import Placement
 from pipeline.preprocess import PADDING, preprocess
@@ -268,17 +270,43 @@ def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     trouble_of_kernels.cache_clear()
 
 
-def test_a_compiler_that_fails_is_a_reason_and_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+_GCC = CalledProcessError(1, ["/usr/bin/gcc", "/tmp/x/main.c", "-O3", "-shared", "-o", "main.so"])
+_INSTALL = "; install gcc and Python's headers (python3-dev)"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            RuntimeError("Failed to find C compiler. Please specify\nvia CC"),
+            "Failed to find C compiler. Please specify" + _INSTALL,
+        ),
+        (_GCC, "/usr/bin/gcc gave 1" + _INSTALL),
+        (CalledProcessError(2, "/sbin/ldconfig -p"), "/sbin/ldconfig -p gave 2"),
+        (
+            FileNotFoundError(2, "No such file or directory", "cc"),
+            "[Errno 2] No such file or directory: 'cc'" + _INSTALL,
+        ),
+        (AssertionError(), "AssertionError"),
+    ],
+)
+def test_a_compiler_that_fails_is_a_reason_and_no_end(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
     def fails(*_: object) -> bool:
-        raise RuntimeError("Failed to find C compiler. Please specify\nvia CC")
+        raise error
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr("pipeline.gpu.preprocess._is_right", fails)
-    trouble_of_kernels.cache_clear()
-    assert trouble_of_kernels() == (
-        "Triton cannot compile for it (Failed to find C compiler. Please specify)"
-    )
-    trouble_of_kernels.cache_clear()
+    monkeypatch.setattr("pipeline.gpu.trial.draws_alike", fails)
+    for asked, begin in (
+        (trouble_of_kernels, "Triton cannot compile for it"),
+        (trouble_of_drawing, "it fails on this GPU"),
+    ):
+        asked.cache_clear()
+        assert asked() == f"{begin} ({told})"
+        asked.cache_clear()
 
 
 def test_planes_of_a_picture_on_the_gpu_share_its_memory_and_keep_it() -> None:

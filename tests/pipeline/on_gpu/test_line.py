@@ -262,7 +262,7 @@ def test_whether_pictures_can_stay_is_asked_only_where_a_gpu_decodes() -> None:
     GpuDecoding("software").keep_pictures(asked)
 
 
-def test_the_context_that_torch_is_in_is_tried_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_context_that_all_share_is_tried_first(monkeypatch: pytest.MonkeyPatch) -> None:
     entered = list[bool]()
 
     def enter(works: bool) -> bool:
@@ -270,9 +270,12 @@ def test_the_context_that_torch_is_in_is_tried_first(monkeypatch: pytest.MonkeyP
         return works
 
     monkeypatch.setattr("pipeline.sources.gpu.enter_shared_context", lambda: enter(True))
-    ways = [(way.options.get("current_ctx"), way.is_hw_owned) for way in _accelerators(True)]
-    assert ways == [("1", True), (None, True), (None, False), (None, False)] and entered == [True]
-    assert [way.is_hw_owned for way in _accelerators(False)] == [False, False]
+    primary, current = {"primary_ctx": "1"}, {"current_ctx": "1", "primary_ctx": "0"}
+    ways = [(way.options, way.is_hw_owned) for way in _accelerators(True)]
+    assert ways == [(primary, True), (current, True), (primary, False), ({}, False)]
+    assert entered == [True]
+    ways = [(way.options, way.is_hw_owned) for way in _accelerators(False)]
+    assert ways == [(primary, False), ({}, False)]
     assert entered == [True], "torch is not needed for pictures that do not stay"
     monkeypatch.setattr("pipeline.sources.gpu.enter_shared_context", lambda: enter(False))
     assert [way.is_hw_owned for way in _accelerators(True)] == [False, False]

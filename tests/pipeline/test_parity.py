@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.engines.trt_parity import (
+from pipeline.engines.parity import (
     BY_CPU,
     Parity,
     bounds_by_cpu,

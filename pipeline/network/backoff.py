@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from pipeline.sources.live.causes import Cause
+from pipeline.network.causes import Cause
 
 # Trying often would lock the account, fill the camera's log, or just not help.
 _SLOW = {Cause.UNAUTHORISED, Cause.NOT_FOUND, Cause.UNSUPPORTED_CODEC, Cause.NO_VIDEO}

@@ -32,11 +32,6 @@ _SECRET_IN_PATH = re.compile(
     r"((?:user|usr|login|pass\w*?|pwd|token|key|auth|secret)=)[^/]*", re.IGNORECASE
 )
 
-_NAMED = r"\$(?:\w+|\{\w+\})"
-_LOGIN = re.compile(rf"(?<=://)(?!{_NAMED}(?::{_NAMED})?@[^@]*$).*@", re.DOTALL)
-_LOGIN_OF_NO_URL = re.compile(r"[^/\s]*:.*@", re.DOTALL)
-_QUERY = re.compile(r"(?<!synthetic://street)\?.*", re.DOTALL)
-
 
 class Secret:
     """A text that shows itself only to who asks for it."""
@@ -94,13 +89,22 @@ def split_options(url: str) -> tuple[str, dict[str, str]]:
     scheme, _, rest = url.partition("://")
     login, place = _split_login(rest)
     place, _, fragment = place.partition("#")
+    return f"{scheme}://{'' if login is None else login + '@'}{place}", options_of(fragment)
+
+
+def options_of(fragment: str) -> dict[str, str]:
+    """Our options behind a #: ``key=value&key=value``; without a value, ``true`` is meant.
+
+    Raises:
+        ConfigError: An option is given twice.
+    """
     options: dict[str, str] = {}
     for item in filter(None, fragment.split("&")):
         key, equals, value = item.partition("=")
-        if key in options:
-            raise ConfigError(f"{key!r} is given twice behind the # of a source")
+        if key in options:  # not shown: it may be the end of a password
+            raise ConfigError("an option is given twice behind the # of a source")
         options[key] = unquote(value) if equals else "true"
-    return f"{scheme}://{'' if login is None else login + '@'}{place}", options
+    return options
 
 
 def expanded(url: str, environment: Mapping[str, str]) -> str:
@@ -138,16 +142,6 @@ def parse_address(
         name=_name(parts),
         opened=Secret(f"{parts.scheme}://{login}{at}{host}{_for_ffmpeg(parts.tail)}"),
     )
-
-
-def redacted(text: str) -> str:
-    """`text` without what may be secret in URLs that stand in it: too much rather than too little.
-
-    For what is only looked at, such as a command line: of a query nothing is left.
-    """
-    if "://" not in text:
-        return _LOGIN_OF_NO_URL.sub("***@", text)  # a mistyped one
-    return _QUERY.sub("?***", _SECRET_IN_PATH.sub(r"\1***", _LOGIN.sub("***@", text)))
 
 
 def device_address(device: str) -> Address:
