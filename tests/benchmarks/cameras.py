@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.crew import Crew
-from pipeline.engines import load_engine
+from pipeline.engines import Purpose, load_engine
 from pipeline.garbage import keep_memory_together
 from pipeline.model_file import read_model_file
 from pipeline.settings import EngineSettings
@@ -111,7 +111,8 @@ def watch(job: Watch) -> dict[str, Any]:
         options["latency.max_age_seconds"] = job.patience_seconds
     settings, seen = settings_for(options), Moments()
     engine_settings = EngineSettings(precision=job.precision)
-    with load_engine(model, engine_settings, latency=job.count == 1, live=True) as engine:
+    purpose: Purpose = "camera" if job.count == 1 else "cameras"
+    with load_engine(model, engine_settings, purpose=purpose) as engine:
         run = line_with(Crew(model, engine), settings, Meter(), seen)
     begin, end = seen.warm(job.seconds)
     wall, cpu = end.wall_seconds - begin.wall_seconds, end.cpu_seconds - begin.cpu_seconds

@@ -32,11 +32,11 @@ import numpy as np
 
 from pipeline.cores import usable_cores
 from pipeline.detect import detect
-from pipeline.engines import Engine, infer, load_engine
+from pipeline.engines import Engine, Purpose, infer, load_engine
 from pipeline.frame import Batch, Detections, Frame, Result
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.preprocess import preprocess
-from pipeline.render import draw
+from pipeline.render import render
 from pipeline.settings import EngineSettings, RenderSettings, Settings
 from pipeline.sinks import open_sinks
 from pipeline.sources import Source, open_sources
@@ -75,7 +75,7 @@ class Bench:
         precision: Of the engine.
         held: Some decoded frames, spread over the clip.
         images: (H, W, 3) of each, ready for the engine.
-        found: What is in each.
+        found: The same with what is in each.
         folder: For what is written.
     """
 
@@ -85,7 +85,7 @@ class Bench:
     precision: Any
     held: list[Frame]
     images: list[Batch]
-    found: list[Detections]
+    found: list[Result]
     folder: Path
 
     @classmethod
@@ -96,15 +96,15 @@ class Bench:
         held = [replace(f, picture=own_yuv420p(f.picture)) for f in islice(frames, HELD_FRAMES)]
         images = list(preprocess([[frame] for frame in held], model.input_size_hw, model.fit))
         bench = cls(path, most, model, precision, held, images, [], folder)
-        with bench.engine(1, latency=True) as engine:
+        with bench.engine(1, "camera") as engine:
             results = detect(infer(images, engine), model, Settings().detection)
-            bench.found = [result.detections for result in results]
+            bench.found = list(results)
         return bench
 
-    def engine(self, batch: int, latency: bool) -> Engine:
+    def engine(self, batch: int, purpose: Purpose) -> Engine:
         """As the line would load it."""
         settings = EngineSettings(name="openvino", precision=self.precision, batch=batch)
-        return load_engine(self.model, settings, latency=latency)
+        return load_engine(self.model, settings, purpose=purpose)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -161,8 +161,8 @@ def _clips(smoke: bool, frames: int | None) -> Iterator[tuple[str, Path, int]]:
 
 def parts_of(bench: Bench) -> dict[str, Callable[[], Cost]]:
     """What is measured, by name; engines are loaded once and stay."""
-    latency, in_flight = bench.engine(1, latency=True), bench.engine(1, latency=False)
-    four = bench.engine(4, latency=False)
+    latency, in_flight = bench.engine(1, "camera"), bench.engine(1, "recording")
+    four = bench.engine(4, "recording")
     return {
         DECODE: lambda: together(1, decode, bench),
         DECODE_ENCODE: lambda: together(1, decode_and_encode, bench),
@@ -288,8 +288,7 @@ def draw_only(bench: Bench) -> Cost:
     rounds = max(1, bench.most // len(bench.held))
     with Meter() as meter:
         for _ in range(rounds):
-            for frame, found in zip(bench.held, bench.found, strict=True):
-                draw(frame.picture, found, bench.model.class_names, settings)
+            deque(render(bench.found, bench.model.class_names, settings), maxlen=0)
     return meter.cost(rounds * len(bench.held))
 
 

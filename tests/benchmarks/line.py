@@ -213,7 +213,8 @@ def aims_of(clip_name: str, rows: Mapping[str, Mapping[str, Any]]) -> list[dict[
         aims.append(aim(f"{clip_name}: CPU of the best loop over ours, {codec}", cheaper, 1.0))
     across = ratio(ours(h264, "fps"), best(mpeg4, "fps", max))
     what = f"{clip_name}: frames/s, our H.264 over the best loop's MPEG-4"
-    return [*aims, aim(what, across, 1.2)]
+    aims.append(aim(what, across, 1.2))
+    return [each for each in aims if each["value"] is not None]
 
 
 def run_contestant(program: str, job: Job, python: Path | None = None) -> dict[str, Any]:

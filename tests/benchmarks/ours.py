@@ -11,6 +11,8 @@ import numpy as np
 from rich.console import Console
 
 import run_stream
+from pipeline import strict_yaml
+from pipeline.commands import model_path
 from pipeline.config import load_settings
 from pipeline.crew import Crew
 from pipeline.detect import Shown
@@ -49,13 +51,14 @@ class LineRun:
 
 def settings_for(options: dict[str, Any], extra: Sequence[str] = ()) -> Settings:
     """Settings as from the command line; `extra` are KEY=VALUE and come first."""
-    return load_settings(None, list(extra), {"report": None, **options})
+    own = [f"{key}={strict_yaml.dump(value)}" for key, value in options.items()]
+    return load_settings(None, [*extra, "report=null", *own])
 
 
 def run_line(settings: Settings, meter: Meter, view: View | None = None) -> LineRun:
     """Run the line on recorded sources; any failure ends the program."""
     (name,) = settings.model
-    model = read_model_file(run_stream.MODELS.get(name, name))
+    model = read_model_file(model_path(name))
     with load_engine(model, settings.engine) as engine:
         nothing = np.zeros((engine.batch, *model.input_size_hw, 3), np.uint8)
         for _ in range(WARM_UP_CALLS):

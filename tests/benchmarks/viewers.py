@@ -124,7 +124,7 @@ def watch_with_boxstream(urls: Sequence[str], seconds: float, tell: Telling) -> 
     sources = open_sources(settings.sources, live=settings.live)
     tally = Tally([source.stats for source in sources], model.class_names, lambda _sentence: None)
     outputs = TellingOutputs([source.name for source in sources], tell)
-    with load_engine(model, settings.engine, latency=True) as engine:
+    with load_engine(model, settings.engine, purpose="camera") as engine:
         slow: Any = SlowEngine(engine, seconds)
         slow.batch = 1
         governor, stop = Governor(None, lambda: ()), StopRequest()
