@@ -20,7 +20,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import cv2
@@ -40,11 +41,16 @@ class Telling:
     def __init__(self) -> None:
         self._lock = threading.Lock()
 
-    def __call__(self, source: int, grey: Grey) -> None:
-        """Say what is painted in the picture of the source with that number."""
-        line: dict[str, Any] = {"source": source, "at": time.monotonic(), "height": grey.shape[0]}
+    def __call__(self, source: int, grey: Callable[[], Grey]) -> None:
+        """Say what is painted in the picture of the source with that number.
+
+        grey: Makes it grey, for which the line is not to answer.
+        """
+        at = time.monotonic()
+        picture = grey()
+        line: dict[str, Any] = {"source": source, "at": at, "height": picture.shape[0]}
         try:
-            painted = read_painted(grey)
+            painted = read_painted(picture)
             line |= {"number": painted.number, "age": painted.age_at(line["at"])}
         except Unreadable:
             line |= {"number": None, "age": None}
@@ -66,7 +72,7 @@ class TellingSink:
 
     def write(self, result: Any) -> None:
         """Say it."""
-        self._tell(self._source, result.frame.picture.to_ndarray(format="gray"))
+        self._tell(self._source, partial(result.frame.picture.to_ndarray, format="gray"))
         self.frames += 1
 
     def report(self) -> dict[str, Any]:
@@ -167,7 +173,7 @@ def watch_with_opencv(urls: Sequence[str], seconds: float, tell: Telling) -> Non
             if not ok:
                 raise SystemExit("cannot read a camera")
             detect(picture)
-            tell(number, cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY))
+            tell(number, partial(cv2.cvtColor, picture, cv2.COLOR_BGR2GRAY))
 
 
 class Latest:
@@ -205,7 +211,7 @@ def watch_with_latest(urls: Sequence[str], seconds: float, tell: Telling) -> Non
                 cameras[number].picture = None
         for number, picture in taken:
             detect(picture)
-            tell(number, cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY))
+            tell(number, partial(cv2.cvtColor, picture, cv2.COLOR_BGR2GRAY))
 
 
 def watch_with_inference(urls: Sequence[str], seconds: float, tell: Telling) -> None:
@@ -220,7 +226,7 @@ def watch_with_inference(urls: Sequence[str], seconds: float, tell: Telling) -> 
     def on_results(_results: Any, frames: Any) -> None:
         for frame in frames if isinstance(frames, list) else [frames]:
             if frame is not None:
-                tell(frame.source_id or 0, cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY))
+                tell(frame.source_id or 0, partial(cv2.cvtColor, frame.image, cv2.COLOR_BGR2GRAY))
 
     pipeline = InferencePipeline.init_with_custom_logic(
         video_reference=list(urls) if len(urls) > 1 else urls[0],
