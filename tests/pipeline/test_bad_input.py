@@ -32,6 +32,7 @@ from tests.clips import read_number, write_clip
 MakeClip = Callable[..., Path]
 EditPacket = Callable[[int, av.Packet], av.Packet | None]
 
+NOBODY = 65534  # a user without any right, to root
 pytestmark = pytest.mark.timeout(60)
 
 
@@ -233,27 +234,45 @@ def test_a_pipe_a_socket_a_device_and_a_folder_named_like_a_video_never_hang(
         open_one(tmp_path / "loop.mp4")
 
 
-not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.fixture
+def clip_of_another(tmp_path: Path) -> Iterator[Path]:
+    """A clip that can be read; root, who may read everything, is nobody meanwhile."""
+    with tempfile.TemporaryDirectory() as name:  # nobody may not look into `tmp_path`
+        folder = Path(name)
+        folder.chmod(0o755)
+        clip = write_clip(folder / "a.mp4")
+        is_root = os.geteuid() == 0
+        if is_root:
+            os.seteuid(NOBODY)
+        try:
+            open_one(clip).close()
+            yield clip
+        finally:
+            if is_root:
+                os.seteuid(0)
+            folder.chmod(0o755)
 
 
-@not_as_root
-def test_a_file_that_may_not_be_read_says_so(make_clip: MakeClip) -> None:
-    path = make_clip("a.mp4")
+def close_to_all(path: Path) -> None:
+    """Its owner takes all rights from everybody."""
+    me = os.geteuid()
+    os.seteuid(path.stat().st_uid)
     path.chmod(0)
+    os.seteuid(me)
+
+
+def test_a_file_that_may_not_be_read_says_so(clip_of_another: Path) -> None:
+    close_to_all(clip_of_another)
     with pytest.raises(SourceError, match="permission denied; let this user read it"):
-        open_one(path)
+        open_one(clip_of_another)
 
 
-@not_as_root
-def test_a_folder_that_may_not_be_read_or_entered_says_so(make_clip: MakeClip) -> None:
-    clip = make_clip("a.mp4")
-    clip.parent.chmod(0)
-    try:
-        for url in (clip.parent, clip, clip.with_suffix(".jpg"), clip.parent / "*.mp4"):
-            with pytest.raises(SourceError, match="permission denied; let this user read it"):
-                open_one(url)
-    finally:
-        clip.parent.chmod(0o700)
+def test_a_folder_that_may_not_be_read_or_entered_says_so(clip_of_another: Path) -> None:
+    clip = clip_of_another
+    close_to_all(clip.parent)
+    for url in (clip.parent, clip, clip.with_suffix(".jpg"), clip.parent / "*.mp4"):
+        with pytest.raises(SourceError, match="permission denied; let this user read it"):
+            open_one(url)
 
 
 def test_a_name_that_is_too_long_is_no_source(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ NASTY = "p@ss:w/ord#%ü? &="
         *[(plain, plain) for plain in ("drive.mp4", "rtsp://cam/x#transport=udp", "a/clip?.mp4")],
         ("synthetic://street?seed=1&size=64x36", "synthetic://street?seed=1&size=64x36"),
     ],
-)  # fmt: skip
+)  # fmt: skip  # a table
 def test_what_is_shown_holds_no_secret(text: str, shown: str) -> None:
     assert without_secrets(text) == shown
     assert without_secrets(shown) == shown
