@@ -5,8 +5,8 @@
 Around the foreign graph, whose nodes and weights stay as they are, come nodes of our own: before
 it those that make its input from ``frames`` (N, H, W, 3) uint8 RGB, behind it those that make
 boxes, scores and labels from its raw head (:data:`models.network.DETECTION_OUTPUTS`). The metadata
-entry is the usual one (:func:`models.model_file.description`), so that the line, the judge and the
-labeller take the file for one of ours.
+entry is the usual one (:func:`models.model_file.writing.description`), so that the line, the judge
+and the labeller take the file for one of ours.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from onnx import numpy_helper, version_converter
 
 from models.bad_input import ends_in, told
 from models.boxes import SizeHW
-from models.class_names import COCO_NAMES, STREET_NAMES
-from models.model_file import Objects, description
+from models.data.class_names import COCO_NAMES, STREET_NAMES
+from models.judging.yolox import grid
+from models.model_file.onnx_file import OPSET, write
+from models.model_file.reading import ModelFileError, read_onnx
+from models.model_file.writing import Objects, description
 from models.network import DETECTION_OUTPUTS
-from models.onnx_file import OPSET, write
-from models.onnx_reading import ModelFileError, read_onnx
-from models.yolox import grid
 
 EXIT_ARGUMENTS, EXIT_MODEL = 2, 4
 
@@ -63,7 +63,7 @@ class Kind:
 
 
 def _yolox_constants(size_hw: SizeHW, classes: int) -> dict[str, np.ndarray]:
-    """See :class:`models.yolox.YoloX`, which does the same in NumPy."""
+    """See :class:`models.judging.yolox.YoloX`, which does the same in NumPy."""
     if size_hw[0] != size_hw[1]:
         raise AdoptionError(f"expected a square input, got {size_hw[0]}x{size_hw[1]}")
     origins, strides = grid(size_hw[0])

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from models.pictures import DataError
+from models.data.pictures import DataError
 from models.published import WeightsError
-from models.starting_weights import SettingsError
+from models.training.starting_weights import SettingsError
 
 EXIT_ARGUMENTS = 2
 

@@ -12,7 +12,7 @@ mIoU and pixel accuracy. ``--report DIR`` writes the figures, the confusion of c
 and a page of the worst cases.
 
 ``--merge vehicle=car,bus,truck`` counts several classes as one on both sides; how else classes meet
-is said in :mod:`models.coco_scores`.
+is said in :mod:`models.judging.coco_scores`.
 """
 
 from __future__ import annotations
@@ -29,28 +29,27 @@ from rich.console import Console
 from rich.progress import track
 
 from models.bad_input import told
-from models.class_names import STREET_NAMES
-from models.coco_scores import meet, narrowed, regroup, results, score
-from models.data import read_picture
-from models.detectors import Detector, ModelFile, load_detector
-from models.input_sizes import parse_size
-from models.json_files import read_results, read_truth
-from models.masks import read_masks
-from models.network import Network, Task
-from models.network_judges import NetworkSegmenter, network_detector
-from models.papers import PAPERS
-from models.pictures import DataError
-from models.proposals import read_proposals
-from models.reports import (
+from models.data.class_names import STREET_NAMES
+from models.data.json_files import read_results, read_truth
+from models.data.masks import read_masks
+from models.data.pictures import DataError, read_picture
+from models.judging.coco_scores import meet, narrowed, regroup, results, score
+from models.judging.detectors import Detector, ModelFile, load_detector
+from models.judging.network_judges import NetworkSegmenter, network_detector
+from models.judging.reports import (
     report_detection,
     report_segmentation,
     show_detection,
     show_segmentation,
 )
-from models.runners import has_bf16
-from models.segmentation_scores import Segmenter
-from models.segmenters import InWordsOf, load_segmenter
-from models.voc_scores import voc_scores
+from models.judging.runners import has_bf16
+from models.judging.segmentation_scores import Segmenter
+from models.judging.segmenters import InWordsOf, load_segmenter
+from models.judging.voc_scores import voc_scores
+from models.model_file.input_sizes import parse_size
+from models.network import Network, Task
+from models.papers import PAPERS
+from models.proposals import read_proposals
 from models.weights import load_network
 
 Records = list[dict[str, Any]]
@@ -97,7 +96,7 @@ def detect_all(
 
 
 def score_both(truth: dict[str, Any], detections: Records) -> dict[str, Any]:
-    """:func:`models.coco_scores.score`, and under ``VOC`` :func:`models.voc_scores.voc_scores`."""
+    """By COCO's average precision, and under ``VOC`` by VOC's."""
     return {**score(truth, detections), "VOC": voc_scores(truth, detections)}
 
 
@@ -138,7 +137,7 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--annotations", type=Path, help="COCO json, or VOC's XML folder or list (.txt)")
     add("--images", type=Path, help="folder of the pictures")
-    add("--masks", metavar="SET", help="labels of pixels, see models.masks.read_masks")
+    add("--masks", metavar="SET", help="labels of pixels, see models.data.masks.read_masks")
     add(
         "--weights",
         type=Path,

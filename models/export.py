@@ -1,4 +1,4 @@
-"""The command that writes a network as a model file (:mod:`models.model_file`).
+"""The command that writes a network as a model file (:mod:`models.model_file.writing`).
 
     python -m models.export mobilenet_v3_large_320_fpn --weights DEFAULT --size 360x640 --out m.onnx
     python -m models.export deeplab_v3 --weights runs/road/model_009000.pt --size 288x512 \
@@ -23,12 +23,12 @@ from typing import Any, cast
 import torchvision
 
 from models.bad_input import ends_in, told
-from models.class_names import STREET_NAMES
+from models.data.class_names import STREET_NAMES
 from models.detection.architectures import ARCHITECTURES, COCO_CLASSES
 from models.detection.faster_rcnn import NMS_BODIES, OUTPUTS, FasterRCNN
 from models.detection.mask_rcnn import MaskRCNN
-from models.input_sizes import parse_size
-from models.model_file import Objects, export, export_network
+from models.model_file.input_sizes import parse_size
+from models.model_file.writing import Objects, export, export_network
 from models.papers import PAPERS, SINGLE_MAP
 from models.program import SUFFIX
 from models.published import PUBLISHED

@@ -31,8 +31,8 @@ from models.backbones.build import BACKBONES, backbone
 from models.backbones.features import FeatureMaps, load_classifier
 from models.bad_input import ends_in
 from models.boxes import SizeHW
-from models.data import DataError, read_picture
-from models.input_sizes import parse_size
+from models.data.pictures import DataError, read_picture
+from models.model_file.input_sizes import parse_size
 from models.pixels import Normalise
 from models.published import WeightsError, state_of
 

@@ -56,7 +56,7 @@ class Network(Protocol):
     def losses(self, batch: Any) -> dict[str, Tensor]:
         """In training mode: scalars by name, each already weighted; their sum is what is minimised.
 
-        batch: :class:`models.data.TrainingBatch`, or :class:`models.data.MaskBatch` for "semantic".
+        batch: a ``TrainingBatch`` of :mod:`models.data.batches`, or a ``MaskBatch`` for "semantic".
         May run under ``torch.autocast``: what becomes a coordinate or a loss is float32.
         """
         ...

@@ -22,8 +22,8 @@ import onnx
 from onnx import NodeProto, TensorProto, TypeProto, numpy_helper
 
 from models.bad_input import told
-from models.input_sizes import at_size, sizes_of
-from models.onnx_reading import entry_in, model_path, read_onnx
+from models.model_file.input_sizes import at_size, sizes_of
+from models.model_file.reading import entry_in, model_path, read_onnx
 
 OPSETS = range(9, 25)
 LARGEST_TOP_K = 3839

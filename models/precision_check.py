@@ -26,14 +26,14 @@ import onnx
 from rich.console import Console
 
 from models.bad_input import told
-from models.detectors import load_detector
+from models.data.masks import read_masks
 from models.evaluate import evaluate
-from models.masks import read_masks
-from models.onnx_reading import METADATA_KEY, description, model_path, read_onnx
+from models.judging.detectors import load_detector
+from models.judging.runners import has_bf16
+from models.judging.segmentation_scores import evaluate_segmentation
+from models.judging.segmenters import load_segmenter
+from models.model_file.reading import METADATA_KEY, description, model_path, read_onnx
 from models.quantization.origin import is_made_from, origin
-from models.runners import has_bf16
-from models.segmentation_scores import evaluate_segmentation
-from models.segmenters import load_segmenter
 
 EXIT_REFUSED = 6
 

@@ -32,14 +32,14 @@ from models.bad_input import ends_in, told
 from models.boxes import SizeHW
 from models.detection.faster_rcnn import NMS_BODIES, FasterRCNN
 from models.detection.mask_rcnn import MaskRCNN
-from models.inference_form import for_inference
-from models.input_sizes import at_size, sizes_of
-from models.onnx_file import LARGEST_BATCH, free_batch
-from models.onnx_reading import METADATA_KEY, description, model_path, read_onnx
+from models.judging.runners import onnxruntime_runner
+from models.model_file.inference_form import for_inference
+from models.model_file.input_sizes import at_size, sizes_of
+from models.model_file.onnx_file import LARGEST_BATCH, free_batch
+from models.model_file.program_operators import roi_align_by_rows
+from models.model_file.reading import METADATA_KEY, description, model_path, read_onnx
+from models.model_file.weights_back import least_score_in, load_from_model_file
 from models.papers import PAPERS
-from models.program_operators import roi_align_by_rows
-from models.reading import least_score_in, load_from_model_file
-from models.runners import onnxruntime_runner
 
 SUFFIX = ".pt2"
 NMS_ITERATIONS = 16

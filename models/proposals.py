@@ -31,9 +31,9 @@ from rich.table import Table
 
 from models.bad_input import ends_in, told
 from models.boxes import iou
+from models.data.json_files import corners, read_truth
+from models.data.pictures import DataError, read_picture
 from models.detection.proposers import PROPOSERS, propose
-from models.json_files import corners, read_truth
-from models.pictures import DataError, read_picture
 
 COUNTS = (10, 30, 100, 300, 1000, 2000)
 IOUS = (0.5, 0.7)

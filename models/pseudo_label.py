@@ -1,8 +1,9 @@
 """Label pictures and clips with teacher networks, for training where no hand labels exist.
 
-The teachers look at many views of a picture (`models.teacher`). Boxes that several looks agree on
-are averaged; what the teachers are sure of becomes a training box, what they half believe, or what
-only some of them see, becomes an ``iscrowd`` region, which training neither rewards nor punishes.
+The teachers look at many views of a picture (`models.teachers.views`). Boxes that several looks
+agree on are averaged; what the teachers are sure of becomes a training box, what they half believe,
+or what only some of them see, becomes an ``iscrowd`` region, which training neither rewards nor
+punishes.
 
     python -m models.pseudo_label --teacher yolox_nano.onnx --out OUT --every 8 CLIP.mp4 [CLIP ...]
     python -m models.pseudo_label --teacher yolox_nano.onnx --teacher street --out OUT CLIP.mp4
@@ -23,13 +24,12 @@ import numpy as np
 from rich.progress import track
 
 from models.bad_input import told
-from models.class_names import COCO_IDS, STREET_NAMES, class_of
-from models.data import read_picture
-from models.detectors import Detector, load_detector
-from models.found import Found
-from models.json_files import read_truth
-from models.pictures import DataError
-from models.teacher import agree, look, overlap
+from models.data.class_names import COCO_IDS, STREET_NAMES, class_of
+from models.data.json_files import read_truth
+from models.data.pictures import DataError, read_picture
+from models.judging.detectors import Detector, load_detector
+from models.judging.found import Found
+from models.teachers.views import agree, look, overlap
 
 LABELS = "instances.json"
 SUFFIXES = (".jpg", ".jpeg", ".png")

@@ -11,7 +11,7 @@ unknown.
 Names of classes behind a source say what the teacher is believed there: far from Cityscapes it sees
 things that are not. A detector (``--witness``) has to bear out vehicles and people.
 
-OUT gets ``images/``, ``labels/`` and ``classes.json`` (:func:`models.masks.read_folder`),
+OUT gets ``images/``, ``labels/`` and ``classes.json`` (:func:`models.data.masks.read_folder`),
 ``sources.json``: what was used, under which licence: the one that is stated, or else a known one;
 and ``origins.csv``: the file that each picture was made of. Several commands may fill one folder,
 but not with two pictures of one name.
@@ -29,17 +29,17 @@ import numpy as np
 from rich.progress import track
 
 from models.bad_input import told
-from models.detectors import Detector, load_detector
-from models.input_sizes import parse_size
-from models.mask_folder import MaskFolder
-from models.mask_sources import licence_of, parse_source, refuse_equal_names, title_of
-from models.mask_witness import textured, witnessed
+from models.data.pictures import DataError
+from models.data.road_classes import CITYSCAPES_CLASSES, ROAD_NAMES, from_cityscapes
+from models.judging.detectors import Detector, load_detector
+from models.judging.runners import Runner, onnxruntime_runner
+from models.model_file.input_sizes import parse_size
+from models.model_file.reading import read_onnx
 from models.network import IGNORED
-from models.onnx_reading import read_onnx
-from models.pictures import DataError
-from models.road_classes import CITYSCAPES_CLASSES, ROAD_NAMES, from_cityscapes
-from models.runners import Runner, onnxruntime_runner
-from models.teacher import agree, look
+from models.teachers.mask_folder import MaskFolder
+from models.teachers.mask_sources import licence_of, parse_source, refuse_equal_names, title_of
+from models.teachers.mask_witness import textured, witnessed
+from models.teachers.views import agree, look
 
 SMALLEST_TILE = 300
 """Side in pixels of the witness's smallest look."""
@@ -236,7 +236,9 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--clips", nargs="*", default=[], metavar="CLIP[:CLASSES]", help="videos to label")
     add("--pictures", nargs="*", default=[], metavar="JSON:IMAGES[:CLASSES]", help="COCO sets")
     add("--out", type=Path, required=True, help="folder to write")
-    add("--licence", help="of all these; may be left out if models.mask_sources knows them")
+    add(
+        "--licence", help="of all these; may be left out if models.teachers.mask_sources knows them"
+    )
     add("--every", type=int, default=10, help="use every n-th frame of a clip")
     add("--every-picture", type=int, default=1, help="use every n-th picture of a set")
     add("--longest", type=int, default=768, help="most pixels of a side of what is written")

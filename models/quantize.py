@@ -31,11 +31,11 @@ from rich.table import Column, Table
 
 from models.bad_input import ends_in
 from models.boxes import SizeHW
-from models.detectors import fit
-from models.input_sizes import at_size, combine, sizes_of
-from models.onnx_file import halve_weights, write
-from models.onnx_reading import ModelFileError, description, model_path, read_onnx
-from models.pictures import DataError
+from models.data.pictures import DataError
+from models.judging.detectors import fit
+from models.model_file.input_sizes import at_size, combine, sizes_of
+from models.model_file.onnx_file import halve_weights, write
+from models.model_file.reading import ModelFileError, description, model_path, read_onnx
 from models.quantization.frames import read_frames
 from models.quantization.gate import MOST_LOSS, Gate, Verdict, entry, until_it_passes
 from models.quantization.half import halved

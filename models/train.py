@@ -4,8 +4,8 @@
         --trunk mobilenet_v2_imagenet.pth \
         --data TRAIN.json:IMAGES[:REPEAT] ... --val VAL.json:IMAGES ...
 
-Data sets of detectors are COCO's or VOC's (:func:`models.data.parse_share`), those of semantic
-networks COCO's, VOC's or folders of masks (:func:`models.masks.read_masks`).
+Data sets of detectors are COCO's or VOC's (:func:`models.data.labelled.parse_share`), those of
+semantic networks COCO's, VOC's or folders of masks (:func:`models.data.masks.read_masks`).
 
 Under ``torchrun --standalone --nproc-per-node N -m models.train`` processes share each batch. The
 same command with ``--resume`` goes on exactly where an interrupted one stopped.
@@ -27,28 +27,28 @@ from rich.console import Console
 from torch import nn
 
 from models.bad_input import told
-from models.class_names import STREET_NAMES
-from models.data import TrainingBatches
+from models.data.batches import TrainingBatches
+from models.data.class_names import STREET_NAMES
+from models.data.mask_batches import MaskBatches
+from models.data.masks import MaskSet, read_masks
 from models.detection.alternating_training import FINISHED, PHASES, alternate
 from models.detection.faster_rcnn import FasterRCNN
-from models.input_sizes import parse_size
-from models.mask_batches import MaskBatches
-from models.masks import MaskSet, read_masks
+from models.model_file.input_sizes import parse_size
 from models.network import Network, Task
 from models.papers import PAPERS
 from models.published import state_in
-from models.schedules import CURVES, Schedule
-from models.starting_weights import SettingsError, load_fitting, load_trunk
-from models.training import Norms, Recipe, Training, freeze, trunk_of, usual_norms
-from models.training_data import (
+from models.training.data import (
     check_val,
     detection_data,
     regions_of,
     semantic_data,
     weigh_classes,
 )
-from models.training_loop import Log, fit_model
-from models.validation import Row, validate_detection, validate_semantic
+from models.training.loop import Log, fit_model
+from models.training.run import Norms, Recipe, Training, freeze, trunk_of, usual_norms
+from models.training.schedules import CURVES, Schedule
+from models.training.starting_weights import SettingsError, load_fitting, load_trunk
+from models.training.validation import Row, validate_detection, validate_semantic
 
 FROZEN = 4  # parts of a trunk that starts from ImageNet: of what, tells `freeze`
 WEIGHT_DECAYS = {"adamw": 0.02, "sgd": 5e-4}
@@ -86,8 +86,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         "--balance",
         type=float,
         default=0.0,
-        help="detection: see models.data.repeat_factors; masks: share of crops that hold a class "
-        "drawn at random",
+        help="detection: see models.data.batches.repeat_factors; masks: share of crops that hold a "
+        "class drawn at random",
     )
     pictures("--scales", type=float, nargs=2, default=(0.5, 2.0), help="of crops with masks")
     pictures("--elastic", type=float, default=0.0, help="pixels of bending, with masks; U-Net: 10")

@@ -58,8 +58,8 @@ def _nearest(path: Path) -> str:
 def content_sha256(path: Path) -> str:
     """SHA-256 of an ONNX file without its metadata, as 64 hexadecimal digits.
 
-    `models.onnx_file` has a twin, which writes it into what was made from the file. Raises as
-    `explained` does.
+    `models.model_file.onnx_file` has a twin, which writes it into what was made from the file.
+    Raises as `explained` does.
     """
     digest, begin = sha256(), 0
     with explained(path), path.open("rb") as file:

@@ -12,7 +12,7 @@ Deviations:
 - In step 3 the proposal head starts anew: it learned on another trunk.
 - Each step hands over its averaged weights, where the recipe averages.
 - Proposals are made once a step from each whole picture at one size, and move with it through
-  augmentation (:mod:`models.augment`).
+  augmentation (:mod:`models.data.augment`).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.augment import Labelled, letterbox
 from models.boxes import SizeHW
-from models.data import TrainingBatches
+from models.data.augment import Labelled, letterbox
+from models.data.batches import TrainingBatches
 from models.detection.faster_rcnn import FasterRCNN
 from models.detection.joint_training import FirstStage, Learning, features_of
 from models.published import load_state, state_in

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from models.backbones.features import FeatureMaps, load_classifier
 from models.boxes import SizeHW, at_least_float32, clip
-from models.data import TrainingBatch
+from models.data.batches import TrainingBatch
 from models.detection.frame_size import Resize
 from models.detection.losses import NEITHER, RoiSample, class_loss, smooth_l1
 from models.detection.region_pooling import RoIMaxPool

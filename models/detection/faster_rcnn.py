@@ -26,7 +26,7 @@ from models.anchors import AnchorGrid
 from models.backbones.features import SingleMap
 from models.backbones.pyramid import PyramidBackbone
 from models.boxes import SizeHW
-from models.data import TrainingBatch
+from models.data.batches import TrainingBatch
 from models.detection.frame_size import (
     FrameSize,
     Resize,

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.found import Found
+from models.judging.found import Found
 
 Numbers = NDArray[np.float64]
 

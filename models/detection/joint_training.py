@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from models.boxes import SizeHW, clip, encode
-from models.data import TrainingBatch
+from models.data.batches import TrainingBatch
 from models.detection.frame_size import anchors_on
 from models.detection.losses import RoiSample, roi_losses, rpn_losses, sample_rois
 from models.detection.roi import PROPOSAL_WEIGHTS

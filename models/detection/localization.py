@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from models.backbones.build import backbone as trunk
 from models.backbones.features import FeatureMaps
 from models.boxes import SizeHW, area, at_least_float32, clip
-from models.data import TrainingBatch
+from models.data.batches import TrainingBatch
 from models.detection.losses import Truth
 from models.network import DETECTION_OUTPUTS, Task, check_eval_mode, prepared_size
 from models.pixels import Normalise

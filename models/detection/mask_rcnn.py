@@ -26,7 +26,7 @@ from models.anchors import AnchorGrid
 from models.backbones.features import SingleMap
 from models.backbones.pyramid import Norm, PyramidBackbone, conv
 from models.boxes import SizeHW, at_least_float32
-from models.data import TrainingBatch
+from models.data.batches import TrainingBatch
 from models.detection.architectures import faster_rcnn
 from models.detection.frame_size import FrameSize, Resize, frame_size, prepared_for
 from models.detection.joint_training import Proposing, joint_pass

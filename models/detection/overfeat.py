@@ -40,13 +40,13 @@ from models.backbones.build import BACKBONES
 from models.backbones.features import FeatureMaps
 from models.backbones.overfeat import ACCURATE, FAST, overfeat_trunk
 from models.boxes import SizeHW, at_least_float32, both_sides_at_least, clip
-from models.data import TrainingBatch
+from models.data.batches import TrainingBatch
 from models.detection.greedy_merge import greedy_merge
 from models.detection.roi import Candidates, keep_best
 from models.detection.sliding import Windows, dense_head, offset_max_pool, pyramid
 from models.detection.slots import best_pairs
 from models.detection.windows import WindowRule, lesson, window_losses
-from models.found import Found
+from models.judging.found import Found
 from models.network import DETECTION_OUTPUTS, Task, check_eval_mode, prepared_size
 from models.pixels import Normalise
 

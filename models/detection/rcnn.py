@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from models.backbones.features import FeatureMaps, load_classifier
 from models.boxes import SizeHW, at_least_float32, clip
-from models.data import TrainingBatch
+from models.data.batches import TrainingBatch
 from models.detection.losses import class_loss
 from models.detection.region_trunks import HiddenLayers, trunk_of
 from models.detection.regions import REGION_SETTINGS, Sampling, best_slots, draw

@@ -18,7 +18,7 @@ from models.boxes import (
     encode,
     iou,
 )
-from models.data import TrainingBatch
+from models.data.batches import TrainingBatch
 from models.detection.losses import NEITHER, RoiSample, Truth, sample, sample_row, share_inside
 from models.detection.roi import Candidates, DetectionSettings, keep_best
 from models.detection.slots import best_pairs

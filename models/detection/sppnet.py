@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from models.backbones.features import FeatureMaps, load_classifier
 from models.boxes import SizeHW, area, at_least_float32, clip
-from models.data import TrainingBatch
+from models.data.batches import TrainingBatch
 from models.detection.losses import class_loss
 from models.detection.region_pooling import (
     centred_windows,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from models.boxes import SizeHW, at_least_float32, both_sides_at_least, clip, decode, encode
-from models.data import TrainingBatch
+from models.data.batches import TrainingBatch
 from models.detection.default_boxes import DefaultBoxes, linear_scales
 from models.detection.losses import NEITHER, Truth, share_inside
 from models.detection.roi import Candidates, keep_best

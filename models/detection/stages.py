@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from models.boxes import both_sides_at_least, encode, iou
-from models.data import TrainingBatch
+from models.data.batches import TrainingBatch
 from models.detection.linear_svm import HardNegatives, SVMSettings
 from models.detection.losses import Truth, share_inside
 from models.detection.regions import PIXELS_WIDE, best_overlap

@@ -68,7 +68,7 @@ def greedy_nms(
 
 @torch.library.custom_op("boxstream::ranked_nms", mutates_args=())
 def ranked_nms(boxes: Tensor, valid: Tensor, labels: Tensor, num_labels: int, iou: float) -> Tensor:
-    """Greedy NMS per group and label -> keep (G, K) bool; as ONNX: ``models.onnx_operators``."""
+    """Greedy NMS per group and label -> keep (G, K) bool; ONNX: `models.model_file.operators`."""
     keep = torch.zeros_like(valid)
     rank_score = -torch.arange(boxes.shape[1], device=boxes.device).to(boxes)
     for group in range(boxes.shape[0]):

@@ -18,7 +18,7 @@ Deviations:
   ``OBJECT``. That code also draws all boxes to their priors over the first 12,800 pictures.
 - v2's priors are ``STREET_PRIORS`` whatever the training set, unless others are given. They are
   kept with the weights, so a training can begin with a set's own, of the ``entries`` that
-  :func:`models.data.read_coco` reads:
+  :func:`models.data.labelled.read_coco` reads:
 
     boxes = np.concatenate([e.boxes / np.tile(e.read().image.shape[1::-1], 2) for e in entries])
     priors = cluster_priors(torch.from_numpy(boxes[:, 2:] - boxes[:, :2]).float(), 5)
@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from models.backbones.build import BACKBONES
 from models.backbones.features import FeatureMaps
 from models.boxes import SizeHW, at_least_float32, both_sides_at_least, clip
-from models.data import TrainingBatch
+from models.data.batches import TrainingBatch
 from models.detection.losses import Truth
 from models.detection.roi import Candidates, keep_best
 from models.detection.slots import best_pairs

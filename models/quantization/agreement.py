@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.detectors import Detector
-from models.found import Found
-from models.segmentation_scores import Segmenter
-from models.teacher import overlap
+from models.judging.detectors import Detector
+from models.judging.found import Found
+from models.judging.segmentation_scores import Segmenter
+from models.teachers.views import overlap
 
 LEAST_IOU, MOST_SCORE = 0.9, 0.02
 

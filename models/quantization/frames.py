@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from models.json_files import read_truth
-from models.pictures import DataError, read_picture
+from models.data.json_files import read_truth
+from models.data.pictures import DataError, read_picture
 
 PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from models.detectors import load_detector
-from models.onnx_reading import description
+from models.judging.detectors import load_detector
+from models.judging.segmenters import load_segmenter
+from models.model_file.reading import description
 from models.precision_check import measure, precisions_here
 from models.quantization.agreement import Agreement, objects_agree, pixels_agree
 from models.quantization.noise import Noise
 from models.quantization.origin import origin
-from models.segmenters import load_segmenter
 
 MOST_LOSS = 0.005
 LEAST_SHARE = {"detection": 0.6, "instance": 0.6, "semantic": 0.9}

@@ -17,7 +17,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from models.onnx_channels_last import MARK
+from models.model_file.channels_last import MARK
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm"})
 _FOLDED = frozenset({"Cast", "Reshape", "Transpose"})
@@ -78,7 +78,7 @@ def widened(model: ModelProto) -> ModelProto:
     """A copy in which every weight is a float32 constant, as its layer reads it.
 
     Weights that are stored as float16 are cast, keeping the values they were rounded to, and the
-    columns that :mod:`models.onnx_channels_last` turns are turned. It computes the same.
+    columns that :mod:`models.model_file.channels_last` turns are turned. It computes the same.
     """
     copy = ModelProto()
     copy.CopyFrom(model)

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
-from models.input_sizes import at_size, sizes_of
-from models.onnx_file import content_sha256
-from models.onnx_reading import read_onnx
+from models.model_file.input_sizes import at_size, sizes_of
+from models.model_file.onnx_file import content_sha256
+from models.model_file.reading import read_onnx
 from models.quantization.layers import constants, feature_layers, widened
 from models.quantization.qdq import LARGEST, Rounding, quantised, ways_back
 

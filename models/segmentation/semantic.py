@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.boxes import SizeHW
-from models.data import MaskBatch
+from models.data.batches import MaskBatch
 from models.network import SEMANTIC_OUTPUTS, Task, check_eval_mode, prepared_size
 from models.pixels import Normalise
 from models.segmentation.losses import PixelLoss

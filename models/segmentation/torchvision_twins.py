@@ -18,7 +18,7 @@ from functools import partial
 from torch import Tensor, nn
 from torchvision.models import segmentation
 
-from models.data import MaskBatch
+from models.data.batches import MaskBatch
 from models.published import published_entry, published_state
 from models.segmentation.semantic import SemanticNetwork
 

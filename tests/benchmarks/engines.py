@@ -22,7 +22,7 @@ import onnxruntime
 import torch
 
 from models.detection.faster_rcnn import OUTPUTS
-from models.runners import sums_overflow
+from models.judging.runners import sums_overflow
 from pipeline.engines import load_engine
 from pipeline.engines.ov_core import the_core
 from pipeline.model_file import read_model_file

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from models.detection.architectures import COCO_CLASSES, faster_rcnn
 from models.detection.faster_rcnn import FasterRCNN, NMSBody, OutputForm
-from models.model_file import export
+from models.model_file.writing import export
 from models.program import SUFFIX, of_model_file, write_program
 from tests.benchmarks.material import (
     REPOSITORY,

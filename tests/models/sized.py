@@ -10,7 +10,7 @@ import onnx
 from onnx import ModelProto, helper
 
 from models.boxes import SizeHW
-from models.input_sizes import combine
+from models.model_file.input_sizes import combine
 from tests.pipeline.model_files import ENTRY, graph
 
 THREE = ((64, 96), (32, 48), (16, 24))

@@ -12,12 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models import evaluate
 from models.adopt import EXIT_MODEL, KINDS, AdoptionError, adopt, main
-from models.class_names import COCO_NAMES
-from models.detectors import load_detector
-from models.found import Found, suppress
+from models.data.class_names import COCO_NAMES
+from models.judging.detectors import load_detector
+from models.judging.found import Found, suppress
+from models.judging.runners import onnxruntime_runner, openvino_runner
+from models.judging.yolox import YoloX, grid
 from models.onnx_lint import lint
-from models.runners import onnxruntime_runner, openvino_runner
-from models.yolox import YoloX, grid
 from pipeline.engines import load_engine
 from pipeline.model_file import read_model_file
 from pipeline.settings import EngineSettings

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from models.bad_input import told
-from models.onnx_reading import ZOO
-from models.pictures import DataError
+from models.data.pictures import DataError
+from models.model_file.reading import ZOO
 from models.published import state_in
-from models.starting_weights import SettingsError
+from models.training.starting_weights import SettingsError
 from tests.clips import write_clip
 
 

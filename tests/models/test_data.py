@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.augment import Labelled, collage, letterbox, mirror, vary
-from models.class_names import COCO_IDS, STREET_NAMES, class_of
-from models.data import DataError, Share, TrainingBatches, parse_share, read_coco, repeat_factors
+from models.data.augment import Labelled, collage, letterbox, mirror, vary
+from models.data.batches import TrainingBatches, repeat_factors
+from models.data.class_names import COCO_IDS, STREET_NAMES, class_of
+from models.data.labelled import Share, parse_share, read_coco
+from models.data.pictures import DataError
 
 COLOURS = {0: (250, 20, 20), 1: (20, 250, 20), 2: (20, 20, 250)}
 

@@ -13,19 +13,19 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.hub import tqdm
 
 from models import evaluate, precision_check
-from models.class_names import COCO_NAMES, STREET_NAMES
-from models.coco_scores import Classes, meet, regroup, score
-from models.data import DataError
-from models.detectors import ModelFile, fit, load_detector
-from models.found import Found
-from models.ladder_scenes import write_scenes
-from models.masks import read_masks
-from models.model_file import export_network
-from models.onnx_reading import description
+from models.data.class_names import COCO_NAMES, STREET_NAMES
+from models.data.masks import read_masks
+from models.data.pictures import DataError
+from models.judging.coco_scores import Classes, meet, regroup, score
+from models.judging.detectors import ModelFile, fit, load_detector
+from models.judging.found import Found
+from models.judging.segmentation_scores import evaluate_segmentation
+from models.judging.segmenters import load_segmenter
+from models.ladder.scenes import write_scenes
+from models.model_file.reading import description
+from models.model_file.writing import export_network
 from models.papers import PAPERS
 from models.segmentation.deeplab import deeplab_v3_plus
-from models.segmentation_scores import evaluate_segmentation
-from models.segmenters import load_segmenter
 
 KNOWN_COCO_100 = [
     0.503647, 0.696973, 0.571667, 0.593252, 0.557991, 0.489363,
@@ -262,7 +262,7 @@ def test_the_check_of_precisions_is_written_into_the_model_file(
     tmp_path, has_bf16, monkeypatch, capsys
 ):
     monkeypatch.setattr(precision_check, "has_bf16", lambda: has_bf16)
-    monkeypatch.setattr("models.runners.has_bf16", lambda: has_bf16)
+    monkeypatch.setattr("models.judging.runners.has_bf16", lambda: has_bf16)
     write_model(tmp_path / "m.onnx", ABOUT)
     truth = write_set(tmp_path, ["car"])
     precision_check.main([str(tmp_path / "m.onnx"), "--data", f"{truth}:{tmp_path}"])
@@ -276,7 +276,7 @@ def test_the_check_of_precisions_is_written_into_the_model_file(
 
 def test_bf16_is_judged_on_no_processor_without_it(tmp_path, monkeypatch):
     write_model(tmp_path / "m.onnx", ABOUT)
-    monkeypatch.setattr("models.runners.has_bf16", lambda: False)
+    monkeypatch.setattr("models.judging.runners.has_bf16", lambda: False)
     with pytest.raises(LookupError, match="would compute in f32"):
         load_detector(str(tmp_path / "m.onnx"), "openvino", "bf16")
 

@@ -17,15 +17,15 @@ import torchvision
 from torch.hub import tqdm
 
 from models import weights as weights_module
-from models.class_names import STREET_NAMES
+from models.data.class_names import STREET_NAMES
 from models.detection.architectures import faster_rcnn
 from models.detection.faster_rcnn import OUTPUTS
 from models.detection.frame_size import Resize
 from models.export import class_names_of, main
-from models.model_file import export
-from models.onnx_file import METADATA_KEY, halve_weights
+from models.judging.runners import the_core
+from models.model_file.onnx_file import METADATA_KEY, halve_weights
+from models.model_file.writing import export
 from models.onnx_lint import lint
-from models.runners import the_core
 from models.weights import load_weights
 from tests.models.detectors import (
     by_torchvision,

@@ -14,10 +14,10 @@ from torch.hub import tqdm
 from models import papers
 from models.detection.roi import DetectionSettings
 from models.export import main
-from models.model_file import Objects, export_network
+from models.model_file.reading import description
+from models.model_file.writing import Objects, export_network
 from models.network import DETECTION_OUTPUTS, INSTANCE_OUTPUTS
 from models.onnx_lint import lint
-from models.onnx_reading import description
 from models.pixels import Normalise
 from models.segmentation.semantic import SemanticNetwork
 from pipeline.engines import load_engine

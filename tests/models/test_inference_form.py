@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.inference_form import for_inference
+from models.model_file.inference_form import for_inference
 
 
 def lively(network: nn.Module) -> nn.Module:

@@ -13,17 +13,17 @@ import pytest
 import torch
 from torch.hub import tqdm
 
-from models import model_file as model_file_module
-from models.class_names import STREET_NAMES
+from models.data.class_names import STREET_NAMES
+from models.data.pictures import DataError
 from models.detection.architectures import faster_rcnn
-from models.detectors import load_detector
 from models.export import main
-from models.input_sizes import at_size, combine, sizes_of
-from models.model_file import export
+from models.judging.detectors import load_detector
+from models.judging.runners import the_core
+from models.model_file import writing as model_file_module
+from models.model_file.input_sizes import at_size, combine, sizes_of
+from models.model_file.weights_back import load_from_model_file
+from models.model_file.writing import export
 from models.onnx_lint import lint
-from models.pictures import DataError
-from models.reading import load_from_model_file
-from models.runners import the_core
 from pipeline.engines import Purpose
 from pipeline.errors import ModelMismatch
 from pipeline.model_file import read_model_file

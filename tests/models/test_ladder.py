@@ -11,14 +11,19 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from models import ladder, ladder_timing, ladder_training
-from models.data import parse_share
-from models.ladder_judging import CRFSegmenter, is_deeplab_v1
-from models.ladder_report import detection_tables, markdown_of, segmentation_tables
-from models.ladder_rungs import DETECTION, LADDERS, SEGMENTATION, small
-from models.ladder_scenes import CLASSES, scene, write_scenes
-from models.ladder_timing import PARTS, PhaseClock, measure, watched
-from models.ladder_training import (
+from models.data.labelled import parse_share
+from models.data.mask_batches import MaskBatches
+from models.data.masks import read_masks
+from models.judging.segmenters import load_segmenter
+from models.ladder import __main__ as ladder
+from models.ladder import timing as ladder_timing
+from models.ladder import training as ladder_training
+from models.ladder.judging import CRFSegmenter, is_deeplab_v1
+from models.ladder.report import detection_tables, markdown_of, segmentation_tables
+from models.ladder.rungs import DETECTION, LADDERS, SEGMENTATION, small
+from models.ladder.scenes import CLASSES, scene, write_scenes
+from models.ladder.timing import PARTS, PhaseClock, measure, watched
+from models.ladder.training import (
     Run,
     claim,
     is_staged,
@@ -26,11 +31,8 @@ from models.ladder_training import (
     train,
     training_seconds,
 )
-from models.mask_batches import MaskBatches
-from models.masks import read_masks
-from models.model_file import merge_overlap
-from models.segmenters import load_segmenter
-from models.starting_weights import SettingsError
+from models.model_file.writing import merge_overlap
+from models.training.starting_weights import SettingsError
 
 
 @pytest.fixture(autouse=True)

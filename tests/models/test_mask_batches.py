@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.mask_batches import MaskBatches, View, a_pixel_of, bend, crop_points, cut, look_up
-from models.masks import MaskSet
+from models.data.mask_batches import MaskBatches, View, a_pixel_of, bend, crop_points, cut, look_up
+from models.data.masks import MaskSet
 from models.network import IGNORED
 
 PLAIN = View(colour=False)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.data import DataError
-from models.masks import (
+from models.data.masks import (
     VOC_CLASSES,
     MaskEntry,
     StoredMask,
@@ -18,6 +17,7 @@ from models.masks import (
     read_masks,
     translation,
 )
+from models.data.pictures import DataError
 from models.network import IGNORED
 
 

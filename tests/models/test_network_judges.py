@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from models.detection.overfeat import OverFeatSettings, overfeat
-from models.ladder_scenes import scene
-from models.network_judges import folded, network_detector
+from models.judging.network_judges import folded, network_detector
+from models.ladder.scenes import scene
 from models.papers import PAPERS
 
 

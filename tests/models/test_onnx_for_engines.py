@@ -9,10 +9,10 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx.helper import make_node, make_tensor_value_info
 
-from models.onnx_channels_last import MARK, flatten_channels_last
-from models.onnx_own_biases import give_own_biases
+from models.judging.runners import the_core
+from models.model_file.channels_last import MARK, flatten_channels_last
+from models.model_file.own_biases import give_own_biases
 from models.quantization.layers import feature_layers, widened
-from models.runners import the_core
 
 RNG = np.random.default_rng(3)
 SHAPE = (4, 6, 3, 5)
@@ -147,5 +147,5 @@ def separate_relus(model: ModelProto) -> int:
 def test_openvino_joins_a_layer_and_its_relu_once_the_bias_is_its_own():
     plain = shared_head()
     assert separate_relus(changed(plain, give_own_biases)) == 0
-    # Should this fail, OpenVINO has learned it, and models/onnx_own_biases.py can go.
+    # Should this fail, OpenVINO has learned it, and models/model_file/own_biases.py can go.
     assert separate_relus(plain) == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.data import MaskBatch, TrainingBatch
+from models.data.batches import MaskBatch, TrainingBatch
 from models.detection.losses import Truth
 from models.network import DETECTION_OUTPUTS, INSTANCE_OUTPUTS, SEMANTIC_OUTPUTS
 from models.papers import ON_TRUNKS, PAPERS

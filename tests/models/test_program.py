@@ -19,12 +19,12 @@ from models.detection.architectures import ARCHITECTURES, faster_rcnn
 from models.detection.faster_rcnn import FasterRCNN
 from models.detection.mask_rcnn import mask_rcnn
 from models.export import main
-from models.model_file import Objects, description
+from models.model_file.program_operators import roi_align_by_rows
+from models.model_file.writing import Objects, description
 from models.network import SEMANTIC_OUTPUTS
 from models.papers import PAPERS
 from models.pixels import Normalise
 from models.program import to_program, what_waits, write_program
-from models.program_operators import roi_align_by_rows
 from pipeline.engines import load_engine
 from pipeline.engines.program_graph import in_precision, on_device, read_program
 from pipeline.model_file import ModelFile, read_model_file

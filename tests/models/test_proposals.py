@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("torch", reason="the extra 'models' is not installed")
 
 from models import proposals
-from models.data import DataError
+from models.data.pictures import DataError
 from models.detection.proposers import propose
 from models.proposals import (
     Cache,

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from models import pseudo_label
-from models.class_names import COCO_NAMES, STREET_NAMES
-from models.found import Found
-from models.pictures import DataError
+from models.data.class_names import COCO_NAMES, STREET_NAMES
+from models.data.pictures import DataError
+from models.judging.found import Found
 from models.pseudo_label import Trust, records
-from models.teacher import agree, inside, look, tiles
+from models.teachers.views import agree, inside, look, tiles
 
 CAR, TRUCK = STREET_NAMES.index("car"), STREET_NAMES.index("truck")
 

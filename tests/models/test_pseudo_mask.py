@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from models import pseudo_mask
-from models.class_names import STREET_NAMES
-from models.found import Found
-from models.mask_sources import licence_of, parse_source
-from models.mask_witness import BARE, textured, witnessed
-from models.masks import read_masks
+from models.data.class_names import STREET_NAMES
+from models.data.masks import read_masks
+from models.data.pictures import DataError
+from models.data.road_classes import ROAD_CLASSES, ROAD_NAMES, from_cityscapes
+from models.judging.found import Found
+from models.model_file.reading import ZOO
 from models.network import IGNORED
-from models.onnx_reading import ZOO
-from models.pictures import DataError
 from models.pseudo_label import clip_frames
 from models.pseudo_mask import RoadTeacher, Trust, believing, labels_of, opinions, tiles
-from models.road_classes import ROAD_CLASSES, ROAD_NAMES, from_cityscapes
+from models.teachers.mask_sources import licence_of, parse_source
+from models.teachers.mask_witness import BARE, textured, witnessed
 from pipeline.sources.street import PIXEL_CLASSES
 from tests.models.test_pseudo_label import write_clip
 

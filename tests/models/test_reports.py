@@ -14,12 +14,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from models import evaluate, papers
-from models.detection_errors import detection_confusion, judge
-from models.detectors import ModelFile, load_detector
-from models.masks import read_masks
-from models.reports import report_detection, report_segmentation
-from models.segmenters import SemanticFile, load_segmenter
-from models.worst_cases import palette
+from models.data.masks import read_masks
+from models.judging.detection_errors import detection_confusion, judge
+from models.judging.detectors import ModelFile, load_detector
+from models.judging.reports import report_detection, report_segmentation
+from models.judging.segmenters import SemanticFile, load_segmenter
+from models.judging.worst_cases import palette
 from tests.models.test_evaluate import ABOUT, write_model, write_set
 from tests.models.test_masks import stripes, write_folder
 from tests.models.tiny import TinySegmenter

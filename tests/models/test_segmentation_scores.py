@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from models.judging.segmentation_scores import confusion, evaluate_segmentation, figures_of
 from models.network import IGNORED
-from models.segmentation_scores import confusion, evaluate_segmentation, figures_of
 from tests.models.test_mask_batches import Drawn, landscape
 
 NAMES = ("a", "b", "c", "d")

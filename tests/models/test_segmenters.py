@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from models import evaluate
+from models.data.road_classes import ROAD_CLASSES, ROAD_NAMES
+from models.judging.segmenters import InWordsOf
 from models.network import IGNORED
-from models.road_classes import ROAD_CLASSES, ROAD_NAMES
-from models.segmenters import InWordsOf
 
 
 class Painter:

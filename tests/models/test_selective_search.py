@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the extra 'models' is not installed")
 
-from models.data import read_picture
+from models.data.pictures import read_picture
 from models.detection.proposers import PROPOSERS, propose
 from models.detection.region_statistics import (
     Regions,

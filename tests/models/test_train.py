@@ -10,20 +10,20 @@ import pytest
 import torch
 
 from models import train
-from models.averaging import Average
-from models.data import TrainingBatch
+from models.data.batches import TrainingBatch
+from models.data.pictures import DataError
 from models.detection.alternating_training import PHASES
 from models.detection.architectures import faster_rcnn
 from models.detection.joint_training import LOSSES
 from models.detection.losses import Truth
-from models.pictures import DataError
+from models.model_file.weights_back import load_from_model_file
 from models.published import WeightsError
-from models.reading import load_from_model_file
-from models.schedules import Schedule
-from models.starting_weights import SettingsError, load_fitting
 from models.train import main, parse_arguments
-from models.training import Precision, Recipe, Training, freeze, train_mode
-from models.training_loop import TIMES, Log
+from models.training.averaging import Average
+from models.training.loop import TIMES, Log
+from models.training.run import Precision, Recipe, Training, freeze, train_mode
+from models.training.schedules import Schedule
+from models.training.starting_weights import SettingsError, load_fitting
 from tests.models.detection.test_mask_training import tiny as tiny_mask_rcnn
 from tests.models.detection.test_single_map import tiny as tiny_faster_rcnn
 from tests.models.test_masks import write_folder

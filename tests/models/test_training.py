@@ -12,13 +12,13 @@ import torch
 import torch.distributed as dist
 
 from models import papers, train
-from models.data import MaskBatch, TrainingBatch
+from models.data.batches import MaskBatch, TrainingBatch
 from models.network import DETECTION_OUTPUTS, IGNORED, Task
 from models.proposals import Cache, Settings
-from models.schedules import CURVES, Schedule
-from models.starting_weights import SettingsError
 from models.train import main
-from models.training import (
+from models.training.data import weigh_classes
+from models.training.loop import TIMES
+from models.training.run import (
     Norms,
     Precision,
     Recipe,
@@ -27,9 +27,9 @@ from models.training import (
     train_mode,
     trunk_of,
 )
-from models.training_data import weigh_classes
-from models.training_loop import TIMES
-from models.validation import Row, validate_semantic
+from models.training.schedules import CURVES, Schedule
+from models.training.starting_weights import SettingsError
+from models.training.validation import Row, validate_semantic
 from tests.models.test_masks import write_folder
 from tests.models.test_train import write_coco
 from tests.models.tiny import TinySegmenter
@@ -292,7 +292,7 @@ def test_a_validation_that_was_cut_off_is_made_up_for_on_resume(tmp_path, monkey
 
 
 def test_class_weights_go_to_networks_that_have_them(tmp_path):
-    from models.masks import read_masks
+    from models.data.masks import read_masks
 
     masks = read_masks(str(write_halves(tmp_path)))
     network = TinySegmenter(2)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.data import DataError, parse_share
-from models.json_files import read_truth
-from models.voc_scores import all_points, eleven_points, voc_scores
+from models.data.json_files import read_truth
+from models.data.labelled import parse_share
+from models.data.pictures import DataError
+from models.judging.voc_scores import all_points, eleven_points, voc_scores
 
 XML = """<annotation><filename>{name}.jpg</filename>
 <size><width>50</width><height>40</height><depth>3</depth></size>{objects}</annotation>"""

@@ -14,9 +14,9 @@ import torch
 
 from models.detection.architectures import faster_rcnn
 from models.detection.faster_rcnn import FasterRCNN
-from models.onnx_reading import description
+from models.model_file.reading import description
+from models.model_file.weights_back import load_from_model_file
 from models.quantization.origin import is_made_from
-from models.reading import load_from_model_file
 from pipeline.engines import Engine, load_engine
 from pipeline.engines.int8_form import choose_form
 from pipeline.errors import EngineUnavailable

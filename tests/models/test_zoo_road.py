@@ -13,13 +13,13 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from models.masks import read_masks
-from models.onnx_reading import description
+from models.data.masks import read_masks
+from models.data.road_classes import ROAD_CLASSES, ROAD_NAMES
+from models.judging.segmentation_scores import evaluate_segmentation
+from models.judging.segmenters import InWordsOf, load_segmenter
+from models.model_file.reading import description
+from models.model_file.weights_back import load_from_model_file
 from models.papers import PAPERS
-from models.reading import load_from_model_file
-from models.road_classes import ROAD_CLASSES, ROAD_NAMES
-from models.segmentation_scores import evaluate_segmentation
-from models.segmenters import InWordsOf, load_segmenter
 from pipeline.engines import load_engine
 from pipeline.model_file import ModelFile, read_model_file
 from pipeline.settings import EngineSettings

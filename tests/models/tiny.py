@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.data import MaskBatch
+from models.data.batches import MaskBatch
 from models.network import SEMANTIC_OUTPUTS, Task
 from models.pixels import Normalise
 from models.segmentation.losses import PixelLoss

@@ -14,7 +14,7 @@ import onnx
 import pytest
 
 import run_stream
-from models.runners import sums_overflow
+from models.judging.runners import sums_overflow
 from pipeline import capacity, doctor, tune
 from pipeline.checkup import trial
 from pipeline.checkup.divisions import Row

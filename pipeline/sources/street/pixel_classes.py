@@ -1,7 +1,7 @@
 """Classes of the drawn street's pixels: the finest that both Cityscapes and CamVid know.
 
-How they map onto those two stands in ``models/road_classes.py``, which has the same names in the
-same order. Lane lines are road, as in both sets. Posts of signs are poles, their plates signs;
+How they map onto those two stands in ``models/data/road_classes.py``, which has the same names in
+the same order. Lane lines are road, as in both sets. Posts of signs are poles, their plates signs;
 traffic lights are signs, bollards and bins poles; far hills and woods are trees; whoever rides is a
 rider, apart from what is ridden.
 """

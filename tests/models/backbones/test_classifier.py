@@ -17,7 +17,7 @@ from models import published
 from models.backbones.build import BACKBONES, backbone
 from models.backbones.classifier import TOPS, classifier
 from models.backbones.features import load_classifier
-from models.data import read_picture
+from models.data.pictures import read_picture
 from models.pixels import Normalise
 from models.published import WeightsError
 

@@ -12,7 +12,7 @@ from models.backbones.features import load_classifier
 from models.backbones.mobilenet import mobilenet_v2, mobilenet_v3_large
 from models.backbones.resnet import resnet18, resnet50
 from models.backbones.vgg import vgg16
-from models.training import freeze
+from models.training.run import freeze
 
 TRUNKS = {
     "alexnet": (alexnet, (4, 8, 16, 32)),

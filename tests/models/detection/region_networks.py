@@ -17,7 +17,7 @@ from torchvision.ops import batched_nms, box_iou
 
 from models.backbones.features import FeatureMaps
 from models.boxes import SizeHW, clip
-from models.data import TrainingBatch
+from models.data.batches import TrainingBatch
 from models.detection.fast_rcnn import FastRCNN
 from models.detection.losses import Truth
 from models.detection.rcnn import RCNN
@@ -27,8 +27,8 @@ from models.detection.roi import BoxPredictor
 from models.detection.sppnet import PyramidPool, SPPNet
 from models.detection.staged_heads import StagedHeads
 from models.detection.warp import Warp
-from models.onnx_file import to_onnx
-from models.runners import the_core
+from models.judging.runners import the_core
+from models.model_file.onnx_file import to_onnx
 
 COLOURS = torch.tensor([[250, 20, 20], [20, 250, 20], [20, 20, 250]], dtype=torch.uint8)
 CLASSES = 3

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from models.augment import Labelled
-from models.data import Entry, Share, TrainingBatches
+from models.data.augment import Labelled
+from models.data.batches import TrainingBatches
+from models.data.labelled import Entry, Share
 from models.detection.alternating_training import PHASES, alternate, in_picture
 from models.detection.faster_rcnn import FasterRCNN
-from models.schedules import Schedule
-from models.training import Recipe, Training, train_mode
+from models.training.run import Recipe, Training, train_mode
+from models.training.schedules import Schedule
 from tests.models.detection import toys
 from tests.models.detection.test_single_map import found, tiny
 

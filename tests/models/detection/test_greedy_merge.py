@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models.detection.greedy_merge import confidence, greedy_merge, match_scores
-from models.found import Found, suppress
+from models.judging.found import Found, suppress
 from pipeline.frame import Detections
 from pipeline.nms import greedy_merge as greedy_merge_of_the_line
 from tests.models.detection.toys import overlap

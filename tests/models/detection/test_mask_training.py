@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.backbones.features import SingleMap
-from models.data import TrainingBatch
+from models.data.batches import TrainingBatch
 from models.detection.losses import RoiSample
 from models.detection.mask_rcnn import (
     MaskHeads,

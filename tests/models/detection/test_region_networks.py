@@ -20,7 +20,7 @@ from models.detection.sppnet import PyramidPool, closest_scale, sppnet
 from models.network import DETECTION_OUTPUTS
 from models.onnx_lint import lint
 from models.published import load_state, state_in
-from models.starting_weights import load_fitting
+from models.training.starting_weights import load_fitting
 from tests.models.detection.region_networks import (
     CLASSES,
     ENGINES,

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from models.boxes import clip, decode, encode
-from models.data import TrainingBatch
+from models.data.batches import TrainingBatch
 from models.detection.fast_rcnn import multi_task_losses
 from models.detection.losses import RoiSample, Truth
 from models.detection.regions import (

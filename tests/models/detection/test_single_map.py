@@ -23,7 +23,7 @@ from models.detection.region_pooling import RoIMaxPool
 from models.detection.roi import TwoLayerHead
 from models.detection.rpn import ProposalSettings
 from models.detection.single_map import ANCHOR_PIXELS, assemble, faster_rcnn_c4
-from models.onnx_file import to_onnx
+from models.model_file.onnx_file import to_onnx
 from models.onnx_lint import lint
 from tests.models.detection import toys
 from tests.models.detectors import enliven, found_in, frames, matched_share

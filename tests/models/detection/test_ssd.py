@@ -8,7 +8,7 @@ import torchvision
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from models.data import TrainingBatch
+from models.data.batches import TrainingBatch
 from models.detection.default_boxes import DefaultBoxes, linear_scales
 from models.detection.losses import Truth
 from models.detection.ssd import (

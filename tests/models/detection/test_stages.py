@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from models.data import TrainingBatch
+from models.data.batches import TrainingBatch
 from models.detection.linear_svm import BIAS_INPUT, HardNegatives, SVMSettings, fit
 from models.detection.losses import Truth
 from models.detection.stages import (

@@ -7,11 +7,11 @@ import torch
 from torch.nn import functional as F
 from torchvision.ops import box_iou
 
-from models.data import TrainingBatch
+from models.data.batches import TrainingBatch
 from models.detection.losses import Truth
 from models.detection.yolo import yolo_v1, yolo_v2
 from models.detection.yolo_cells import Cells, cluster_priors, paired_iou, shape_iou
-from models.starting_weights import load_fitting
+from models.training.starting_weights import load_fitting
 from tests.models.detectors import frames
 
 BUILDERS = {"v1": yolo_v1, "v2": yolo_v2}

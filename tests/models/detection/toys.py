@@ -15,11 +15,11 @@ from torch.hub import tqdm
 
 from models.backbones.features import FeatureMaps
 from models.boxes import SizeHW
-from models.data import TrainingBatch
+from models.data.batches import TrainingBatch
 from models.detection.losses import Truth
-from models.found import Found
-from models.onnx_file import to_onnx
-from models.runners import the_core
+from models.judging.found import Found
+from models.judging.runners import the_core
+from models.model_file.onnx_file import to_onnx
 
 COLOURS = np.array([[220, 40, 40], [40, 220, 40], [60, 60, 230]], np.uint8)
 

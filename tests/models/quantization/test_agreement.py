@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.found import Found
+from models.judging.found import Found
 from models.quantization.agreement import Agreement, objects_agree, pixels_agree
 
 FRAME = np.zeros((8, 8, 3), np.uint8)

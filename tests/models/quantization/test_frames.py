@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models.pictures import DataError
+from models.data.pictures import DataError
 from models.quantization.frames import read_frames
 from tests.clips import write_clip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.onnx_file import content_sha256
+from models.model_file.onnx_file import content_sha256
 from models.quantization.agreement import Agreement
 from models.quantization.gate import Verdict, entry, until_it_passes
 from models.quantization.noise import Noise

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from models.input_sizes import at_size
+from models.model_file.input_sizes import at_size
 from models.onnx_lint import lint
 from models.quantization.half import halved
 from models.quantization.layers import constants, feature_layers, widened

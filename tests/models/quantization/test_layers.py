@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from models.input_sizes import at_size
-from models.onnx_file import halve_weights
+from models.model_file.input_sizes import at_size
+from models.model_file.onnx_file import halve_weights
 from models.quantization.layers import all_layers, feature_layers, widened
 from models.quantization.noise import watched
 from tests.models.quantization.toys import noise_frames, toy

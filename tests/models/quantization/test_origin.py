@@ -11,9 +11,9 @@ import onnx
 import pytest
 
 from models import precision_check, quantize
-from models.input_sizes import combine
-from models.onnx_file import content_sha256, halve_weights
-from models.onnx_reading import description
+from models.model_file.input_sizes import combine
+from models.model_file.onnx_file import content_sha256, halve_weights
+from models.model_file.reading import description
 from models.precision_check import precisions_here, write_entry
 from models.quantization.origin import is_made_from
 from pipeline import content

@@ -7,11 +7,11 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from models.judging.runners import the_core
 from models.onnx_lint import lint
 from models.quantization.layers import constants, feature_layers
 from models.quantization.noise import largest_inputs, noise_of_layers, watched
 from models.quantization.qdq import Rounding, quantised, rounded_weight
-from models.runners import the_core
 from tests.models.quantization.toys import SIZE_HW, noise_frames, toy, write_toy
 
 FRAMES = noise_frames(4)

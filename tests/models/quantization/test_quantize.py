@@ -11,14 +11,14 @@ import onnx
 import pytest
 
 from models import quantize
-from models.detectors import load_detector
-from models.input_sizes import at_size, combine, sizes_of
-from models.onnx_file import halve_weights, write
+from models.judging.detectors import load_detector
+from models.judging.segmenters import load_segmenter
+from models.model_file.input_sizes import at_size, combine, sizes_of
+from models.model_file.onnx_file import halve_weights, write
+from models.model_file.reading import description
 from models.onnx_lint import lint
-from models.onnx_reading import description
 from models.quantization.agreement import objects_agree
 from models.quantization.layers import constants
-from models.segmenters import load_segmenter
 from pipeline.engines import load_engine, ov
 from pipeline.engines.trt_graph import operators, static_graph
 from pipeline.model_file import read_model_file

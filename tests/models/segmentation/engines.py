@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.hub import tqdm
 
+from models.judging.runners import the_core
+from models.model_file.onnx_file import to_onnx
 from models.network import SEMANTIC_OUTPUTS
-from models.onnx_file import to_onnx
-from models.runners import the_core
 
 
 def write_onnx(network: nn.Module, frame_hw: tuple[int, int], path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.data import MaskBatch
+from models.data.batches import MaskBatch
 from models.network import IGNORED
 
 CLASSES = 4

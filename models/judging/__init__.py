@@ -1,0 +1,1 @@
+"""Models tried on labelled pictures, and what they are worth."""

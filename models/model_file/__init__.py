@@ -1,0 +1,1 @@
+"""The model file: how a network becomes one, and how it is read again."""

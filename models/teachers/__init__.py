@@ -1,0 +1,1 @@
+"""Labels by teacher networks, where no hand has made any."""

@@ -1,0 +1,1 @@
+"""How a network of the family is trained, whatever its paper."""
