@@ -14,6 +14,7 @@ whether TensorRT's own answers pass the check, nobody knows.
 | `trt_graph`, `trt_build`, `trt_progress` | from the model file to a plan |
 | `trt_cache` | plans on disk |
 | `parity` | how far two answers are apart |
+| `trt_layers`, `layers` | which layers of a refused plan moved |
 | `trt_run`, `trt_memory` | a plan at work |
 | `trt_calls`, `cuda_calls` | all that is used of TensorRT and of CUDA |
 """
@@ -26,7 +27,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from pipeline.engines.contract import Awaited, Images, Outputs, Regions, check_images
+from pipeline.engines.contract import Awaited, Images, Outputs, Regions, Size, check_images
+from pipeline.engines.parity import LabelledAp
 from pipeline.engines.precision import in_the_graph
 from pipeline.engines.trt_cache import PlanCache, plan_folder
 from pipeline.engines.trt_machine import Machine
@@ -93,26 +95,35 @@ class TensorRtEngine:
                 anew=anew,
                 command=build_command(model, settings, self.batch, all_sizes),
             )
-            plans = Plans(machine, PlanCache(folder or plan_folder(settings.cache)), wanted)
-            opened = list[Opened]()
+            self._plans = Plans(machine, PlanCache(folder or plan_folder(settings.cache)), wanted)
+            self._opened = dict[Size, Opened]()
             for size_hw in self.sizes_hw:
-                opened.append(plans.open(size_hw))
-                end.callback(opened[-1].runner.close)
+                self._opened[size_hw] = self._plans.open(size_hw)
+                end.callback(self._opened[size_hw].runner.close)
             self._end = end.pop_all()
-        self._runners = {s: each.runner for s, each in zip(self.sizes_hw, opened, strict=True)}
-        self.precision = opened[0].precision
-        self.reason = f"{because}; {in_the_graph(model)}{_told(settings, opened[0])}"
+        first = self._opened[self.sizes_hw[0]]
+        self.precision = first.key.precision
+        self.reason = f"{because}; {in_the_graph(model)}{_told(settings, first)}"
         self.load_seconds = time.perf_counter() - started
 
     def submit(self, images: Images, regions: Regions | None = None) -> Awaited:
         """Hand the images to the GPU; returns at once, and keeps no reference to them."""
         check_images(images, self._model, self.sizes_hw, self.batch, regions)
-        runner = self._runners[images.shape[1], images.shape[2]]
+        runner = self._opened[images.shape[1], images.shape[2]].runner
         return runner.submit(images, regions, self._answered)
 
     def infer(self, images: Images, regions: Regions | None = None) -> Outputs:
         """Start, wait, and return the answer."""
         return self.submit(images, regions).result()
+
+    def judge(self, size_hw: Size, ap: LabelledAp) -> bool:
+        """Keep beside a plan what its average precision is.
+
+        Returns:
+            False if too much is lost: then the plan was refused, and the next engine builds another
+            or none.
+        """
+        return self._plans.judge(self._opened[size_hw], ap)
 
     def __enter__(self) -> Self:
         return self
@@ -163,7 +174,7 @@ def build_command(model: ModelFile, settings: EngineSettings, batch: int, all_si
 def _told(settings: EngineSettings, opened: Opened) -> str:
     if settings.precision == "f32":
         words = "f32 as asked"
-    elif opened.precision == "tf32":
+    elif opened.key.precision == "tf32":
         words = "products of float32 rounded to tf32"
     else:
         words = "f32"

@@ -26,6 +26,7 @@ import numpy as np
 
 from pipeline.engines.cache_folder import cache_folder
 from pipeline.engines.contract import Outputs, Size
+from pipeline.engines.parity import LabelledAp
 from pipeline.errors import EngineError, EngineUnavailable
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Stored(NamedTuple):
     plan: bytes
     golden: dict[str, Any]
     refused: str | None
+    ap: str | None = None
 
 
 class Unusable(Exception):
@@ -152,7 +154,7 @@ class PlanCache:
                 (folder / _GOLDEN).open("rb") as file,  # which NumPy leaves open when it fails
                 np.load(file, allow_pickle=False) as arrays,
             ):
-                return Stored(plan, dict(arrays), None)
+                return Stored(plan, dict(arrays), None, manifest.get("ap"))
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise Unusable(f"it cannot be read ({error})") from error
 
@@ -186,6 +188,17 @@ class PlanCache:
     def refuse(self, key: PlanKey, why: str, about: dict[str, Any]) -> None:
         """Keep that a plan may not work, and why."""
         self._add(key, None, {}, {"refused": why} | about)
+
+    def keep_ap(self, key: PlanKey, ap: LabelledAp) -> None:
+        """Write into a plan's manifest what was measured on labelled pictures."""
+        path = self.folder / key.name / _MANIFEST
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8")) | told_ap(ap)
+            part = path.with_suffix(".part")
+            _write(part, json.dumps(manifest, indent=1).encode())
+            os.replace(part, path)
+        except OSError as error:
+            raise _cannot_write(self.folder, error) from error
 
     def discard(self, key: PlanKey) -> None:
         """Remove what lies under the key."""
@@ -227,6 +240,11 @@ class PlanCache:
             os.rename(part, self.folder / key.name)
         except OSError as error:
             raise _cannot_write(self.folder, error) from error
+
+
+def told_ap(ap: LabelledAp) -> dict[str, Any]:
+    """What a manifest says of it: in words, and in numbers."""
+    return {"ap": str(ap), "labelled": ap._asdict()}
 
 
 def _write(path: Path, content: bytes) -> None:

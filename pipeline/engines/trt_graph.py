@@ -7,10 +7,10 @@ Our files have none, if suppression was exported in its static form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from pipeline.errors import EngineError, ModelMismatch
 from pipeline.model_file import ModelFile
@@ -21,9 +21,10 @@ DATA_DEPENDENT = frozenset({"NonMaxSuppression", "NonZero", "Loop", "If", "Scan"
 
 # Numbers of fields in onnx.proto.
 _MODEL_GRAPH, _MODEL_FUNCTION = 7, 25
-_GRAPH_NODE, _GRAPH_INPUT, _FUNCTION_NODE = 1, 11, 7
-_NODE_OPERATOR = 4
-_VALUE_TYPE, _TYPE_TENSOR, _TENSOR_SHAPE, _SHAPE_DIM, _DIM_VALUE = 2, 1, 2, 1, 1
+_GRAPH_NODE, _GRAPH_INPUT, _GRAPH_OUTPUT, _FUNCTION_NODE = 1, 11, 12, 7
+_NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_OPERATOR = 1, 2, 3, 4
+_VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR, _TENSOR_KIND, _TENSOR_SHAPE = 1, 2, 1, 1, 2
+_SHAPE_DIM, _DIM_VALUE = 1, 1
 
 Span = tuple[int, int]  # where a message begins and ends in the file
 
@@ -67,6 +68,64 @@ def operators(onnx: bytes) -> Iterator[str]:
             for node in _spans(file, holder, place):
                 for name in _spans(file, node, _NODE_OPERATOR):
                     yield _bytes(file, name).decode("utf-8", "replace")
+
+
+class Node(NamedTuple):
+    """One operator of a graph.
+
+    Attributes:
+        name: Its own; empty where the graph gives none.
+        operator: What it does, such as ``"Conv"``.
+        inputs, outputs: Names of the values that it takes and gives; empty for what is left out.
+    """
+
+    name: str
+    operator: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def nodes(onnx: bytes) -> Iterator[Node]:
+    """Those of the graph itself, in its order; what its functions do inside is not looked into."""
+    file = BytesIO(onnx)
+
+    def texts(message: Span, number: int) -> tuple[str, ...]:
+        spans = _spans(file, message, number)
+        return tuple(_bytes(file, span).decode("utf-8", "replace") for span in spans)
+
+    for graph in _spans(file, (0, len(onnx)), _MODEL_GRAPH):
+        for node in _spans(file, graph, _GRAPH_NODE):
+            name, operator = ("".join(texts(node, n)) for n in (_NODE_NAME, _NODE_OPERATOR))
+            yield Node(name, operator, texts(node, _NODE_INPUT), texts(node, _NODE_OUTPUT))
+
+
+def with_outputs(onnx: bytes, kinds: Mapping[str, int | None]) -> bytes:
+    """The same model with these values among the outputs of its graph, if they are not yet.
+
+    Args:
+        onnx: The model.
+        kinds: Type of the values' numbers, as onnx.proto counts types, by their names. TensorRT
+            wants it, ONNX Runtime finds it out where it is None.
+    """
+
+    def output(name: str, kind: int | None) -> bytes:
+        value = written(_VALUE_NAME, name.encode())
+        if kind is not None:
+            tensor = written(_TYPE_TENSOR, written_number(_TENSOR_KIND, kind))
+            value += written(_VALUE_TYPE, tensor)
+        return written(_GRAPH_OUTPUT, value)
+
+    def with_more(graph: Span) -> bytes:
+        given = {
+            _bytes(file, name).decode("utf-8", "replace")
+            for value in _spans(file, graph, _GRAPH_OUTPUT)
+            for name in _spans(file, value, _VALUE_NAME)
+        }
+        more = (output(*each) for each in kinds.items() if each[0] not in given)
+        return b"".join([_bytes(file, graph), *more])
+
+    file = BytesIO(onnx)
+    return _changed(file, (0, len(onnx)), (_MODEL_GRAPH,), with_more)
 
 
 def with_sides(onnx: bytes, sides: tuple[int, ...]) -> bytes:

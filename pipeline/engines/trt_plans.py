@@ -20,17 +20,20 @@ from pipeline.engines.contract import Outputs, Size, check_names, check_outputs
 from pipeline.engines.cuda_calls import GpuFailed
 from pipeline.engines.parity import (
     AS_BUILT,
+    MOST_AP_LOST,
     Golden,
+    LabelledAp,
     Parity,
     bounds_by_cpu,
     by_cpu,
     compare,
     golden_input,
 )
-from pipeline.engines.trt_build import Order, build, full_tensorrt
-from pipeline.engines.trt_cache import PlanCache, PlanKey, Stored, Unusable
+from pipeline.engines.trt_build import Built, Order, build, full_tensorrt
+from pipeline.engines.trt_cache import PlanCache, PlanKey, Stored, Unusable, told_ap
 from pipeline.engines.trt_calls import version_of
 from pipeline.engines.trt_graph import static_graph
+from pipeline.engines.trt_layers import Suspect, moved_layers
 from pipeline.engines.trt_machine import Machine
 from pipeline.engines.trt_run import PlanRunner
 from pipeline.errors import EngineError, EngineUnavailable
@@ -63,10 +66,10 @@ class Wanted:
 
 
 class Opened(NamedTuple):
-    """A plan that may work, its precision, and a few words on where it comes from."""
+    """A plan that may work, under which key it is kept, and a few words on where it comes from."""
 
     runner: PlanRunner
-    precision: str
+    key: PlanKey
     origin: str
 
 
@@ -109,6 +112,19 @@ class Plans:
                 refusals.append(f"in {precision} {found.why}")
         raise self._nothing(size_hw, refusals)
 
+    def judge(self, opened: Opened, ap: LabelledAp) -> bool:
+        """Keep what a plan's average precision is; refuse it for good where too much is lost."""
+        with self._cache.locked(opened.key):
+            if ap.is_near:
+                self._cache.keep_ap(opened.key, ap)
+                return True
+            why = (
+                f"its plan was refused, because it loses on labelled pictures: {ap}, which "
+                f"{ap.judge} reaches in f32 (at most {MOST_AP_LOST} may be lost)"
+            )
+            self._cache.refuse(opened.key, why, told_ap(ap))
+        return False
+
     def _keys(self, onnx: bytes, precision: str, size_hw: Size) -> Iterator[PlanKey]:
         """Under which a plan may lie, the one that would be built last."""
         machine, wanted = self._machine, self._wanted
@@ -138,7 +154,8 @@ class Plans:
                 return None
             if stored.refused is not None:
                 return Refused(stored.refused)
-            return Opened(self._tried(key, stored), key.precision, "its plan was in the cache")
+            ap = f" ({stored.ap})" if stored.ap else ""
+            return Opened(self._tried(key, stored), key, f"its plan was in the cache{ap}")
         except (EngineUnavailable, GpuFailed):
             raise  # the plan has done nothing wrong
         except (Unusable, EngineError) as error:
@@ -185,34 +202,39 @@ class Plans:
         self._cache.keep_timings(key, built.timings)
         seconds = time.perf_counter() - started
         about = {"built": date.today().isoformat(), "seconds": round(seconds, 1)}
-        return self._judged(key, built.plan, golden, truth, about)
+        return self._judged(key, order, built, golden, truth, about)
 
     def _judged(
         self,
         key: PlanKey,
-        plan: bytes,
+        order: Order,
+        built: Built,
         golden: Golden,
         truth: tuple[Outputs, str],
         about: dict[str, Any],
     ) -> Opened | Refused:
-        """Hold a new plan against the CPU's answer, `truth`, and keep it or its refusal."""
-        expected, judge = truth
-        with self._runner(key, plan) as (runner, keep):
+        """Hold a new plan against the CPU's answer, `truth`, and keep it, or its refusal."""
+        model, (expected, judge) = self._wanted.model, truth
+        bounds = bounds_by_cpu(model)
+        with self._runner(key, built.plan) as (runner, keep):
             answers = self._answers(runner, golden)
-            parity = self._parity(expected, answers)
+            parities = {n: self._parity(expected, found) for n, found in answers.items()}
+            parity = reduce(Parity.worst, parities.values())
             about |= {"judge": judge, "parity": str(parity)}
-            bounds = bounds_by_cpu(self._wanted.model)
-            if not parity.within(bounds):
-                why = (
-                    f"its plan was refused, because it answers otherwise than {judge} in f32: "
-                    f"{parity} (expected {bounds})"
-                )
-                self._cache.refuse(key, why, about)
-                return Refused(why)
-            self._cache.add(key, plan, _arrays(golden, answers), about)
-            keep.pop_all()
-        origin = f"its plan was built in {about['seconds']:.0f} s and agrees with {judge}: {parity}"
-        return Opened(runner, key.precision, origin)
+            if parity.within(bounds):
+                self._cache.add(key, built.plan, _arrays(golden, answers), about)
+                keep.pop_all()
+                origin = f"its plan was built in {about['seconds']:.0f} s and agrees with {judge}"
+                return Opened(runner, key, f"{origin}: {parity}")
+        wrong = min(n for n, found in parities.items() if not found.within(bounds))
+        new = Suspect(model, order, key.size_hw, golden, expected, wrong, built.timings)
+        log.warning("TensorRT's plan answers wrongly; a second one is to show which layers moved")
+        why = (
+            f"its plan was refused, because it answers otherwise than {judge} in f32: {parity} "
+            f"(expected {bounds}); {moved_layers(self._machine, new)}"
+        )
+        self._cache.refuse(key, why, about)
+        return Refused(why)
 
     @contextmanager
     def _runner(self, key: PlanKey, plan: bytes) -> Iterator[tuple[PlanRunner, ExitStack]]:
@@ -239,18 +261,10 @@ class Plans:
             answers[n] = {name: rows[: len(golden.images)] for name, rows in found.items()}
         return answers
 
-    def _parity(self, expected: Outputs, answers: dict[int, Outputs]) -> Parity:
-        """The worst over all batch sizes: each is computed in a way of its own."""
-        parities = (
-            compare(
-                self._wanted.model,
-                {name: rows[: len(found[name])] for name, rows in expected.items()},
-                found,
-                bounds_by_cpu(self._wanted.model),
-            )
-            for found in answers.values()
-        )
-        return reduce(Parity.worst, parities)
+    def _parity(self, expected: Outputs, found: Outputs) -> Parity:
+        """Of one batch size: each is computed in a way of its own."""
+        wanted = {name: rows[: len(found[name])] for name, rows in expected.items()}
+        return compare(self._wanted.model, wanted, found, bounds_by_cpu(self._wanted.model))
 
     def _nothing(self, size_hw: Size, refusals: list[str]) -> EngineError:
         wanted, machine = self._wanted, self._machine

@@ -39,6 +39,8 @@ class PlanRunner:
         batches: Batch sizes of its profiles, in order.
         wanted: Those of them that are used; None: all.
         portable: It brings code of its own, for other versions of TensorRT; that is allowed.
+        whole: Some of its outputs begin with several rows for each image, instead of with the
+            batch; each comes as (n, rows, ...), and an ordinary one as (n, 1, ...).
 
     Attributes:
         names: Of inputs and of outputs, in the order of the graph.
@@ -59,7 +61,9 @@ class PlanRunner:
         *,
         wanted: Sequence[int] | None = None,
         portable: bool = False,
+        whole: bool = False,
     ) -> None:
+        self._whole = whole
         self._log, self._cuda, self._lane = machine.log, machine.cuda, machine.lane
         cuda, lane = machine.cuda, machine.lane
         self._runtime = machine.runtime()  # must outlive the plan
@@ -226,6 +230,9 @@ class PlanRunner:
 
     def _port(self, trt: LeanTensorRt, name: str, batch: int) -> Port:
         n, *shape = self._contexts[batch].get_tensor_shape(name)
+        if self._whole and name in self.names[1]:
+            rows, rest = divmod(n, batch)
+            n, shape = (n, shape) if rest else (batch, [rows, *shape])
         if n != batch or min(shape, default=0) < 0:
             raise EngineError(f"the plan's {name} has shape {(n, *shape)} for {batch} images")
         try:

@@ -510,7 +510,8 @@ def test_f32_is_exact_and_auto_is_exact_where_tf32_fails_its_check(
             assert engine.precision == "f32"
             assert "asked; f32, in CUDA graphs" in engine.reason
     assert "largest score difference 0.05" in caplog.text
-    assert [precision for precision, _ in straw.trt.built] == ["f32", "tf32"]
+    every = [("f32", (1, 2, 3)), ("tf32", (1, 2, 3)), ("tf32", (1,))]
+    assert straw.trt.built == every  # the last to see which layers moved
 
 
 # Packages
