@@ -24,13 +24,26 @@ from rich.markup import escape
 
 from pipeline import serve
 from pipeline.batch import batches
-from pipeline.blur import conceal, detect_also_blurred
-from pipeline.command_line import flags, parse, refuse_mistakes
+from pipeline.bookkeeping.progress import ProgressView
+from pipeline.bookkeeping.report import (
+    build_report,
+    engine_reports,
+    infer_report,
+    sink_reports,
+    stage_reports,
+    try_report,
+    write_report,
+)
+from pipeline.bookkeeping.summary import print_summary
+from pipeline.bookkeeping.tally import Tally
 from pipeline.commands import MODELS, model_path
-from pipeline.config import dump_settings, load_settings
+from pipeline.configuration.command_line import flags, parse, refuse_mistakes
+from pipeline.configuration.reading import dump_settings, load_settings
 from pipeline.control import LineControl, RunningLine
 from pipeline.crew import Crew, Named, in_order, pixels_of
 from pipeline.detect import Shown, detect, low_threshold
+from pipeline.drawing.blur import conceal, detect_also_blurred
+from pipeline.drawing.render import render
 from pipeline.engines import EngineWatch, Purpose, infer, load_engine
 from pipeline.errors import (
     ConfigError,
@@ -43,28 +56,15 @@ from pipeline.garbage import Garbage, keep_memory_together
 from pipeline.governor import Governor
 from pipeline.gpu.preprocess import trouble_of_kernels
 from pipeline.graph import Graph, any_given_up, any_in_background
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.reading import ModelFile, read_model_file
 from pipeline.outputs import Outputs, Page, SinksOfSources, is_page
 from pipeline.pace import Pace
-from pipeline.progress import ProgressView
 from pipeline.propose import Propose, propose
-from pipeline.render import render
-from pipeline.report import (
-    build_report,
-    engine_reports,
-    infer_report,
-    sink_reports,
-    stage_reports,
-    try_report,
-    write_report,
-)
 from pipeline.roster import Roster
 from pipeline.settings import DetectionSettings, Settings
 from pipeline.sources import Source, any_live, close_sources, open_sources
 from pipeline.sources.gpu import GpuDecoding
 from pipeline.stop_request import StopRequest
-from pipeline.summary import print_summary
-from pipeline.tally import Tally
 from pipeline.terminal import Complaints, drawing, logged_to, say
 from pipeline.title import hide_secrets
 from pipeline.zones import count_in_zones, zones_of

@@ -27,7 +27,7 @@ from pipeline.engines.trt import BATCH, TensorRtEngine
 from pipeline.engines.trt_cache import plan_folder
 from pipeline.errors import PipelineError
 from pipeline.labelled import LabelledSet, mean_ap, read_labelled_set
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.reading import ModelFile, read_model_file
 from pipeline.settings import EngineSettings
 
 

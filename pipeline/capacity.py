@@ -36,7 +36,7 @@ from pipeline.drawn_clip import draw_clip, street_url
 from pipeline.engines import load_engine
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.frame_cost import FrameCost, measure
-from pipeline.model_file import read_model_file
+from pipeline.model_file.reading import read_model_file
 from pipeline.settings import EngineSettings
 from pipeline.sources import open_sources
 from pipeline.terminal import say

@@ -7,22 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipeline.bookkeeping.metrics import SinkStats, SourceStats
+from pipeline.bookkeeping.report import engine_report
+from pipeline.bookkeeping.tally import Tally
 from pipeline.crew import Crew
 from pipeline.detect import OwnThresholds, Shown
 from pipeline.engines import EngineWatch
 from pipeline.errors import ConfigError
 from pipeline.governor import Governor
 from pipeline.graph import Graph
-from pipeline.metrics import SinkStats, SourceStats
-from pipeline.model_file import ModelFile
-from pipeline.report import engine_report
+from pipeline.model_file.reading import ModelFile
 from pipeline.roster import Roster
 from pipeline.serve.control import LineNotRunning, NameTaken, UnknownSource
 from pipeline.settings import Settings
 from pipeline.sources import is_live, open_sources
 from pipeline.sources.gpu import GpuDecoding
 from pipeline.sources.live import ABANDONED
-from pipeline.tally import Tally
 
 MOST_SOURCES = 1024
 

@@ -11,7 +11,7 @@ from pipeline.engines import Engine
 from pipeline.engines.contract import Size
 from pipeline.errors import ConfigError
 from pipeline.frame import Batch, Frame, PixelClasses
-from pipeline.model_file import ModelFile
+from pipeline.model_file.reading import ModelFile
 from pipeline.preprocess import preprocess
 from pipeline.propose import Propose
 from pipeline.segment import SegmentationMaps, pixel_classes

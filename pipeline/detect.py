@@ -5,10 +5,10 @@ without another model file.
 
 *Found wide, shown narrow.* More is found than is shown where an average precision is taken or
 thresholds may be changed while the line runs (`low_threshold`), and where faint objects are blurred
-(`pipeline.blur.detect_also_blurred`): `detect` is given settings that are wider than the user's.
-Then `pipeline.blur.conceal` picks what is to be blurred out of all that was found, and `Shown` cuts
-the rest down to what the user's own settings would have left: by thresholds, by suppression across
-classes, and last by number, as what is hidden must not take anybody's place.
+(`detect_also_blurred` of `pipeline.drawing.blur`): `detect` is given settings that are wider than
+the user's. Then `conceal` there picks what is to be blurred out of all that was found, and `Shown`
+cuts the rest down to what the user's own settings would have left: by thresholds, by suppression
+across classes, and last by number, as what is hidden must not take anybody's place.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.engines import Outputs, Pending
 from pipeline.errors import ConfigError, ModelMismatch
 from pipeline.frame import Batch, Detections, Frame, Result
 from pipeline.instances import onto_clipped
-from pipeline.model_file import ModelFile
+from pipeline.model_file.reading import ModelFile
 from pipeline.nms import MOST_BOXES, class_agnostic, class_aware, greedy_merge, soft
 from pipeline.placement import Placement
 from pipeline.segment import SegmentationMaps

@@ -17,14 +17,14 @@ from typing import Any, TypeVar
 
 from pipeline.crew import Crew
 from pipeline.detect import detect
+from pipeline.drawing.render import render
 from pipeline.engines import Engine, Pending, infer
 from pipeline.errors import ConfigError
 from pipeline.frame import Batch, Frame, Result
 from pipeline.graph import Graph
-from pipeline.model_file import ModelFile
+from pipeline.model_file.reading import ModelFile
 from pipeline.preprocess import preprocess
 from pipeline.redaction import without_secrets
-from pipeline.render import render
 from pipeline.settings import Settings
 from pipeline.sinks import open_sinks
 from pipeline.sources import Source, open_sources

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.metrics import LatencyHistogram, SourceStats
+from pipeline.bookkeeping.metrics import LatencyHistogram, SourceStats
 from pipeline.sources.live.decoder import DecodeEffort
 
 WINDOW_SECONDS = 2.0  # between two judgements at least; long enough for a concession to show

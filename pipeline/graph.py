@@ -19,9 +19,9 @@ from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakSet
 
+from pipeline.bookkeeping.metrics import StageStats
 from pipeline.channel import Cancelled, Channel, Slots, idle_seconds
 from pipeline.junctions import Inlet, Outlet
-from pipeline.metrics import StageStats
 
 T = TypeVar("T")
 OnError = Callable[[str, BaseException], None]

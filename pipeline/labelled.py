@@ -25,15 +25,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.bookkeeping.score import HIT, IGNORED, MOST_PER_FRAME, average_precision, match
 from pipeline.detect import detect
 from pipeline.engines import Engine, infer
 from pipeline.engines.contract import Size
 from pipeline.errors import ConfigError
 from pipeline.frame import Batch, Boxes, Detections, Frame
-from pipeline.model_file import Fit, ModelFile
-from pipeline.placement import Placement
-from pipeline.preprocess import PADDING
-from pipeline.score import HIT, IGNORED, MOST_PER_FRAME, average_precision, match
+from pipeline.model_file.reading import Fit, ModelFile
+from pipeline.placement import PADDING, Placement
 from pipeline.settings import DetectionSettings
 from pipeline.sources.street.dataset import COCO_IDS
 

@@ -9,17 +9,17 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.bookkeeping.report import Reporting, told_by
+from pipeline.bookkeeping.tally import DEPARTED_KEPT
 from pipeline.errors import ConfigError
 from pipeline.frame import PixelClasses
-from pipeline.model_file import ModelFile
-from pipeline.report import Reporting, told_by
+from pipeline.model_file.reading import ModelFile
 from pipeline.settings import Settings
 from pipeline.sinks import Sink, open_sinks, target_of
 from pipeline.sinks.protocol import Claiming, SinkTarget, TakesGpuPictures
 from pipeline.sinks.push import SCHEMES as PUSH_SCHEMES
 from pipeline.sinks.territory import Territory
 from pipeline.sources import Source
-from pipeline.tally import DEPARTED_KEPT
 
 
 class Page(Protocol):

@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 
+from pipeline.bookkeeping.metrics import SourceStats
+from pipeline.bookkeeping.tally import Tally
 from pipeline.channel import Slots
 from pipeline.engines import Pending
 from pipeline.engines.contract import Answered
 from pipeline.frame import Batch, Frame
-from pipeline.metrics import SourceStats
 from pipeline.settings import Settings
-from pipeline.tally import Tally
 
 Asked = tuple[Batch, Pending]
 

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+PADDING = 114  # grey of the letterbox bars, as in training
 SQUARE = (1, 1)
 """Height and width of a pixel that is as high as it is wide."""
 

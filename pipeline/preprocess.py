@@ -20,11 +20,9 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from pipeline.errors import SourceError, reason
 from pipeline.frame import Batch, Frame
 from pipeline.gpu.pictures import is_on_gpu
-from pipeline.model_file import Fit
-from pipeline.placement import Placement
+from pipeline.model_file.reading import Fit
+from pipeline.placement import PADDING, Placement
 from pipeline.yuv import Colours, range_of, reformatted
-
-PADDING = 114  # grey of the letterbox bars, as in training
 
 # Area averaging costs what bilinear does and detects as well as anything slower; fast bilinear
 # costs about 1 point of AP.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from pipeline.bookkeeping.tally import Checkout, Tally
 from pipeline.channel import Channel
 from pipeline.frame import Frame, Result
 from pipeline.graph import Graph
@@ -16,7 +17,6 @@ from pipeline.sinks import Sink
 from pipeline.sinks.protocol import Tidying
 from pipeline.sources import Source, is_live
 from pipeline.sources.live.decoder import DecodeEffort
-from pipeline.tally import Checkout, Tally
 
 TIDY_SECONDS = 60.0  # between two times that a sink deletes what has become too old
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pipeline.engines import Outputs
 from pipeline.errors import ModelMismatch
 from pipeline.frame import RGB, Batch, PixelClasses, Result, SegmentationMap
-from pipeline.model_file import ModelFile
+from pipeline.model_file.reading import ModelFile
 
 _GOLDEN = (5**0.5 - 1) / 2  # of the circle of hues: the next colour is far from all before
 

@@ -1,7 +1,7 @@
 """The settings of a run: one frozen value, made once, handed to whoever needs a part of it.
 
-`pipeline.config` reads them from a YAML file and the command line, checks every value against
-the types written here, and shows the comments beside the fields with ``--print-config``.
+`pipeline.configuration` reads them from a YAML file and the command line, checks every value
+against the types written here, and shows the comments beside the fields with ``--print-config``.
 """
 
 from __future__ import annotations

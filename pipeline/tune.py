@@ -28,7 +28,7 @@ from pipeline.engines.cache_folder import cache_folder
 from pipeline.engines.nvidia import tensorrt_package
 from pipeline.engines.tuning import RULE, Measured, write
 from pipeline.errors import EngineUnavailable, PipelineError
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.reading import ModelFile, read_model_file
 from pipeline.settings import EngineSettings
 from pipeline.terminal import drawing, say
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.content import content_sha256
+from pipeline.model_file.content import content_sha256
 from tests.benchmarks import privacy
 from tests.benchmarks.agreement import STRICT, Found, Tolerance, matched_share
 from tests.benchmarks.files import STREET_FILE

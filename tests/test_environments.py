@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.model_file import read_model_file
+from pipeline.model_file.reading import read_model_file
 from pipeline.placement import Placement
 from tests.benchmarks import environments
 from tests.benchmarks.detectors import fitted, home

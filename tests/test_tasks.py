@@ -15,7 +15,7 @@ import pytest
 
 import run_stream
 from pipeline.commands import MODELS
-from pipeline.config import load_settings
+from pipeline.configuration.reading import load_settings
 from tests.pipeline.model_files import ENGINES, write_model
 from tests.pipeline.task_files import (
     PALETTE,

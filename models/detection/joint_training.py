@@ -10,21 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from models.anchors import AnchorGrid
 from models.boxes import SizeHW, clip, encode
 from models.data.batches import TrainingBatch
 from models.detection.frame_size import anchors_on
 from models.detection.losses import RoiSample, roi_losses, rpn_losses, sample_rois
-from models.detection.roi import PROPOSAL_WEIGHTS
-from models.detection.rpn import ANCHOR_WEIGHTS
-
-if TYPE_CHECKING:
-    from models.detection.faster_rcnn import FasterRCNN
-    from models.detection.mask_rcnn import MaskRCNN
+from models.detection.roi import PROPOSAL_WEIGHTS, RoIHeads
+from models.detection.rpn import ANCHOR_WEIGHTS, RegionProposalNetwork
 
 Learning = Literal["jointly", "proposals", "detections"]
 """Both stages, or one of them."""
@@ -48,6 +45,21 @@ class Proposing:
     """Whether anchors that cross the picture's border learn nothing (sec. 3.3)."""
 
 
+class TwoStages(Protocol):
+    """What is trained here: the parts that Faster R-CNN and Mask R-CNN have in common, by name."""
+
+    @property
+    def normalise(self) -> Callable[[Tensor], Tensor]: ...
+    @property
+    def backbone(self) -> Callable[[Tensor], Any]: ...
+    @property
+    def anchor_grid(self) -> AnchorGrid: ...
+    @property
+    def rpn(self) -> RegionProposalNetwork: ...
+    @property
+    def roi_heads(self) -> RoIHeads: ...
+
+
 class JointPass(NamedTuple):
     """What one forward pass of training leaves for further heads to learn from."""
 
@@ -58,9 +70,7 @@ class JointPass(NamedTuple):
     """The proposals that the second stage learned from."""
 
 
-def joint_pass(
-    model: FasterRCNN | MaskRCNN, batch: TrainingBatch, proposing: Proposing
-) -> JointPass:
+def joint_pass(model: TwoStages, batch: TrainingBatch, proposing: Proposing) -> JointPass:
     """Both stages, and what they saw.
 
     Under autocast only convolutions and matrices are halved; boxes and losses stay float32.
@@ -73,15 +83,13 @@ def joint_pass(
     return JointPass(losses | of_second, features, drawn)
 
 
-def joint_losses(
-    model: FasterRCNN, batch: TrainingBatch, proposing: Proposing
-) -> dict[str, Tensor]:
+def joint_losses(model: TwoStages, batch: TrainingBatch, proposing: Proposing) -> dict[str, Tensor]:
     """The four losses of Faster R-CNN, by the names in ``LOSSES``."""
     return joint_pass(model, batch, proposing).losses
 
 
 def proposal_losses(
-    model: FasterRCNN, batch: TrainingBatch, proposing: Proposing
+    model: TwoStages, batch: TrainingBatch, proposing: Proposing
 ) -> dict[str, Tensor]:
     """The first stage's two alone."""
     first = FirstStage.of(model, features_of(model, batch.frames), size_of(batch))
@@ -89,7 +97,7 @@ def proposal_losses(
 
 
 def detection_losses(
-    model: FasterRCNN, batch: TrainingBatch, proposing: Proposing
+    model: TwoStages, batch: TrainingBatch, proposing: Proposing
 ) -> dict[str, Tensor]:
     """The second stage's two alone, on the batch's own proposals.
 
@@ -102,7 +110,7 @@ def detection_losses(
     return second_stage(model, features, batch.regions, batch, proposing)[0]
 
 
-LEARNING: dict[Learning, Callable[[FasterRCNN, TrainingBatch, Proposing], dict[str, Tensor]]] = {
+LEARNING: dict[Learning, Callable[[TwoStages, TrainingBatch, Proposing], dict[str, Tensor]]] = {
     "jointly": joint_losses,
     "proposals": proposal_losses,
     "detections": detection_losses,
@@ -110,7 +118,7 @@ LEARNING: dict[Learning, Callable[[FasterRCNN, TrainingBatch, Proposing], dict[s
 """What learns -> its losses."""
 
 
-def features_of(model: FasterRCNN | MaskRCNN, frames: Tensor) -> list[Tensor]:
+def features_of(model: TwoStages, frames: Tensor) -> list[Tensor]:
     """The maps of frames (N, H, W, 3) uint8 RGB."""
     images = model.normalise(frames).contiguous(memory_format=torch.channels_last)
     maps: list[Tensor] = model.backbone(images)
@@ -135,7 +143,7 @@ class FirstStage(NamedTuple):
     """Of the pictures."""
 
     @staticmethod
-    def of(model: FasterRCNN | MaskRCNN, features: Sequence[Tensor], size_hw: SizeHW) -> FirstStage:
+    def of(model: TwoStages, features: Sequence[Tensor], size_hw: SizeHW) -> FirstStage:
         """Run it on the maps of pictures."""
         maps = model.rpn.flatten(*model.rpn.head(features))
         logits, deltas = ([level.float() for level in kind] for kind in maps)
@@ -155,7 +163,7 @@ class FirstStage(NamedTuple):
         )
         return dict(zip(LOSSES[:2], losses, strict=True))
 
-    def proposals(self, model: FasterRCNN | MaskRCNN, proposing: Proposing) -> list[Tensor]:
+    def proposals(self, model: TwoStages, proposing: Proposing) -> list[Tensor]:
         """The best of each picture, (P_i, 4), best first, without a gradient."""
         boxes, valid = model.rpn.propose(
             *self, proposing.pre_nms, proposing.post_nms, proposing.iou
@@ -164,7 +172,7 @@ class FirstStage(NamedTuple):
 
 
 def second_stage(
-    model: FasterRCNN | MaskRCNN,
+    model: TwoStages,
     features: Sequence[Tensor],
     proposals: list[Tensor],
     batch: TrainingBatch,

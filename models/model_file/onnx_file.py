@@ -82,7 +82,8 @@ def write(proto: onnx.ModelProto, about: Mapping[str, Any], path: Path) -> None:
 def content_sha256(path: Path) -> str:
     """SHA-256 of the file without its metadata, which may be written anew; 64 hexadecimal digits.
 
-    By it the line knows what was made from the file; its own way there is `pipeline.content`.
+    By it the line knows what was made from the file; its own way there is
+    `pipeline.model_file.content`.
 
     Raises:
         ValueError: the file is cut short.

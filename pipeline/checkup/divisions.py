@@ -23,7 +23,7 @@ from pipeline.engines.contract import Images, Regions
 from pipeline.engines.tuning import RULE, Division, Purpose
 from pipeline.frame import Batch
 from pipeline.gpu.images import host_images
-from pipeline.model_file import ModelFile
+from pipeline.model_file.reading import ModelFile
 from pipeline.settings import EngineSettings
 
 MARGIN = 0.05  # by which the rule must be beaten: less than that comes and goes with the weather

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.checkup.isolation import Finding
 from pipeline.checkup.questions import known_engines, try_engine
-from pipeline.program_file import SUFFIX
+from pipeline.model_file.program_archive import SUFFIX
 
 Ask = Callable[..., Finding]
 Say = Callable[[str], None]

@@ -19,7 +19,7 @@ from pipeline.engines import Engine, Outputs, load_engine
 from pipeline.engines.contract import Answered
 from pipeline.engines.int8_form import beside_of
 from pipeline.frame import Batch, Detections
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.reading import ModelFile, read_model_file
 from pipeline.preprocess import preprocess
 from pipeline.settings import DetectionSettings, EngineSettings, LiveSettings
 from pipeline.sources import open_sources

@@ -14,7 +14,7 @@ from pipeline.engines.tuning import Purpose
 from pipeline.engines.watch import EngineWatch
 from pipeline.errors import ConfigError, EngineError, EngineUnavailable
 from pipeline.frame import Batch
-from pipeline.model_file import ModelFile
+from pipeline.model_file.reading import ModelFile
 from pipeline.settings import EngineSettings
 
 __all__ = ["Engine", "EngineWatch", "Outputs", "Pending", "Purpose", "infer", "load_engine"]

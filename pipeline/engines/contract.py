@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pipeline.errors import ModelMismatch
 from pipeline.gpu.images import HostImages
 from pipeline.gpu.images import Images as Images
-from pipeline.model_file import ModelFile
+from pipeline.model_file.reading import ModelFile
 
 REGIONS = "regions"
 MASK_HW = (28, 28)

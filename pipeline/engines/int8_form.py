@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.content import content_sha256
 from pipeline.engines.precision import choose_precision, loses_too_much, measure_of
 from pipeline.errors import ConfigError, EngineError, EngineUnavailable, ModelMismatch
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.content import content_sha256
+from pipeline.model_file.reading import ModelFile, read_model_file
 from pipeline.settings import AskedPrecision
 
 INSTRUCTIONS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})  # as Linux names them

@@ -25,8 +25,8 @@ from pipeline.engines.precision import choose_precision, in_the_graph
 from pipeline.engines.tuning import Purpose, choose
 from pipeline.errors import ConfigError, EngineError, ModelMismatch
 from pipeline.gpu.images import host_images
-from pipeline.model_file import ModelFile
-from pipeline.model_sizes import at_size
+from pipeline.model_file.reading import ModelFile
+from pipeline.model_file.sizes import at_size
 from pipeline.settings import EngineSettings
 
 # They have no common base but Exception.

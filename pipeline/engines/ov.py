@@ -36,8 +36,8 @@ from pipeline.engines.precision import Precision, choose_precision, named
 from pipeline.engines.tuning import Purpose, choose
 from pipeline.errors import EngineError, ModelMismatch
 from pipeline.gpu.images import host_images
-from pipeline.model_file import ModelFile
-from pipeline.model_sizes import at_size
+from pipeline.model_file.reading import ModelFile
+from pipeline.model_file.sizes import at_size
 from pipeline.settings import EngineSettings
 
 Array = npt.NDArray[Any]

@@ -20,7 +20,7 @@ from pipeline.engines.contract import Engine, Outputs, Regions, Size
 from pipeline.errors import EngineUnavailable
 from pipeline.frame import Detections
 from pipeline.gpu.images import HostImages
-from pipeline.model_file import ModelFile
+from pipeline.model_file.reading import ModelFile
 from pipeline.nms import class_aware, overlaps
 from pipeline.settings import EngineSettings
 from pipeline.sources.street import Street

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from pipeline.errors import ConfigError, EngineUnavailable
-from pipeline.model_file import ModelFile
+from pipeline.model_file.reading import ModelFile
 from pipeline.settings import AskedPrecision
 
 Precision = Literal["f32", "bf16", "f16"]

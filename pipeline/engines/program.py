@@ -51,7 +51,7 @@ from pipeline.engines.program_tools import unused_gpu
 from pipeline.errors import ConfigError, EngineError, EngineUnavailable
 from pipeline.gpu.images import DeviceImages, HostImages, host_images
 from pipeline.machine import instruction_sets
-from pipeline.model_file import ModelFile
+from pipeline.model_file.reading import ModelFile
 from pipeline.settings import EngineSettings
 
 GPU_BATCH = 4  # of recordings; a guess

@@ -13,7 +13,7 @@ import operator
 from typing import Any
 
 from pipeline.errors import ModelMismatch
-from pipeline.model_file import ModelFile
+from pipeline.model_file.reading import ModelFile
 
 Torch = Any  # the module
 Graph = Any  # a torch.fx.GraphModule

@@ -34,7 +34,7 @@ from pipeline.engines.trt_cache import PlanCache, plan_folder
 from pipeline.engines.trt_machine import Machine
 from pipeline.engines.trt_plans import Opened, Plans, Wanted
 from pipeline.errors import ConfigError
-from pipeline.model_file import ModelFile
+from pipeline.model_file.reading import ModelFile
 from pipeline.settings import EngineSettings
 
 BATCH = 4  # of recordings; a guess

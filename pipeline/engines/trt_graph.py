@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from pipeline.errors import EngineError, ModelMismatch
-from pipeline.model_file import ModelFile
-from pipeline.model_sizes import at_size
-from pipeline.protobuf import LENGTH, Malformed, copied, fields, written, written_number
+from pipeline.model_file.protobuf import LENGTH, Malformed, copied, fields, written, written_number
+from pipeline.model_file.reading import ModelFile
+from pipeline.model_file.sizes import at_size
 
 DATA_DEPENDENT = frozenset({"NonMaxSuppression", "NonZero", "Loop", "If", "Scan", "Unique"})
 

@@ -27,7 +27,7 @@ from pipeline.engines.trt_graph import with_outputs
 from pipeline.engines.trt_machine import Machine
 from pipeline.engines.trt_run import PlanRunner
 from pipeline.errors import EngineError
-from pipeline.model_file import ModelFile
+from pipeline.model_file.reading import ModelFile
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

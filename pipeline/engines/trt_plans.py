@@ -37,7 +37,7 @@ from pipeline.engines.trt_layers import Suspect, moved_layers
 from pipeline.engines.trt_machine import Machine
 from pipeline.engines.trt_run import PlanRunner
 from pipeline.errors import EngineError, EngineUnavailable
-from pipeline.model_file import ModelFile
+from pipeline.model_file.reading import ModelFile
 
 log = logging.getLogger(__name__)
 

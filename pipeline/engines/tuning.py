@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pipeline.cores import processor_flags, usable_cores
 from pipeline.engines.cache_folder import CacheFolder, cache_folder, key_of
 from pipeline.machine import cpu_name
-from pipeline.model_file import ModelFile
+from pipeline.model_file.reading import ModelFile
 from pipeline.settings import EngineSettings
 
 Purpose = Literal["recording", "camera", "cameras"]

@@ -17,7 +17,7 @@ not written to before all that was to read it has. Engines have streams of their
 | `images` | a batch of images on the GPU |
 | `kernels` | the code that runs on the GPU |
 | `preprocess` | from pictures to images, and whether that works here |
-| `canvas` | drawing, to the numbers of `pipeline.canvas` |
+| `canvas` | drawing, to the numbers of `pipeline.drawing.canvas` |
 | `orders` | what is to be drawn, written down for one kernel |
 | `painting` | the kernels that draw |
 | `trial` | whether drawing works here |

@@ -15,20 +15,20 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.blur import Mosaic, cuts, mosaics
-from pipeline.canvas import Canvas, Rect, tables_of
+from pipeline.drawing.blur import Mosaic, cuts, mosaics
+from pipeline.drawing.canvas import Canvas, Rect, tables_of
+from pipeline.drawing.outline import outline
+from pipeline.drawing.overlay import YUV, even_patch, outline_of
+from pipeline.drawing.text import Mask, rasterise
 from pipeline.errors import EngineError
 from pipeline.frame import RGB, Boxes, Detections, PixelClasses, SegmentationMap
 from pipeline.gpu.memory import Device, Own, Tensor, ffmpegs_stream, on_device
 from pipeline.gpu.orders import BLEND, DIM, FILL, FRAME, POLYGON, TINT, Orders
 from pipeline.gpu.painting import kernels
 from pipeline.gpu.pictures import planes_on_gpu
-from pipeline.outline import outline
-from pipeline.overlay import YUV, even_patch, outline_of
 from pipeline.placement import Placement
 from pipeline.polygon import Point
 from pipeline.settings import OverlaySettings
-from pipeline.text import Mask, rasterise
 from pipeline.yuv import Colours
 
 TILE = (16, 64)  # rows and columns of luma for each program: as many as it has registers for

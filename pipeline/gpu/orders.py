@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.canvas import Rect
-from pipeline.overlay import YUV
+from pipeline.drawing.canvas import Rect
+from pipeline.drawing.overlay import YUV
 
 FILL, FRAME, DIM, BLEND, POLYGON, TINT = range(6)
 """Kinds of orders; see `pipeline.gpu.painting` for what they do."""

@@ -1,7 +1,7 @@
 """The kernels that draw on a picture in a GPU's memory, in Triton's language.
 
 The picture is one piece of memory: rows of luma, then half as many rows of U and V in turn, all
-`pitch` bytes apart. Every number is that of `pipeline.canvas`, to the last bit.
+`pitch` bytes apart. Every number is that of `pipeline.drawing.canvas`, to the last bit.
 
 The functions are plain Python until `kernels` makes kernels of them; until then nothing here needs
 Triton. They have no annotations, as it would take them for code of theirs.

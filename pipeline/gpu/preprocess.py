@@ -16,8 +16,7 @@ from pipeline.frame import Frame
 from pipeline.gpu.images import DeviceImages
 from pipeline.gpu.kernels import COLUMNS, ROWS, letterbox, why_not_compiled
 from pipeline.gpu.pictures import Planes, planes_on_gpu
-from pipeline.placement import Placement
-from pipeline.preprocess import PADDING
+from pipeline.placement import PADDING, Placement
 from pipeline.yuv import Colours
 
 # Samples of chroma stand at the left one of two of luma, a quarter of their distance off the

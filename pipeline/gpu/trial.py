@@ -13,7 +13,8 @@ from subprocess import SubprocessError
 import av
 import numpy as np
 
-from pipeline.canvas import Canvas, Label, PlaneCanvas, Rect
+from pipeline.drawing.canvas import Canvas, Label, Rect
+from pipeline.drawing.plane_canvas import PlaneCanvas
 from pipeline.frame import Detections, PixelClasses, SegmentationMap
 from pipeline.gpu.canvas import GpuCanvas
 from pipeline.gpu.kernels import why_not_compiled

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pipeline.bookkeeping.metrics import RECENT_SECONDS
 from pipeline.frame import Result
-from pipeline.metrics import RECENT_SECONDS
 from pipeline.serve.jpeg import to_jpeg
 
 PAGE_WIDTH = 1280  # pixels; wider pictures are scaled down

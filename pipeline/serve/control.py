@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from pipeline.bookkeeping.metrics import SinkStats, SourceStats
 from pipeline.errors import ConfigError
-from pipeline.metrics import SinkStats, SourceStats
 
 
 class UnknownSource(ConfigError, LookupError):

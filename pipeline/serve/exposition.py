@@ -20,8 +20,8 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from pipeline.bookkeeping.metrics import LatencyHistogram, SinkStats, SourceStats, State
 from pipeline.governor import LADDER
-from pipeline.metrics import LatencyHistogram, SinkStats, SourceStats, State
 from pipeline.serve.board import Board
 from pipeline.serve.control import Control
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from pipeline.bookkeeping.metrics import Event, SourceStats, State
 from pipeline.frame import Result
-from pipeline.metrics import Event, SourceStats, State
 from pipeline.serve.board import Board, Feed
 from pipeline.serve.control import Control
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import av
 
+from pipeline.drawing.overlay import Tables, colour_planes
 from pipeline.errors import SinkError
 from pipeline.frame import PixelClasses, Result, SegmentationMap
-from pipeline.overlay import Tables, colour_planes
 from pipeline.png import palette_png
 from pipeline.sinks.images import FileNames
 from pipeline.sinks.protocol import SinkTarget, writing

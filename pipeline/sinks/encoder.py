@@ -14,7 +14,7 @@ from av.container import OutputContainer
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
-from pipeline.canvas import canvas_for
+from pipeline.drawing.canvas_choice import canvas_for
 from pipeline.errors import reason
 from pipeline.frame import Result
 from pipeline.gpu.memory import same_memory

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Protocol, TypeGuard
 from urllib.parse import unquote, urlsplit
 
+from pipeline.bookkeeping.metrics import SourceStats
 from pipeline.errors import ConfigError, NoVideo, SourceNotFound
 from pipeline.frame import Frame
-from pipeline.metrics import SourceStats
 from pipeline.redaction import without_secrets
 from pipeline.settings import DecoderName, LiveSettings, RecordedSettings
 from pipeline.sources.delivery import Limits

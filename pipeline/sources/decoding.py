@@ -15,7 +15,7 @@ from av.codec.context import Flags
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from pipeline.metrics import DecodedBy
+from pipeline.bookkeeping.metrics import DecodedBy
 from pipeline.sources.gpu import GpuDecoding
 from pipeline.sources.gpu_decoder import NotOnGpu
 from pipeline.sources.lead import Delivered, Lead

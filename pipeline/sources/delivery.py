@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+from pipeline.bookkeeping.metrics import SourceStats
 from pipeline.frame import Frame
-from pipeline.metrics import SourceStats
 
 _ROUNDING = 1e-6  # seconds; far less than lies between two pictures
 

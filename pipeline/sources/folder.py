@@ -20,9 +20,9 @@ import cv2
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 
+from pipeline.bookkeeping.metrics import SourceStats
 from pipeline.errors import NoVideo
 from pipeline.frame import Frame
-from pipeline.metrics import SourceStats
 from pipeline.sources.delivery import Limits, deliver
 from pipeline.sources.opening import printable
 

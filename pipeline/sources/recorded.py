@@ -10,10 +10,10 @@ from pathlib import Path
 
 import av
 
+from pipeline.bookkeeping.metrics import SourceStats
 from pipeline.cores import usable_cores
 from pipeline.errors import NoVideo
 from pipeline.frame import Frame
-from pipeline.metrics import SourceStats
 from pipeline.sources.decoding import Decoding
 from pipeline.sources.delivery import Limits, deliver
 from pipeline.sources.gpu import GpuDecoding

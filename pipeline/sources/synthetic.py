@@ -18,9 +18,9 @@ from urllib.parse import parse_qsl, urlsplit
 import av
 from av.video.reformatter import ColorRange, Colorspace
 
+from pipeline.bookkeeping.metrics import SourceStats
 from pipeline.errors import ConfigError
 from pipeline.frame import Frame, Truth
-from pipeline.metrics import SourceStats
 from pipeline.painted_clock import COLUMNS, ROWS, block_pixels, has_room
 from pipeline.sources.delivery import Limits, deliver
 from pipeline.sources.painted import paint

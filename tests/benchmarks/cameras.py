@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from pipeline.crew import Crew
 from pipeline.engines import Purpose, load_engine
 from pipeline.garbage import keep_memory_together
-from pipeline.model_file import read_model_file
+from pipeline.model_file.reading import read_model_file
 from pipeline.settings import EngineSettings
 from pipeline.sources import Source
 from tests.benchmarks.cost import Meter, cpu_seconds

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from pipeline.model_file import ModelFile, read_model_file
-from pipeline.model_sizes import at_size
+from pipeline.model_file.reading import ModelFile, read_model_file
+from pipeline.model_file.sizes import at_size
 from tests.benchmarks.agreement import Found
 from tests.benchmarks.material import Images
 

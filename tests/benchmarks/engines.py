@@ -25,10 +25,9 @@ from models.detection.faster_rcnn import OUTPUTS
 from models.judging.runners import sums_overflow
 from pipeline.engines import load_engine
 from pipeline.engines.ov_core import the_core
-from pipeline.model_file import read_model_file
-from pipeline.model_sizes import at_size
-from pipeline.placement import Placement
-from pipeline.preprocess import PADDING
+from pipeline.model_file.reading import read_model_file
+from pipeline.model_file.sizes import at_size
+from pipeline.placement import PADDING, Placement
 from pipeline.settings import EngineSettings
 from tests.benchmarks import twins
 from tests.benchmarks.agreement import LOOSE, STRICT, Found, matched_share

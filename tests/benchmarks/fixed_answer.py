@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 
 from pipeline.engines.contract import Answered, Images, Outputs, Pending, Regions
-from pipeline.model_file import ModelFile
+from pipeline.model_file.reading import ModelFile
 
 OBJECTS = 10
 

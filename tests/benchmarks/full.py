@@ -28,7 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.content import content_sha256
+from pipeline.model_file.content import content_sha256
 from tests.benchmarks.contestant import Job
 from tests.benchmarks.cost import in_turn
 from tests.benchmarks.environments import Missing, environment, versions

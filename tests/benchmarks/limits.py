@@ -32,11 +32,11 @@ import numpy as np
 
 from pipeline.cores import usable_cores
 from pipeline.detect import detect
+from pipeline.drawing.render import render
 from pipeline.engines import Engine, Purpose, infer, load_engine
 from pipeline.frame import Batch, Detections, Frame, Result
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.reading import ModelFile, read_model_file
 from pipeline.preprocess import preprocess
-from pipeline.render import render
 from pipeline.settings import EngineSettings, RenderSettings, Settings
 from pipeline.sinks import open_sinks
 from pipeline.sources import Source, open_sources

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.content import content_sha256
+from pipeline.model_file.content import content_sha256
 from tests.benchmarks.agreement import Found, Tolerance, matched_share
 from tests.benchmarks.contestant import Job
 from tests.benchmarks.cost import Cost, in_turn, middle

@@ -11,22 +11,22 @@ import numpy as np
 from rich.console import Console
 
 import run_stream
-from pipeline import strict_yaml
+from pipeline.bookkeeping.metrics import SourceStats
+from pipeline.bookkeeping.progress import ProgressView
+from pipeline.bookkeeping.report import stage_reports
+from pipeline.bookkeeping.tally import Tally
 from pipeline.commands import model_path
-from pipeline.config import load_settings
+from pipeline.configuration import strict_yaml
+from pipeline.configuration.reading import load_settings
 from pipeline.crew import Crew
 from pipeline.detect import Shown
 from pipeline.engines import load_engine
 from pipeline.governor import Governor
-from pipeline.metrics import SourceStats
-from pipeline.model_file import read_model_file
+from pipeline.model_file.reading import read_model_file
 from pipeline.outputs import Outputs
-from pipeline.progress import ProgressView
-from pipeline.report import stage_reports
 from pipeline.settings import Settings
 from pipeline.sources import Source, open_sources
 from pipeline.stop_request import StopRequest
-from pipeline.tally import Tally
 from tests.benchmarks.cost import Meter
 
 WARM_UP_CALLS = 3

@@ -18,12 +18,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.blur import conceal, detect_also_blurred, pixelate
-from pipeline.content import content_sha256
 from pipeline.detect import Shown, detect
+from pipeline.drawing.blur import conceal, detect_also_blurred, pixelate
 from pipeline.engines import Engine, infer, load_engine
 from pipeline.frame import Batch, Boxes
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.content import content_sha256
+from pipeline.model_file.reading import ModelFile, read_model_file
 from pipeline.preprocess import preprocess
 from pipeline.settings import DetectionSettings, EngineSettings, RenderSettings
 from pipeline.sources import open_sources

@@ -26,7 +26,7 @@ from pipeline.capacity import forecast
 from pipeline.cores import usable_cores
 from pipeline.engines import load_engine
 from pipeline.frame_cost import FrameCost, measure
-from pipeline.model_file import read_model_file
+from pipeline.model_file.reading import read_model_file
 from pipeline.settings import EngineSettings
 from tests.benchmarks.cameras import Watch
 from tests.benchmarks.files import STREET, best_precision, model_for_the_line

@@ -110,16 +110,16 @@ def watch_with_boxstream(urls: Sequence[str], seconds: float, tell: Telling) -> 
     from rich.console import Console
 
     import run_stream
+    from pipeline.bookkeeping.progress import ProgressView
+    from pipeline.bookkeeping.report import source_report
+    from pipeline.bookkeeping.tally import Tally
     from pipeline.crew import Crew
     from pipeline.detect import Shown
     from pipeline.engines import load_engine
     from pipeline.governor import Governor
-    from pipeline.model_file import read_model_file
-    from pipeline.progress import ProgressView
-    from pipeline.report import source_report
+    from pipeline.model_file.reading import read_model_file
     from pipeline.sources import open_sources
     from pipeline.stop_request import StopRequest
-    from pipeline.tally import Tally
     from tests.benchmarks.files import best_precision
     from tests.benchmarks.ours import settings_for
     from tests.live.kit.slow_line import SlowEngine

@@ -57,10 +57,10 @@ def main() -> None:
     """Lead the frames of a clip through the stations, and end before anything is cleared away."""
     clip, file = sys.argv[1:]
     from pipeline.detect import detect
+    from pipeline.drawing.render import render
     from pipeline.engines import infer
-    from pipeline.model_file import read_model_file
+    from pipeline.model_file.reading import read_model_file
     from pipeline.preprocess import preprocess
-    from pipeline.render import render
     from pipeline.settings import Settings
     from pipeline.sources import open_sources
     from tests.benchmarks.fixed_answer import FixedAnswer

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from pipeline.crew import Crew
-from pipeline.model_file import read_model_file
+from pipeline.model_file.reading import read_model_file
 from tests.benchmarks.cost import Meter
 from tests.benchmarks.files import STREET_FILE
 from tests.benchmarks.fixed_answer import FixedAnswer

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.metrics import DecodedBy
+from pipeline.bookkeeping.metrics import DecodedBy
 from pipeline.sources.live.decoder import Decoder, Effort
 from pipeline.sources.live.hearing import Hearing
 from pipeline.sources.live.repair import Repair

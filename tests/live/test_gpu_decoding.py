@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from av.video.frame import PictureType
 
+from pipeline.bookkeeping.metrics import DecodedBy
 from pipeline.gpu.pictures import in_memory
-from pipeline.metrics import DecodedBy
 from pipeline.settings import DecoderName
 from pipeline.sources.live.decoder import DecodeEffort, Decoder, Effort
 from pipeline.sources.live.hearing import Hearing

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from av.video.frame import PictureType
 
-from pipeline.metrics import DecodedBy
+from pipeline.bookkeeping.metrics import DecodedBy
 from pipeline.settings import LiveSettings
 from pipeline.sources import open_sources
 from pipeline.sources.delivery import Thinning

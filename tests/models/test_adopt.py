@@ -19,7 +19,7 @@ from models.judging.runners import onnxruntime_runner, openvino_runner
 from models.judging.yolox import YoloX, grid
 from models.onnx_lint import lint
 from pipeline.engines import load_engine
-from pipeline.model_file import read_model_file
+from pipeline.model_file.reading import read_model_file
 from pipeline.settings import EngineSettings
 
 SIDE = 64

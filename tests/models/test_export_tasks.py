@@ -22,7 +22,7 @@ from models.pixels import Normalise
 from models.segmentation.semantic import SemanticNetwork
 from pipeline.engines import load_engine
 from pipeline.engines.trt_graph import operators, static_graph
-from pipeline.model_file import read_model_file
+from pipeline.model_file.reading import read_model_file
 from pipeline.settings import EngineSettings
 from tests.models.detection.test_mask_training import SIZE as MASKS_HW
 from tests.models.detection.test_mask_training import tiny as tiny_mask_rcnn

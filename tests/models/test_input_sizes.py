@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +28,8 @@ from models.model_file.writing import export
 from models.onnx_lint import lint
 from pipeline.engines import Purpose
 from pipeline.errors import ModelMismatch
-from pipeline.model_file import read_model_file
-from pipeline.model_sizes import at_size as taken_out
+from pipeline.model_file.reading import read_model_file
+from pipeline.model_file.sizes import at_size as taken_out
 from tests.models.detectors import frames, small_detector
 from tests.models.sized import THREE, write_plain, write_sized
 from tests.pipeline.model_files import ENGINES, load
@@ -48,21 +50,28 @@ def _no_progress_monitor() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A small detector: for both sizes in one file, and for each alone."""
+    """A small detector: for both sizes in one file, and for each alone; and what was told."""
     folder = tmp_path_factory.mktemp("exported")
     model = small_detector(LARGE)
     torch.manual_seed(0)
     for name, parameter in model.named_parameters():
         if name.endswith("bias") and not parameter.any():  # equal ones are stored once as it is
             torch.nn.init.normal_(parameter, std=1e-3)
-    torch.save(model.state_dict(), folder / "weights.pth")
     files = {name: folder / f"{name}.onnx" for name in ("both", "large", "small")}
-    words = ["mobilenet_v2_fpn", "--weights", str(folder / "weights.pth"), "--half"]
+    files |= {"weights": folder / "weights.pth", "told": folder / "told.txt"}
+    words = ["mobilenet_v2_fpn", "--weights", str(files["weights"]), "--half"]
     words += ["--size", "64x96", "--size", "96x160"]  # in any order
-    with pytest.MonkeyPatch.context() as patch:  # exporting each once more would take long
+    words += ["--threshold", "0.3", "--min-score", "0.0123", "--proposals", "40"]
+    words += ["--per-level", "60", "--provenance", 'score={"AP50": 0.9}']
+    words += ["--provenance", "date=2026-11-21", "--provenance", "weights="]
+    torch.save(model.state_dict(), files["weights"])
+    told = StringIO()
+    # Exporting each once more would take long.
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(told):
         single = list[tuple[tuple[int, int], onnx.ModelProto]]()
         patch.setattr(model_file_module, "combine", lambda m: single.extend(m) or combine(m))
         assert main([*words, "--out", str(files["both"])]) == 0
+    files["told"].write_text(told.getvalue())
     about = json.loads(onnx.load(files["both"]).metadata_props[0].value)
     del about["input_sizes_hw"]
     for name, (size_hw, proto) in zip(("large", "small"), single, strict=True):
@@ -128,6 +137,41 @@ def test_a_detector_for_two_sizes_says_so_and_suits_tensorrt(exported: dict[str,
     assert about["input_sizes_hw"] == [[96, 160], [64, 96]]
     assert about["input_size_hw"] == [96, 160]
     assert sizes_of(model) == [LARGE, SMALL]
+
+
+def test_the_command_line_writes_what_it_was_told(exported: dict[str, Path]) -> None:
+    told = exported["told"].read_text()
+    assert "MB" in told
+    assert "--names was not given; the classes are taken for person, bicycle, car," in told
+    file = onnx.load(exported["large"])
+    assert any(np.allclose(value, 0.0123, atol=1e-9) for value in scalars(file))
+    state = torch.load(exported["weights"])
+    numbers = sum(value.numel() for value in state.values())
+    assert exported["both"].stat().st_size < 2.2 * numbers  # of two bytes each
+    about = json.loads(onnx.load(exported["both"]).metadata_props[0].value)
+    assert about["provenance"] == {
+        "architecture": "mobilenet_v2_fpn",
+        "date": "2026-11-21",
+        "score": {"AP50": 0.9},
+    }
+    assert about["proposals"] == {"per_level": 60, "kept": 40}
+    slots = [output.type.tensor_type.shape.dim[1].dim_value for output in file.graph.output[:3]]
+    assert slots == [40 * len(STREET_NAMES)] * 3
+    assert about["score_threshold"] == 0.3
+    assert about["class_names"] == list(STREET_NAMES)
+
+
+def scalars(file: onnx.ModelProto) -> list[np.ndarray]:
+    """Every single number that stands in the graph."""
+    constants = [
+        onnx.helper.get_attribute_value(attribute)
+        for node in file.graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    ]
+    values = map(onnx.numpy_helper.to_array, [*file.graph.initializer, *constants])
+    return [value for value in values if value.size == 1]
 
 
 def test_the_lint_tells_in_which_graph_the_fault_is(sized: Path) -> None:

@@ -27,9 +27,9 @@ from models.pixels import Normalise
 from models.program import to_program, what_waits, write_program
 from pipeline.engines import load_engine
 from pipeline.engines.program_graph import in_precision, on_device, read_program
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.reading import ModelFile, read_model_file
 from pipeline.settings import EngineSettings
-from tests.models.detectors import found_in, frames, matched_share, small_detector
+from tests.models.detectors import found_in, frames, matched_share, shortened, small_detector
 
 pytestmark = pytest.mark.timeout(600)  # torch.export is slow where others compute
 
@@ -49,7 +49,9 @@ def _no_progress_monitor():
 @pytest.fixture(scope="module")
 def detector():
     network = small_detector(SIZE_HW)
-    return network.prepare(SIZE_HW, output_form="candidates", nms_body="fixpoint")
+    return network.prepare(
+        SIZE_HW, output_form="candidates", nms_body="fixpoint", nms_iterations=FEW_PASSES
+    )
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +119,7 @@ def test_the_programs_graph_is_free_of_our_operators_norms_and_waiting(file: Mod
 )
 def test_no_detector_waits_for_the_host(name: str) -> None:
     if name in ARCHITECTURES:
-        network = faster_rcnn(name, 3).eval()
+        network = shortened(faster_rcnn(name, 3).eval())
         network.prepare(SIZE_HW, nms_body="fixpoint", nms_iterations=FEW_PASSES)
     else:
         network = PAPERS[name](3).eval().prepare(SIZE_HW)

@@ -17,13 +17,13 @@ from models.detection.faster_rcnn import FasterRCNN
 from models.model_file.reading import description
 from models.model_file.weights_back import load_from_model_file
 from models.quantization.origin import is_made_from
+from pipeline.bookkeeping.score import TruthScore
 from pipeline.engines import Engine, load_engine
 from pipeline.engines.int8_form import choose_form
 from pipeline.errors import EngineUnavailable
 from pipeline.frame import Boxes, Detections, Truth
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.reading import ModelFile, read_model_file
 from pipeline.nms import class_aware
-from pipeline.score import TruthScore
 from pipeline.settings import EngineSettings
 from pipeline.sources.street import STREET_CLASSES, Street
 from tests.models.detectors import matched_share

@@ -21,7 +21,7 @@ from models.model_file.reading import description
 from models.model_file.weights_back import load_from_model_file
 from models.papers import PAPERS
 from pipeline.engines import load_engine
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.reading import ModelFile, read_model_file
 from pipeline.settings import EngineSettings
 from pipeline.sources.street import Street
 from pipeline.sources.street.pixel_classes import PIXEL_CLASSES

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import av
 
+from pipeline.drawing.render import render
 from pipeline.frame import Detections, Result, SegmentationMap
-from pipeline.render import render
 from pipeline.settings import RenderSettings
 from tests.pipeline.frames import frame_of
 

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.engines.nvidia import Driver, Gpu
 from pipeline.engines.trt import TensorRtEngine
-from pipeline.model_file import ModelFile
+from pipeline.model_file.reading import ModelFile
 from pipeline.settings import EngineSettings
 from tests.pipeline.stand_in_cuda import StandInCuda
 from tests.pipeline.stand_in_tensorrt import LeanStandIn, StandInTensorRt

@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline.content import content_sha256
 from pipeline.engines import Engine, Purpose, load_engine
-from pipeline.model_file import ModelFile
+from pipeline.model_file.content import content_sha256
+from pipeline.model_file.reading import ModelFile
 from pipeline.settings import EngineSettings
 
 HEIGHT, WIDTH = 32, 48

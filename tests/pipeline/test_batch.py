@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 
 from pipeline.batch import batches
+from pipeline.bookkeeping.metrics import SourceStats
+from pipeline.bookkeeping.tally import Tally
 from pipeline.channel import Channel
 from pipeline.frame import Frame
-from pipeline.metrics import SourceStats
 from pipeline.pace import Pace
 from pipeline.settings import EngineSettings, Settings
-from pipeline.tally import Tally
 from tests.pipeline.frames import blank
 
 

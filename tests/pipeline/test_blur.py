@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import run_stream
-from pipeline.blur import (
+from pipeline.detect import OwnThresholds, Shown, detect, thresholds_by_class
+from pipeline.drawing.blur import (
     BLOCKS,
     FORGOTTEN_SECONDS,
     LAYERS,
@@ -31,11 +32,10 @@ from pipeline.blur import (
     pixelate,
     united,
 )
-from pipeline.detect import OwnThresholds, Shown, detect, thresholds_by_class
+from pipeline.drawing.render import render
 from pipeline.errors import ConfigError
 from pipeline.frame import Detections, Frame, Result
-from pipeline.model_file import ModelFile
-from pipeline.render import render
+from pipeline.model_file.reading import ModelFile
 from pipeline.settings import DetectionSettings, RenderSettings
 from pipeline.yuv import own_yuv420p, planes
 from tests.pipeline.frames import blank, frame_of

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from pipeline import frame_cost
 from pipeline.capacity import USABLE, forecast, main
+from pipeline.drawing.render import render
 from pipeline.drawn_clip import draw_clip
 from pipeline.engines import tuning
 from pipeline.engines.tuning import Division, Measured
 from pipeline.errors import NoVideo, SourceNotFound
 from pipeline.frame import Result
 from pipeline.frame_cost import FrameCost, measure
-from pipeline.model_file import read_model_file
-from pipeline.render import render
+from pipeline.model_file.reading import read_model_file
 from tests.clips import write_clip
 from tests.full_disk import full_stdout
 from tests.pipeline.model_files import load, write_model

@@ -16,7 +16,7 @@ from pipeline.cores import processor_flags
 from pipeline.engines import Purpose, ov_compiler
 from pipeline.engines.cache_folder import CacheFolder
 from pipeline.engines.ov_core import the_core
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.reading import ModelFile, read_model_file
 from tests.pipeline.model_files import ENTRY, images, load, write_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -209,7 +209,7 @@ def test_two_programs_that_start_at_once_share_one_entry(
 ) -> None:
     script = (
         "import sys\n"
-        "from pipeline.model_file import read_model_file\n"
+        "from pipeline.model_file.reading import read_model_file\n"
         "from tests.pipeline.model_files import images, load\n"
         f"model = read_model_file({str(model.path)!r})\n"
         "print(flush=True)\n"

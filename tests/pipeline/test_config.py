@@ -12,8 +12,8 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.command_line import flags, parse, refuse_mistakes
-from pipeline.config import dump_settings, load_settings
+from pipeline.configuration.command_line import flags, parse, refuse_mistakes
+from pipeline.configuration.reading import dump_settings, load_settings
 from pipeline.errors import ConfigError
 from pipeline.settings import (
     DetectionSettings,

@@ -13,7 +13,7 @@ import pytest
 from pipeline.detect import OwnThresholds, Shown, detect, low_threshold
 from pipeline.errors import ConfigError, ModelMismatch
 from pipeline.frame import Batch, Frame, Result
-from pipeline.model_file import ModelFile
+from pipeline.model_file.reading import ModelFile
 from pipeline.placement import Placement
 from pipeline.settings import DetectionSettings
 from tests.pipeline.frames import blank

@@ -18,7 +18,7 @@ from pipeline.cores import usable_cores
 from pipeline.engines import load_engine
 from pipeline.engines.precision import choose_precision
 from pipeline.errors import ConfigError, EngineError, EngineUnavailable, ModelMismatch
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.reading import ModelFile, read_model_file
 from pipeline.settings import EngineSettings
 from tests.pipeline.model_files import ENGINES, SLOTS, images, load, write_model
 

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from pipeline.engines import Engine
-from pipeline.model_file import read_model_file
+from pipeline.model_file.reading import read_model_file
 from tests.alone import alone
 from tests.pipeline.model_files import load, write_model
 

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.engines import Engine, Purpose, infer
 from pipeline.frame import Batch
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.reading import ModelFile, read_model_file
 from pipeline.placement import Placement
 from tests.pipeline.frames import blank
 from tests.pipeline.model_files import (

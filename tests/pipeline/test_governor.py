@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
+from pipeline.bookkeeping.metrics import SourceStats
 from pipeline.governor import CALM_SECONDS, LADDER, Governor
-from pipeline.metrics import SourceStats
 from pipeline.sources.live.decoder import DecodeEffort
 
 SMALLER = ("224x416", "192x352")

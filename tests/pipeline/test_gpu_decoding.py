@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from av.video.codeccontext import VideoCodecContext
 
+from pipeline.bookkeeping.report import source_report
+from pipeline.bookkeeping.summary import _decoder_lines
 from pipeline.errors import ConfigError
 from pipeline.frame import Frame
 from pipeline.gpu import driver
-from pipeline.report import source_report
 from pipeline.sources import gpu as gpu_module
 from pipeline.sources import lead as lead_module
 from pipeline.sources import open_sources
@@ -27,7 +28,6 @@ from pipeline.sources.delivery import Limits
 from pipeline.sources.gpu import GpuDecoding, trouble_of_gpu
 from pipeline.sources.gpu_decoder import Trial
 from pipeline.sources.recorded import RecordedSource
-from pipeline.summary import _decoder_lines
 from pipeline.yuv import own_yuv420p, planes
 from tests.clips import read_number
 from tests.pipeline.stand_in_chip import Chips

@@ -20,7 +20,6 @@ from pipeline.checkup import trial
 from pipeline.checkup.divisions import Row
 from pipeline.checkup.parity import INT8, ROUGH, bounds_of
 from pipeline.checkup.verdict import judge
-from pipeline.content import content_sha256
 from pipeline.control import LineControl, RunningLine
 from pipeline.crew import Crew
 from pipeline.engines import int8_form, load_engine
@@ -32,7 +31,8 @@ from pipeline.errors import (
     ModelMismatch,
     ModelNotFound,
 )
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.content import content_sha256
+from pipeline.model_file.reading import ModelFile, read_model_file
 from pipeline.settings import EngineSettings, Settings
 from tests.clips import write_clip
 from tests.pipeline.asked_here import asked_here, page, rows_of

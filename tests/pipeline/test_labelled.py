@@ -21,7 +21,7 @@ from pipeline.engines import Engine, load_engine
 from pipeline.engines.parity import LabelledAp
 from pipeline.errors import ConfigError
 from pipeline.labelled import mean_ap, read_labelled_set
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.reading import ModelFile, read_model_file
 from pipeline.settings import EngineSettings
 from pipeline.sources.street.dataset import write
 from tests.pipeline.gpu import StrawGpu, install

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.bookkeeping.metrics import Event, LatencyHistogram, SourceStats
 from pipeline.graph import Graph
-from pipeline.metrics import Event, LatencyHistogram, SourceStats
 
 durations = st.lists(st.floats(1e-4, 900), min_size=1, max_size=300)
 

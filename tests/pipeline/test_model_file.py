@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.commands import model_path
 from pipeline.errors import EngineError, ModelMismatch, ModelNotFound
-from pipeline.model_file import read_model_file
+from pipeline.model_file.reading import read_model_file
 from tests.pipeline.model_files import ENTRY, write_model
 
 

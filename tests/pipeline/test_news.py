@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.metrics import EVENTS_KEPT, SourceStats
-from pipeline.news import News
+from pipeline.bookkeeping.metrics import EVENTS_KEPT, SourceStats
+from pipeline.bookkeeping.news import News
 
 
 def told(news: News, stats: SourceStats) -> list[str]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from pipeline.frame import Detections, Frame
-from pipeline.model_file import Fit
+from pipeline.model_file.reading import Fit
 from pipeline.preprocess import preprocess
 from pipeline.settings import RenderSettings
 from pipeline.sources.painted import paint, read_picture

@@ -13,6 +13,7 @@ import av
 import pytest
 from av.codec.context import CodecOption, OptionType
 
+from pipeline.bookkeeping.summary import _sink_line
 from pipeline.errors import ConfigError
 from pipeline.settings import Preset, RecordingSettings, VideoSettings
 from pipeline.sinks import SinkTarget, encoder_choice
@@ -25,7 +26,6 @@ from pipeline.sinks.nvenc import NVENC, choose_nvenc_preset, options, trouble_of
 from pipeline.sinks.pattern import FilePattern
 from pipeline.sinks.segments import SegmentsSink
 from pipeline.sinks.video import VideoSink
-from pipeline.summary import _sink_line
 from tests.pipeline.written_video import NAMES, numbers, result
 from tests.recording.footage import LIVE, dates, look, shot
 

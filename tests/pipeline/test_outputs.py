@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
+from pipeline.bookkeeping.report import sink_reports
+from pipeline.bookkeeping.tally import DEPARTED_KEPT, Tally
 from pipeline.errors import ConfigError, SinkError
 from pipeline.outputs import Finished, Outputs
-from pipeline.report import sink_reports
 from pipeline.settings import Settings, VideoSettings
 from pipeline.sinks import open_sink
 from pipeline.sinks.encoder import Encoder
-from pipeline.tally import DEPARTED_KEPT, Tally
 from tests.live.kit.odd_servers import refused_url
 from tests.recording.footage import LIVE, NAMES, shot
 

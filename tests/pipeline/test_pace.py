@@ -11,13 +11,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from pipeline.bookkeeping.metrics import SourceStats
+from pipeline.bookkeeping.tally import Tally
 from pipeline.channel import Slots
 from pipeline.frame import Batch, Frame
-from pipeline.metrics import SourceStats
 from pipeline.pace import Pace, RateLimit
 from pipeline.placement import Placement
 from pipeline.settings import EngineSettings, LatencySettings, Settings
-from pipeline.tally import Tally
 from tests.pipeline.frames import blank
 
 SETTINGS = Settings(

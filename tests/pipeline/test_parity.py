@@ -16,7 +16,7 @@ from pipeline.engines.parity import (
     compare,
     golden_input,
 )
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.reading import ModelFile, read_model_file
 from tests.pipeline.model_files import write_model
 from tests.pipeline.task_files import REGIONS, write_instance, write_regional, write_semantic
 

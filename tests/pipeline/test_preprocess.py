@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.frame import Frame
-from pipeline.placement import Placement
-from pipeline.preprocess import PADDING, preprocess
+from pipeline.placement import PADDING, Placement
+from pipeline.preprocess import preprocess
 from tests.pipeline.frames import blank, frame_of, rgb_frame
 
 KR_KB = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}

@@ -31,7 +31,7 @@ from pipeline.engines.program_compile import Compiled, NotCompiled, ProgramCompi
 from pipeline.engines.program_cuda import CudaRunner
 from pipeline.errors import ConfigError, EngineError, EngineUnavailable, ModelMismatch
 from pipeline.machine import instruction_sets
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.reading import ModelFile, read_model_file
 from pipeline.settings import EngineSettings
 from tests.pipeline.doctors_report import report_of
 from tests.pipeline.model_files import SLOTS, images, load, write_model

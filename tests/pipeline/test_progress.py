@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pytest
 from rich.console import Console
 
-from pipeline import progress
-from pipeline.metrics import SourceStats
-from pipeline.progress import ProgressView
+from pipeline.bookkeeping import progress
+from pipeline.bookkeeping.metrics import SourceStats
+from pipeline.bookkeeping.progress import ProgressView
 
 # Each means something to who prints it: an end without a begin, a colour, a picture of a car.
 ODD_NAMES = ("[/x]", "[red]door", "a:car:b", "[bold", "c\\[/]")

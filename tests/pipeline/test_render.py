@@ -11,12 +11,13 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.canvas import PlaneCanvas, Rect
+from pipeline.drawing.canvas import Rect
+from pipeline.drawing.plane_canvas import PlaneCanvas
+from pipeline.drawing.render import PALETTE, Style, render
+from pipeline.drawing.text import line_height, plate, rasterise
 from pipeline.frame import Detections, Frame, Result
 from pipeline.preprocess import preprocess
-from pipeline.render import PALETTE, Style, render
 from pipeline.settings import RenderSettings
-from pipeline.text import line_height, plate, rasterise
 from pipeline.yuv import Colours, own_yuv420p, planes, to_bgr
 from tests.pipeline.drawing import draw
 

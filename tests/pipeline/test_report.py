@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from pipeline.bookkeeping.metrics import SourceStats
+from pipeline.bookkeeping.report import build_report, try_report, write_report
+from pipeline.bookkeeping.summary import print_summary
 from pipeline.errors import ConfigError, SinkError
-from pipeline.metrics import SourceStats
-from pipeline.report import build_report, try_report, write_report
-from pipeline.summary import print_summary
 
 ENGINE = {
     "name": "openvino",

@@ -11,13 +11,13 @@ from itertools import count
 
 import pytest
 
+from pipeline.bookkeeping.metrics import SourceStats
+from pipeline.bookkeeping.tally import Tally
 from pipeline.frame import Detections, Frame, Result
 from pipeline.graph import Graph
-from pipeline.metrics import SourceStats
 from pipeline.roster import Roster
 from pipeline.sources.delivery import Limits, deliver
 from pipeline.sources.live.decoder import DecodeEffort
-from pipeline.tally import Tally
 from tests.pipeline.frames import blank
 from tests.waiting import until
 

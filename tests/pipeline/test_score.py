@@ -9,8 +9,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from pipeline.bookkeeping.score import TruthScore, average_precision
 from pipeline.frame import Detections, Truth
-from pipeline.score import TruthScore, average_precision
 
 NAMES = ("person", "car", "bus")
 Scene = tuple[Detections, Truth]

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
+from pipeline.drawing.overlay import Tables, lay_over
 from pipeline.engines import load_engine
 from pipeline.errors import ModelMismatch
 from pipeline.frame import Detections, PixelClasses, SegmentationMap
 from pipeline.instances import patch
-from pipeline.model_file import read_model_file
-from pipeline.overlay import Tables, lay_over
+from pipeline.model_file.reading import read_model_file
 from pipeline.placement import Placement
 from pipeline.png import palette_png
 from pipeline.segment import pixel_classes

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline.drawing.render import render
 from pipeline.errors import ConfigError, SinkError
 from pipeline.frame import Detections, Frame, Result
-from pipeline.render import render
 from pipeline.settings import RenderSettings, VideoSettings
 from pipeline.sinks import Sink, SinkTarget, open_sink, open_sinks
 from pipeline.sinks.images import ImagesSink

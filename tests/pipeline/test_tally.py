@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from pipeline.bookkeeping.metrics import SinkStats, SourceStats
+from pipeline.bookkeeping.tally import Checkout, Tally
 from pipeline.errors import SinkError, StreamBroken
 from pipeline.frame import Detections, Result
 from pipeline.graph import Graph
-from pipeline.metrics import SinkStats, SourceStats
 from pipeline.sinks.null import NullSink
-from pipeline.tally import Checkout, Tally
 from tests.pipeline.frames import blank
 
 

@@ -26,7 +26,7 @@ from pipeline.engines.trt_graph import operators, static_graph
 from pipeline.engines.trt_machine import Machine
 from pipeline.engines.trt_run import PlanRunner
 from pipeline.errors import ConfigError, EngineError, EngineUnavailable, ModelMismatch
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.reading import ModelFile, read_model_file
 from tests.models.sized import write_sized
 from tests.pipeline.gpu import StrawGpu, install, make_lean
 from tests.pipeline.model_files import ENTRY, HEIGHT, SLOTS, WIDTH, images, load, write_model

@@ -19,7 +19,7 @@ from pipeline.engines.trt_graph import nodes, operators, static_graph, with_outp
 from pipeline.engines.trt_layers import Suspect, moved_layers
 from pipeline.engines.trt_machine import Machine
 from pipeline.errors import EngineError
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.reading import ModelFile, read_model_file
 from tests.pipeline.gpu import StrawGpu, install
 from tests.pipeline.model_files import write_model
 from tests.pipeline.task_files import write_regional

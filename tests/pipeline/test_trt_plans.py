@@ -24,7 +24,7 @@ from pipeline.engines.cuda_calls import GpuFailed
 from pipeline.engines.trt_cache import PlanCache, PlanKey, plan_folder
 from pipeline.engines.trt_progress import BuildBars, build_monitor
 from pipeline.errors import EngineError, EngineUnavailable
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.reading import ModelFile, read_model_file
 from pipeline.settings import EngineSettings
 from tests.pipeline.asked_here import asked_here
 from tests.pipeline.gpu import GPU, StrawGpu, install

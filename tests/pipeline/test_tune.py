@@ -19,7 +19,7 @@ from pipeline.engines.contract import Answered
 from pipeline.engines.tuning import RULE, Division
 from pipeline.errors import EngineUnavailable
 from pipeline.frame import Batch
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.reading import ModelFile, read_model_file
 from pipeline.placement import Placement
 from pipeline.settings import EngineSettings
 from tests.full_disk import full_stdout

@@ -11,12 +11,12 @@ import pytest
 import pipeline.engines.ort
 import pipeline.engines.ov  # noqa: F401  # engines are imported before they ask
 from pipeline.checkup.verdict import judge
-from pipeline.config import dump_settings, load_settings
+from pipeline.configuration.reading import dump_settings, load_settings
 from pipeline.cores import usable_cores
 from pipeline.engines import load_engine, tuning
 from pipeline.engines.cache_folder import CacheFolder
 from pipeline.engines.tuning import RULE, Chosen, Division, Measured, choose, read, write
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.reading import ModelFile, read_model_file
 from pipeline.settings import EngineSettings
 from tests.pipeline.doctors_report import report_of
 from tests.pipeline.model_files import ENGINES, images, write_model

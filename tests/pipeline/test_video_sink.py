@@ -12,9 +12,9 @@ import av
 import numpy as np
 import pytest
 
+from pipeline.drawing.render import render
 from pipeline.errors import ConfigError
 from pipeline.frame import Detections, Frame, Result
-from pipeline.render import render
 from pipeline.settings import RenderSettings, VideoSettings
 from pipeline.sinks import video as video_module
 from pipeline.sinks.encoder_choice import choose_encoder, choose_preset

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from pipeline.canvas import PlaneCanvas
-from pipeline.config import load_settings
+from pipeline.configuration.reading import load_settings
+from pipeline.drawing.plane_canvas import PlaneCanvas
+from pipeline.drawing.render import render, words
 from pipeline.errors import ConfigError
 from pipeline.frame import Detections, Result
 from pipeline.polygon import contains, fault
-from pipeline.render import render, words
 from pipeline.settings import RenderSettings
 from pipeline.sinks.records import record
 from pipeline.yuv import own_yuv420p, planes

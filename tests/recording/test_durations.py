@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.durations import parse_duration, parse_size
+from pipeline.configuration.durations import parse_duration, parse_size
 from pipeline.errors import ConfigError
 
 

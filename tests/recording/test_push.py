@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.config import dump_settings
+from pipeline.configuration.reading import dump_settings
 from pipeline.errors import ConfigError, SinkError
 from pipeline.frame import Detections, Frame, Result
 from pipeline.outputs import one_for_each

@@ -12,9 +12,9 @@ from typing import Any
 import av
 import numpy as np
 
+from pipeline.bookkeeping.metrics import SinkStats, SourceStats
 from pipeline.errors import ConfigError
 from pipeline.frame import Detections, Frame, Result
-from pipeline.metrics import SinkStats, SourceStats
 from pipeline.serve import NameTaken, UnknownSource
 
 CLASSES = ("car", "person")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pipeline.bookkeeping.metrics import SinkStats, SourceStats
 from pipeline.governor import ladder
-from pipeline.metrics import SinkStats, SourceStats
 from tests.serve.line import running
 
 

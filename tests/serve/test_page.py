@@ -8,7 +8,7 @@ pytest.importorskip("selenium", reason="the extra 'test' is not installed")
 
 from selenium.webdriver.common.by import By
 
-from pipeline.metrics import SinkStats
+from pipeline.bookkeeping.metrics import SinkStats
 from tests.serve.browser import (
     NOTES,
     NOTICE,

@@ -9,10 +9,10 @@ from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 
+from pipeline.bookkeeping.metrics import SourceStats, State
 from pipeline.channel import idle
 from pipeline.frame import Frame
 from pipeline.graph import background
-from pipeline.metrics import SourceStats, State
 from pipeline.network.backoff import Backoff
 from pipeline.network.causes import PERMANENT, Cause, Trouble
 from pipeline.settings import LiveSettings

@@ -21,8 +21,8 @@ from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from pipeline.bookkeeping.metrics import DecodedBy
 from pipeline.frame import Truth
-from pipeline.metrics import DecodedBy
 from pipeline.network.address import Address
 from pipeline.network.causes import Cause, Trouble, of_opening, of_reading
 from pipeline.placement import SQUARE

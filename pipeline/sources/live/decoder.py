@@ -13,8 +13,8 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from pipeline.bookkeeping.metrics import DecodedBy
 from pipeline.errors import SourceError, without_frames
-from pipeline.metrics import DecodedBy
 from pipeline.sources.gpu import GpuDecoding
 from pipeline.sources.gpu_decoder import GpuDecoder, NotOnGpu
 from pipeline.sources.live.frame_numbers import FrameNumbers

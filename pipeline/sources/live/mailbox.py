@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import av
 
+from pipeline.bookkeeping.metrics import DecodedBy, SourceStats
 from pipeline.frame import Truth
-from pipeline.metrics import DecodedBy, SourceStats
 from pipeline.placement import SQUARE
 from pipeline.sources.live.arrival_rate import ArrivalRate
 

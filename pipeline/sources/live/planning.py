@@ -9,8 +9,8 @@ from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 
-from pipeline import strict_yaml
-from pipeline.config import overlaid
+from pipeline.configuration import strict_yaml
+from pipeline.configuration.reading import overlaid
 from pipeline.errors import ConfigError
 from pipeline.network.address import (
     Address,

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import av
 
+from pipeline.bookkeeping.metrics import MOST_TRANSIT_SECONDS
 from pipeline.errors import UnsupportedCodec
-from pipeline.metrics import MOST_TRANSIT_SECONDS
 from pipeline.network.causes import Cause, Trouble
 from pipeline.settings import LiveSettings
 from pipeline.sources.delivery import Thinning

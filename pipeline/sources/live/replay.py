@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from pipeline.metrics import DecodedBy
+from pipeline.bookkeeping.metrics import DecodedBy
 from pipeline.network.causes import Cause, Trouble
 from pipeline.sources.live.clock import DueTimes
 from pipeline.sources.live.connection import Ledger, Picture

@@ -16,9 +16,9 @@ from models.model_file.onnx_file import content_sha256, halve_weights
 from models.model_file.reading import description
 from models.precision_check import precisions_here, write_entry
 from models.quantization.origin import is_made_from
-from pipeline import content
 from pipeline.engines import load_engine
-from pipeline.model_file import read_model_file
+from pipeline.model_file import content
+from pipeline.model_file.reading import read_model_file
 from pipeline.settings import EngineSettings
 from tests.models.quantization.toys import SIZE_HW, noise_frames, toy, write_toy
 

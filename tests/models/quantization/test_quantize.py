@@ -21,7 +21,7 @@ from models.quantization.agreement import objects_agree
 from models.quantization.layers import constants
 from pipeline.engines import load_engine, ov
 from pipeline.engines.trt_graph import operators, static_graph
-from pipeline.model_file import read_model_file
+from pipeline.model_file.reading import read_model_file
 from pipeline.settings import EngineSettings
 from pipeline.sources.street import Street
 from tests.models.quantization.toys import SIZE_HW, noise_frames, toy, write_toy
@@ -112,7 +112,7 @@ def test_of_the_road_model_two_engines_find_the_same_in_int8(tmp_path):
     original = quantize.Original(ZOO / "road_segmentation.onnx")
     frames = drawn(4, (288, 512))
     write(
-        quantize.Calibrated(original, [frames]).int8(frozenset()),
+        quantize.Calibrated(original, [frames]).rounded(frozenset()),
         original.about,
         tmp_path / "q.onnx",
     )
@@ -135,7 +135,7 @@ def test_of_the_road_model_two_engines_find_the_same_in_int8(tmp_path):
 def test_the_street_detector_in_int8_finds_what_it_found_at_both_sizes(tmp_path):
     original = quantize.Original(ZOO / "street.onnx")
     frames = drawn(4, (320, 576))
-    proto = quantize.Calibrated(original, original.fitted(frames)).int8(frozenset())
+    proto = quantize.Calibrated(original, original.fitted(frames)).rounded(frozenset())
     write(proto, original.about | {"arithmetic": "int8"}, tmp_path / "q.onnx")
     assert lint(tmp_path / "q.onnx") == []
     assert (tmp_path / "q.onnx").stat().st_size < 0.6 * original.path.stat().st_size

@@ -12,12 +12,13 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.blur import mosaics
-from pipeline.canvas import Canvas, Label, PlaneCanvas, Rect
+from pipeline.drawing.blur import mosaics
+from pipeline.drawing.canvas import Canvas, Label, Rect
+from pipeline.drawing.plane_canvas import PlaneCanvas
+from pipeline.drawing.render import Sign, draw_on
 from pipeline.frame import Detections, PixelClasses, SegmentationMap
 from pipeline.gpu.canvas import GpuCanvas, _apart
 from pipeline.placement import Placement
-from pipeline.render import Sign, draw_on
 from pipeline.settings import OverlaySettings, RenderSettings
 from pipeline.yuv import Colours, planes
 

@@ -18,7 +18,7 @@ import torch
 from pipeline.engines.contract import check_images
 from pipeline.frame import Batch
 from pipeline.gpu.images import DeviceImages, host_images
-from pipeline.model_file import ModelFile, read_model_file
+from pipeline.model_file.reading import ModelFile, read_model_file
 from pipeline.placement import Placement
 from pipeline.propose import propose
 from tests.pipeline.frames import blank

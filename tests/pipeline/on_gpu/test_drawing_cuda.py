@@ -15,12 +15,12 @@ pytest.importorskip("triton", reason="torch brings it on Linux")
 
 import torch
 
-from pipeline.canvas import PlaneCanvas
+from pipeline.drawing.plane_canvas import PlaneCanvas
+from pipeline.drawing.render import render
 from pipeline.gpu.canvas import GpuCanvas
 from pipeline.gpu.memory import Own, ffmpegs_stream
 from pipeline.gpu.pictures import in_memory, is_on_gpu, planes_on_gpu
 from pipeline.gpu.trial import trouble_of_drawing
-from pipeline.render import render
 from pipeline.settings import RenderSettings, VideoSettings
 from pipeline.sinks.footage import FootageEncoder
 from pipeline.sinks.nvenc import NVENC, trouble_of_nvenc

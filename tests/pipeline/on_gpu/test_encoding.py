@@ -14,12 +14,12 @@ import av
 import numpy as np
 import pytest
 
+from pipeline.drawing.render import render
 from pipeline.errors import EngineError
 from pipeline.frame import Detections, Result
 from pipeline.gpu import canvas as canvas_module
 from pipeline.gpu import memory, trial
 from pipeline.gpu.pictures import is_on_gpu, planes_on_gpu
-from pipeline.render import render
 from pipeline.settings import RenderSettings, VideoSettings
 from pipeline.sinks import SinkTarget, encoder_choice, open_sink
 from pipeline.sinks import encoder as encoder_module

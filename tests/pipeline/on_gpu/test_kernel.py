@@ -22,9 +22,9 @@ import torch
 from pipeline.gpu.pictures import Planes, planes_on_gpu
 from pipeline.gpu.preprocess import Conversion, _is_right, trouble_of_kernels, write
 from pipeline.gpu.trial import trouble_of_drawing
-from pipeline.model_file import Fit
-from pipeline.placement import Placement
-from pipeline.preprocess import PADDING, preprocess
+from pipeline.model_file.reading import Fit
+from pipeline.placement import PADDING, Placement
+from pipeline.preprocess import preprocess
 from pipeline.yuv import Colours
 from tests.pipeline.frames import frame_of
 from tests.pipeline.stand_in_gpu_picture import on_gpu

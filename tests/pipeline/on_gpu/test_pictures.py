@@ -12,12 +12,12 @@ import pytest
 
 pytest.importorskip("torch", reason="the extra 'models' is not installed")
 
+from pipeline.drawing.render import render
 from pipeline.errors import EngineError, SourceError
 from pipeline.frame import Detections, Frame, Result
 from pipeline.gpu.pictures import in_memory, is_on_gpu, is_readable_there, luma_corner
-from pipeline.model_file import Fit
+from pipeline.model_file.reading import Fit
 from pipeline.preprocess import preprocess
-from pipeline.render import render
 from pipeline.settings import RenderSettings
 from pipeline.sources.painted import Unreadable, paint, read_picture
 from pipeline.sources.upright import Upright

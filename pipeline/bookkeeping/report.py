@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.bookkeeping.metrics import SourceStats, StageStats
+from pipeline.bookkeeping.tally import Tally
 from pipeline.engines import Engine
 from pipeline.errors import ConfigError, SinkError, reason
 from pipeline.machine import machine
-from pipeline.metrics import SourceStats, StageStats
-from pipeline.model_file import ModelFile
-from pipeline.tally import Tally
+from pipeline.model_file.reading import ModelFile
 
 _NAME = "boxstream.report/"
 SCHEMA = f"{_NAME}1"

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from pipeline.commands import MODELS
 from pipeline.errors import EngineError, ModelMismatch, ModelNotFound
-from pipeline.protobuf import LENGTH, Malformed, fields
+from pipeline.model_file.protobuf import LENGTH, Malformed, fields
 
 _METADATA_FIELD = 14  # ModelProto.metadata_props in onnx.proto
 

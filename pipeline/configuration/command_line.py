@@ -6,8 +6,8 @@ import argparse
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
-from pipeline import strict_yaml
-from pipeline.durations import parse_duration
+from pipeline.configuration import strict_yaml
+from pipeline.configuration.durations import parse_duration
 from pipeline.errors import ConfigError
 from pipeline.settings import Settings
 from pipeline.sinks.pattern import is_pattern

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+from pipeline.bookkeeping.metrics import SinkStats, SourceStats, StageStats
+from pipeline.bookkeeping.score import TruthScore
 from pipeline.errors import PipelineError, SinkError, reason, without_frames
 from pipeline.frame import Frame, Result
 from pipeline.graph import Graph
-from pipeline.metrics import SinkStats, SourceStats, StageStats
-from pipeline.score import TruthScore
 
 DEPARTED_KEPT = 50  # sources in the report that were removed while the line ran
 

@@ -16,8 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from pipeline.metrics import SourceStats
-from pipeline.news import News
+from pipeline.bookkeeping.metrics import SourceStats
+from pipeline.bookkeeping.news import News
 
 PLAIN_EVERY_SECONDS = 5.0
 PLAIN_EVERY_SECONDS_LIVE = 60.0  # for months

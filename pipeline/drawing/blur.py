@@ -21,7 +21,7 @@ import numpy.typing as npt
 from pipeline.detect import Shown, thresholds_by_class
 from pipeline.errors import ConfigError
 from pipeline.frame import Boxes, Frame, Result
-from pipeline.model_file import ModelFile
+from pipeline.model_file.reading import ModelFile
 from pipeline.nms import MOST_BOXES
 from pipeline.settings import DetectionSettings, RenderSettings
 from pipeline.yuv import Plane

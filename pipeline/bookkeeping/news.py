@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from pipeline.metrics import Event, SourceStats
+from pipeline.bookkeeping.metrics import Event, SourceStats
 
 _GOOD, _BAD = ("RUNNING", "ENDED", "PAUSED"), ("STALLED", "BACKOFF", "FAILED")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pipeline import strict_yaml
+from pipeline.configuration import strict_yaml
 from pipeline.errors import ConfigError
 from pipeline.redaction import without_secrets, without_stream_key
 from pipeline.settings import Settings, Within

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.errors import ModelMismatch
-from pipeline.model_file import ModelFile
-from pipeline.protobuf import LENGTH, Field, Malformed, begin_of, copied, fields, written
+from pipeline.model_file.protobuf import LENGTH, Field, Malformed, begin_of, copied, fields, written
+from pipeline.model_file.reading import ModelFile
 
 # Numbers of fields in onnx.proto.
 _MODEL_GRAPH = 7

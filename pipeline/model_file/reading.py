@@ -5,8 +5,8 @@ names, how frames are fitted and where the weights come from. No second file can
 engine that loads ONNX loads it. The entry is read here straight from the protobuf bytes, so that
 a wrong file is refused before an engine is even imported.
 
-An archive of ``torch.export`` with the same entry (`pipeline.program_file`) is a model file, too,
-for one engine.
+An archive of ``torch.export`` with the same entry (`pipeline.model_file.program_archive`) is a
+model file, too, for one engine.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from pipeline.content import explained, metadata
 from pipeline.errors import ModelMismatch
 from pipeline.frame import RGB
-from pipeline.program_file import NoArchive, entry_of_program, is_archive
+from pipeline.model_file.content import explained, metadata
+from pipeline.model_file.program_archive import NoArchive, entry_of_program, is_archive
 
 Fit = Literal["letterbox", "stretch"]
 OutputForm = Literal["candidates", "detections", "classes"]
@@ -63,15 +63,15 @@ class ModelFile:
             0.71}``), as measured when the file was made; None when it was not. In a file that
             `models.quantize` made, ``"original"`` is that of the file it was made from, in f32.
         smaller_hw: Other sizes at which the file can be run, ever fewer pixels; see
-            `pipeline.model_sizes`.
+            `pipeline.model_file.sizes`.
         palette: RGB in which each class is drawn; None leaves that to the line.
         proposer: Who tells the model where to look, by name; None when it looks for itself.
         regions: Most regions of a frame that a proposer may give it; 0 without one.
         arithmetic: In which the graph has its layers compute; ``"int8"`` and ``"f16"`` are what
             `models.quantize` writes, and leave scores and boxes in f32.
         is_program: A program of torch, which one engine runs, and no ONNX file.
-        made_from: `pipeline.content.content_sha256` of the file that `models.quantize` made it
-            from; None where it does not say.
+        made_from: `content_sha256` of the file that `models.quantize` made it from; None where it
+            does not say.
     """
 
     path: Path

@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.canvas import Canvas, Label, Rect, canvas_for
+from pipeline.drawing.canvas import Canvas, Label, Rect
+from pipeline.drawing.canvas_choice import canvas_for
+from pipeline.drawing.overlay import is_tinted
+from pipeline.drawing.text import rasterise
 from pipeline.frame import Detections, Result, SegmentationMap
-from pipeline.overlay import is_tinted
 from pipeline.polygon import Point
 from pipeline.settings import RenderSettings
-from pipeline.text import rasterise
 from pipeline.yuv import stamped
 from pipeline.zones import Zone
 

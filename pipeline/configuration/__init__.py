@@ -1,0 +1,1 @@
+"""The settings of a run, read from a file and the command line, and shown again."""

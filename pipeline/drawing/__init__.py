@@ -1,0 +1,1 @@
+"""What was found, drawn on the planes of a picture."""

@@ -1,0 +1,1 @@
+"""The model file as the line reads it, without ONNX's library."""
