@@ -14,6 +14,8 @@ SHELL := bash
 
 PYTHON := .venv/bin/python
 # Without compiling all of it to bytecode: Python does so for what is imported, a small part of it.
+# It must be let, or each of the hundreds of processes that the tests start compiles anew.
+unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL := $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-compile
 # A few workers with one thread each: the same on a laptop and on a large server. One more than
 # cores, because the tests with cameras mostly wait.
@@ -30,10 +32,10 @@ run: .venv/.core
 test: .venv/.everything
 	+$(MAKE) --no-print-directory --jobs=2 lint pytest
 
-pytest: .venv/.everything
+pytest: .venv/.compiled
 	$(PYTEST) $(ARGS)
 
-check: lint
+check: lint .venv/.compiled
 	$(PYTEST) -m "not slow" $(ARGS)
 
 bench: .venv/.everything
@@ -62,6 +64,12 @@ clean:
 	@echo "Installing all packages into .venv (torch is large) ..."
 	$(PIP_INSTALL) --editable ".[models,serve,brokers,test,bench]"
 	touch .venv/.core $@
+
+# What the tests import, compiled once and not by every worker at the same time. Whatever is wrong
+# with the tests, they themselves say.
+.venv/.compiled: .venv/.everything
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest --collect-only --quiet >/dev/null || true
+	touch $@
 
 # Some distributions split venv: there, pip has to come from outside.
 $(PYTHON):

@@ -17,8 +17,11 @@ from tests.benchmarks.agreement import STRICT, Found, Tolerance, matched_share
 from tests.benchmarks.files import STREET_FILE
 from tests.benchmarks.outcome import RESULTS
 from tests.live.kit.cameras import why_no_cameras
+from tests.pipeline.model_files import write_model
 
 REPOSITORY = Path(__file__).parent.parent
+WITH_ANY_MODEL = ("line", "limits", "memory", "full")
+"""They are given a small one, which costs next to nothing; the others run the bundled one."""
 
 
 @pytest.mark.slow
@@ -34,6 +37,8 @@ def test_each_benchmark_runs_and_writes_what_it_measured(name: str, tmp_path: Pa
     figures = tmp_path / f"{name}.json"
     command = [sys.executable, "-m", f"tests.benchmarks.{name}", "--smoke", "--json", str(figures)]
     command += ["--no-install"] if name == "full" else []  # who is not there is left out
+    if name in WITH_ANY_MODEL:
+        command += ["--model", str(write_model(tmp_path / "small.onnx"))]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     entry = json.loads(figures.read_text())
@@ -98,7 +103,9 @@ def test_the_live_benchmark_dates_results_and_sees_a_camera_come_back(tmp_path: 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_short_soak_keeps_its_promises(tmp_path: Path) -> None:
-    rows = camera_script(tmp_path, "soak", "--minutes", "0.5", "--sources", "2", "--seed", "3")
+    small = f"model={write_model(tmp_path / 'small.onnx')}"
+    options = ("--minutes", "0.5", "--sources", "2", "--seed", "3", "--set", small)
+    rows = camera_script(tmp_path, "soak", *options)
     assert len(rows) == 2 and all(row["frames_inferred"] > 0 for row in rows)
 
 

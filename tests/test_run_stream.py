@@ -84,15 +84,21 @@ def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Words that ask for a model that takes no time; the bundled one is in the other tests."""
+    return ["--model", str(write_model(tmp_path_factory.mktemp("model") / "small.onnx"))]
+
+
 @pytest.fixture
-def start_long_run(tmp_path: Path) -> Iterator[StartLongRun]:
+def start_long_run(tmp_path: Path, small: list[str]) -> Iterator[StartLongRun]:
     """Start a run of ten minutes in a process of its own; return once it has written something.
 
     It is killed with the test.
     """
     video, lines = tmp_path / "a.mp4", tmp_path / "a.jsonl"
     command = [sys.executable, str(REPOSITORY / "run_stream.py"), short(seconds=600), "--quiet"]
-    command += ["--out", str(video), str(lines), "--report", str(tmp_path / "report.json")]
+    command += [*small, "--out", str(video), str(lines), "--report", str(tmp_path / "report.json")]
     with ExitStack() as stack:
 
         def start(*extra: str) -> tuple[Path, Path, subprocess.Popen[bytes]]:
@@ -152,9 +158,9 @@ def test_frames_that_the_graph_does_not_vouch_for_are_counted(tmp_path: Path) ->
     assert report["sources"]["street"]["anomalies"] == {"inexact": 20}
 
 
-def test_every_frame_comes_out_once_and_in_order(tmp_path: Path) -> None:
+def test_every_frame_comes_out_once_and_in_order(tmp_path: Path, small: list[str]) -> None:
     video = tmp_path / "a.mkv"
-    code, _ = stream(tmp_path, short(), "--out", str(video), "--no-draw")
+    code, _ = stream(tmp_path, short(), *small, "--out", str(video), "--no-draw")
     assert code == 0
     assert [read_frame_counter(picture) for picture in pictures(video)] == list(range(20))
 
@@ -175,21 +181,23 @@ def test_records_hold_what_the_readme_says(tmp_path: Path) -> None:
         assert 0 <= x1 < x2 <= 320 and 0 <= y1 < y2 <= 180
 
 
-def test_drawing_changes_the_picture_only_where_there_are_detections(tmp_path: Path) -> None:
+def test_drawing_changes_the_picture_only_where_there_are_detections(
+    tmp_path: Path, small: list[str]
+) -> None:
     plain, drawn, lines = (tmp_path / name for name in ("plain.mkv", "drawn.mkv", "a.jsonl"))
-    stream(tmp_path, short(), "--out", str(plain), "--no-draw", "--set", "video.crf=10")
-    stream(tmp_path, short(), "--out", str(drawn), str(lines), "--set", "video.crf=10")
+    crf = ["--set", "video.crf=10"]
+    stream(tmp_path, short(), *small, "--out", str(plain), "--no-draw", *crf)
+    stream(tmp_path, short(), "--out", str(drawn), str(lines), *crf)
     assert any(line["detections"] for line in records(lines))
     for before, after, line in zip(pictures(plain), pictures(drawn), records(lines), strict=True):
         change = np.abs(before.astype(int) - after).max()
         assert (change > 60) == bool(line["detections"])
 
 
-def test_sources_of_one_run_are_never_mixed(tmp_path: Path) -> None:
+def test_sources_of_one_run_are_never_mixed(tmp_path: Path, small: list[str]) -> None:
     out = tmp_path / "{source}.mkv"
-    code, report = stream(
-        tmp_path, short(1, 0.8), short(2, 0.4), "--out", str(out), "--no-draw", "--batch", "3"
-    )
+    words = [*small, "--out", str(out), "--no-draw", "--batch", "3"]
+    code, report = stream(tmp_path, short(1, 0.8), short(2, 0.4), *words)
     assert code == 0
     for name, seed, count in (("street", 1, 20), ("street-2", 2, 10)):
         assert report["sources"][name]["frames_inferred"] == count
@@ -202,17 +210,23 @@ def test_sources_of_one_run_are_never_mixed(tmp_path: Path) -> None:
         assert len(written) == count
 
 
-def test_one_out_for_several_sources_becomes_one_file_each(tmp_path: Path) -> None:
-    code, report = stream(tmp_path, short(1), short(2), "--out", str(tmp_path / "all.jsonl"))
+def test_one_out_for_several_sources_becomes_one_file_each(
+    tmp_path: Path, small: list[str]
+) -> None:
+    code, report = stream(
+        tmp_path, short(1), short(2), *small, "--out", str(tmp_path / "all.jsonl")
+    )
     assert code == 0
     assert len(report["sinks"]) == 2
     for name in ("street", "street-2"):
         assert {line["source"] for line in records(tmp_path / f"all-{name}.jsonl")} == {name}
 
 
-def test_a_failing_source_ends_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_source_ends_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: list[str]
+) -> None:
     good, gone = tmp_path / "good.mp4", tmp_path / "gone.mp4"
-    stream(tmp_path, short(), "--out", str(good))
+    stream(tmp_path, short(), *small, "--out", str(good))
     shutil.copy(good, gone)
 
     def open_then_lose(*arguments: Any, **limits: Any) -> list[Source]:
@@ -221,7 +235,9 @@ def test_a_failing_source_ends_alone(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return sources
 
     monkeypatch.setattr(run_stream, "open_sources", open_then_lose)
-    code, report = stream(tmp_path, str(good), str(gone), "--out", str(tmp_path / "{source}.jsonl"))
+    code, report = stream(
+        tmp_path, str(good), str(gone), *small, "--out", str(tmp_path / "{source}.jsonl")
+    )
     assert code == 3
     assert report["sources"]["gone"]["state"] == "FAILED"
     assert "gone.mp4" in report["sources"]["gone"]["error"]
@@ -229,13 +245,13 @@ def test_a_failing_source_ends_alone(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(records(tmp_path / "good.jsonl")) == 20
 
 
-def test_a_failing_sink_ends_alone(tmp_path: Path) -> None:
+def test_a_failing_sink_ends_alone(tmp_path: Path, small: list[str]) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     full = tmp_path / "full.jsonl"
     full.symlink_to("/dev/full")
     video = tmp_path / "a.mp4"
-    code, report = stream(tmp_path, short(seconds=4), "--out", str(video), str(full))
+    code, report = stream(tmp_path, short(seconds=4), *small, "--out", str(video), str(full))
     assert code == 5
     assert len(pictures(video)) == 100
     assert report["sinks"][str(full)]["error"]
@@ -243,26 +259,27 @@ def test_a_failing_sink_ends_alone(tmp_path: Path) -> None:
 
 
 def test_a_file_may_be_called_what_means_something_to_the_terminal(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], small: list[str]
 ) -> None:
     street, odd = tmp_path / "street.mp4", tmp_path / "[red] :car:.mp4"
-    assert stream(tmp_path, short(), "--out", str(street))[0] == 0
+    assert stream(tmp_path, short(), *small, "--out", str(street))[0] == 0
     street.rename(odd)
-    assert run_stream.main([str(odd), "--out", str(tmp_path / "[" / "x] {source}.jsonl")]) == 0
+    somewhere = tmp_path / "[" / "x] {source}.jsonl"
+    assert run_stream.main([str(odd), *small, "--out", str(somewhere)]) == 0
     summary = capsys.readouterr().out
     assert "[red] :car:  ENDED" in summary
     assert f"wrote {tmp_path}/[/x] [red] _car_.jsonl (20 frames" in summary
     nowhere = odd / "[" / "x].jsonl"
-    assert run_stream.main([str(odd), "--out", str(nowhere)]) == 5
+    assert run_stream.main([str(odd), *small, "--out", str(nowhere)]) == 5
     assert str(nowhere) in capsys.readouterr().err
 
 
-def test_a_run_whose_only_sink_fails_stops_early(tmp_path: Path) -> None:
+def test_a_run_whose_only_sink_fails_stops_early(tmp_path: Path, small: list[str]) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     full = tmp_path / "full.jsonl"
     full.symlink_to("/dev/full")
-    code, report = stream(tmp_path, short(seconds=600), "--out", str(full))
+    code, report = stream(tmp_path, short(seconds=600), *small, "--out", str(full))
     assert code == 5
     source = report["sources"]["street"]
     assert source["frames_inferred"] < 15000
@@ -337,10 +354,11 @@ def test_a_report_that_cannot_be_written_is_told_before_anything_is_begun(
 
 def test_a_report_that_fails_at_the_end_is_a_failed_output(
     capsys: pytest.CaptureFixture[str],
+    small: list[str],
 ) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    words = [short(seconds=0.2), "--out", "null:", "--report", "/dev/full"]
+    words = [short(seconds=0.2), *small, "--out", "null:", "--report", "/dev/full"]
     assert run_stream.main(words) == 5
     printed = capsys.readouterr()
     assert "output report: cannot write the report to /dev/full" in printed.err
@@ -348,24 +366,27 @@ def test_a_report_that_fails_at_the_end_is_a_failed_output(
 
 
 def test_who_does_not_read_the_summary_fails_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: list[str]
 ) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as unread:
         monkeypatch.setattr(sys, "stdout", unread)
         report = tmp_path / "report.json"
-        words = [short(seconds=0.2), "--out", "null:", "--report", str(report)]
+        words = [short(seconds=0.2), *small, "--out", "null:", "--report", str(report)]
         assert run_stream.main(words) == 0
     assert json.loads(report.read_text())["totals"]["frames"] == 5
 
 
 def test_an_engine_that_fails_leaves_a_report_of_what_was_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    small: list[str],
 ) -> None:
     monkeypatch.setattr(run_stream, "load_engine", partial(Failing, calls=7))
     lines, report = tmp_path / "a.jsonl", tmp_path / "report.json"
-    words = [short(), "--out", str(lines), "--report", str(report), "--batch", "1"]
+    words = [short(), *small, "--out", str(lines), "--report", str(report), "--batch", "1"]
     assert run_stream.main(words) == 4
     printed = capsys.readouterr()
     assert "error the GPU has fallen off its bus" in printed.err
@@ -393,41 +414,46 @@ def test_what_the_engine_is_to_be_quick_at_follows_from_the_sources(
     assert run_stream.purpose_of(open_sources(urls)) == purpose
 
 
-def test_a_source_that_is_called_like_a_station_is_not_counted_with_it(tmp_path: Path) -> None:
+def test_a_source_that_is_called_like_a_station_is_not_counted_with_it(
+    tmp_path: Path, small: list[str]
+) -> None:
     write_clip(tmp_path / "infer.mp4", frames=10)
     write_clip(tmp_path / "draw.mp4", frames=5)
-    _, report = stream(
-        tmp_path, *(str(tmp_path / f"{name}.mp4") for name in ("infer", "draw")), "--out", "null:"
-    )
+    clips = (str(tmp_path / f"{name}.mp4") for name in ("infer", "draw"))
+    _, report = stream(tmp_path, *clips, *small, "--out", "null:")
     items = {name: stage["items"] for name, stage in report["stages"].items()}
     assert items["read infer"] == 10 and items["read draw"] == 5
     assert items["draw"] == 15
     assert items["infer"] == report["stages"]["preprocess"]["items"]
 
 
-def test_max_frames_and_duration_end_a_source_normally(tmp_path: Path) -> None:
-    _, report = stream(tmp_path, short(), "--out", "null:", "--max-frames", "7")
+def test_max_frames_and_duration_end_a_source_normally(tmp_path: Path, small: list[str]) -> None:
+    _, report = stream(tmp_path, short(), *small, "--out", "null:", "--max-frames", "7")
     assert report["sources"]["street"]["frames_inferred"] == 7
-    _, report = stream(tmp_path, short(), "--out", "null:", "--duration", "0.4")
+    _, report = stream(tmp_path, short(), *small, "--out", "null:", "--duration", "0.4")
     assert report["sources"]["street"]["frames_inferred"] == 10
     assert report["sources"]["street"]["state"] == "ENDED"
 
 
-def test_more_sources_than_may_run_at_once_follow_each_other(tmp_path: Path) -> None:
+def test_more_sources_than_may_run_at_once_follow_each_other(
+    tmp_path: Path, small: list[str]
+) -> None:
     sources = [short(seed, 0.2) for seed in range(5)]
-    code, report = stream(tmp_path, *sources, "--out", "null:", "--set", "concurrent=2")
+    code, report = stream(tmp_path, *sources, *small, "--out", "null:", "--set", "concurrent=2")
     assert code == 0
     assert [s["frames_inferred"] for s in report["sources"].values()] == [5] * 5
 
 
-def test_a_folder_of_pictures_gives_records_with_file_names(tmp_path: Path) -> None:
+def test_a_folder_of_pictures_gives_records_with_file_names(
+    tmp_path: Path, small: list[str]
+) -> None:
     folder = tmp_path / "shots"
     folder.mkdir()
     for index in range(3):
         image = Street(seed=index, size_hw=(180, 320 + 32 * index)).frame(0).image
         cv2.imwrite(str(folder / f"shot{index}.png"), image[..., ::-1])
     lines, out = tmp_path / "a.jsonl", tmp_path / "annotated"
-    code, _ = stream(tmp_path, str(folder), "--out", str(lines), f"{out}/")
+    code, _ = stream(tmp_path, str(folder), *small, "--out", str(lines), f"{out}/")
     assert code == 0
     assert [line["file"] for line in records(lines)] == [f"shot{i}.png" for i in range(3)]
     assert [line["width"] for line in records(lines)] == [320, 352, 384]
@@ -474,7 +500,7 @@ def test_a_signal_ends_the_run_with_everything_finished(
 
 
 def test_a_second_signal_cuts_the_run_off_and_what_was_done_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: list[str]
 ) -> None:
     def signalled_twice(_: Governor) -> None:
         signal.raise_signal(signal.SIGTERM)
@@ -482,7 +508,7 @@ def test_a_second_signal_cuts_the_run_off_and_what_was_done_is_told(
 
     monkeypatch.setattr(Governor, "update", signalled_twice)
     lines = tmp_path / "a.jsonl"
-    code, report = stream(tmp_path, short(seconds=600), "--out", str(lines))
+    code, report = stream(tmp_path, short(seconds=600), *small, "--out", str(lines))
     assert (code, report["interrupted"]) == (143, "SIGTERM")
     (sink,) = report["sinks"].values()
     assert sink["frames"] == len(records(lines)) <= report["sources"]["street"]["frames_inferred"]

@@ -100,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ROUNDS,
         argv,
         precision={"choices": ("f32", "bf16"), "default": "f32", "help": "of OpenVINO, for all"},
+        model={"help": f"another than {NETWORK} for our model file, such as one for a smoke test"},
         with_ultralytics={"action": "store_true", "help": "also what is under the AGPL-3.0"},
         install={"nargs": "*", "metavar": "NAME", "help": "make environments, and stop"},
         no_install={"action": "store_true", "help": "only those whose environments are there"},
@@ -115,7 +116,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     missing = {r.program: home.why for r, home in homes.items() if isinstance(home, Missing)}
     racing = [r for r in chosen if r.program not in missing or r.program == WITNESS.program]
     pythons = {r.program: h for r, h in homes.items() if isinstance(h, Path)}
-    network = STREET if asked.smoke else NETWORK  # a file of the latter takes a minute to write
+    # A file of the usual one takes a minute to write.
+    network = asked.model or (STREET if asked.smoke else NETWORK)
     with tempfile.TemporaryDirectory() as folder:
         path = synthetic_clip((180, 320), 12) if asked.smoke else clip(CLIPS["540p"])
         job = job_of(racing, path, network, Path(folder), asked.precision)

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         models={"nargs": "+", "default": MODELS, "help": "names or model files"},
     )
     if asked.smoke:
-        asked.seconds, asked.counts, asked.sizes, asked.models = 4.0, (2, 3), ["small"], (STREET,)
+        asked.seconds, asked.counts, asked.sizes, asked.models = 3.0, (2, 3), ["small"], (STREET,)
     rows: list[Row] = []
     verdicts: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:

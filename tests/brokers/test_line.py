@@ -16,6 +16,7 @@ from tests.brokers import servers
 from tests.brokers.results import adds_up
 from tests.brokers.servers import Server
 from tests.live.kit.ports import free_port
+from tests.pipeline.model_files import write_model
 
 pytest.importorskip("paho.mqtt.client", reason="the extra 'brokers' is not installed")
 redis = pytest.importorskip("redis", reason="the extra 'brokers' is not installed")
@@ -26,9 +27,11 @@ FRAMES = 25
 def run(folder: Path, *outs: str, sources: int = 1) -> dict[str, Any]:
     """The report of a run over the synthetic street, whose exit code is 0."""
     street = "synthetic://street?size=320x192&fps=25&seconds=4&seed="
+    small = str(write_model(folder / "small.onnx"))
     code = run_stream.main(
         [
             *(f"{street}{seed}" for seed in range(sources)),
+            *("--model", small),
             *("--out", str(folder / "{source}.jsonl"), *outs),
             *("--report", str(folder / "report.json"), "--max-frames", str(FRAMES), "--quiet"),
         ]
@@ -59,6 +62,7 @@ def test_a_run_with_two_sources_tells_every_broker_of_every_frame(
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         same = [entry for entry in found if entry["source"] == lines[0]["source"]]
         assert len(lines) == FRAMES
+        assert any(line["detections"] for line in lines)
         for entry in same:
             assert entry.items() >= lines[entry["frame"]].items()
 

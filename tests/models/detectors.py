@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -26,21 +25,17 @@ TORCHVISION = (
     "resnet50_fpn_v2",
 )
 
-Model = TypeVar("Model", bound=nn.Module)
 Found = tuple[Tensor, Tensor, Tensor]
 """boxes (K, 4), labels (K,) from 0, scores (K,)"""
 
 
 @lru_cache(maxsize=1)
 def twins(architecture: str, resize: Resize | None = None) -> tuple[nn.Module, FasterRCNN]:
-    """torchvision's model and ours, equal weights, eval mode; ``resize`` makes both cheaper.
-
-    ResNets are `shortened`: that all blocks are there, the names of their weights tell.
-    """
+    """torchvision's model and ours, equal weights, eval mode; ``resize`` makes both cheaper."""
     torch.manual_seed(0)
     build = getattr(torchvision.models.detection, f"fasterrcnn_{architecture}")
-    theirs = shortened(build(weights=None, weights_backbone=None).eval())
-    ours = shortened(faster_rcnn(architecture).eval())
+    theirs = build(weights=None, weights_backbone=None).eval()
+    ours = faster_rcnn(architecture).eval()
     if resize is not None:
         theirs.transform.min_size = (resize.short_pixels,)
         theirs.transform.max_size = resize.long_pixels
@@ -57,14 +52,6 @@ def small_detector(frame_hw: SizeHW) -> FasterRCNN:
     """Our smallest architecture, the same weights every time, in eval mode."""
     torch.manual_seed(0)
     return enliven(faster_rcnn("mobilenet_v2_fpn").eval(), frame_hw)
-
-
-def shortened(model: Model) -> Model:
-    """Of each stage of a ResNet the first two blocks: the others are made like the second."""
-    for stage in model.modules():
-        if isinstance(stage, nn.Sequential) and isinstance(stage[-1], Bottleneck):
-            del stage[2:]
-    return model
 
 
 def weaken_residuals(model: nn.Module) -> None:

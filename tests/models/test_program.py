@@ -29,7 +29,7 @@ from pipeline.engines import load_engine
 from pipeline.engines.program_graph import in_precision, on_device, read_program
 from pipeline.model_file.reading import ModelFile, read_model_file
 from pipeline.settings import EngineSettings
-from tests.models.detectors import found_in, frames, matched_share, shortened, small_detector
+from tests.models.detectors import found_in, frames, matched_share, small_detector
 
 pytestmark = pytest.mark.timeout(600)  # torch.export is slow where others compute
 
@@ -119,7 +119,7 @@ def test_the_programs_graph_is_free_of_our_operators_norms_and_waiting(file: Mod
 )
 def test_no_detector_waits_for_the_host(name: str) -> None:
     if name in ARCHITECTURES:
-        network = shortened(faster_rcnn(name, 3).eval())
+        network = faster_rcnn(name, 3).eval()
         network.prepare(SIZE_HW, nms_body="fixpoint", nms_iterations=FEW_PASSES)
     else:
         network = PAPERS[name](3).eval().prepare(SIZE_HW)
