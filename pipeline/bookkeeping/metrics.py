@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
@@ -48,21 +48,23 @@ class DecodedBy(NamedTuple):
 class RecentRate:
     """Events per second over the last `RECENT_SECONDS`: counted, not smoothed.
 
-    Cameras pause for half a second at key frames; a smoothed rate would swing with them.
+    Cameras pause for half a second at key frames; a smoothed rate would swing with them. One thread
+    adds while others read: what they read is replaced as a whole, which needs no lock of Python's.
     """
 
     def __init__(self) -> None:
-        self._seconds: deque[tuple[int, int]] = deque(maxlen=round(RECENT_SECONDS) + 1)
+        self._seconds: tuple[tuple[int, int], ...] = ()
         self._begin: float | None = None
 
     def add(self, now: float) -> None:
         """Count one event at `now` (monotonic seconds)."""
         self._begin = now if self._begin is None else self._begin
         second = int(now)
-        if self._seconds and self._seconds[-1][0] == second:
-            self._seconds[-1] = (second, self._seconds[-1][1] + 1)
+        *earlier, (last, count) = self._seconds or ((second, 0),)
+        if last == second:
+            self._seconds = (*earlier, (second, count + 1))
         else:
-            self._seconds.append((second, 1))
+            self._seconds = (*self._seconds[-round(RECENT_SECONDS) :], (second, 1))
 
     def per_second(self, now: float) -> float | None:
         """The rate up to `now`; None before there was a whole second to count."""
@@ -73,7 +75,7 @@ class RecentRate:
         begin = max(end - round(RECENT_SECONDS), int(self._begin) + 1)
         if end <= begin:
             return None
-        counted = sum(count for second, count in list(self._seconds) if begin <= second < end)
+        counted = sum(count for second, count in self._seconds if begin <= second < end)
         return counted / (end - begin)
 
 
@@ -224,7 +226,7 @@ class SourceStats:
     live: bool = False
     state: State = "READY"
     error: str | None = None
-    events: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS_KEPT))
+    events: tuple[Event, ...] = ()
     connections: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     last_frame: float | None = None
@@ -252,7 +254,7 @@ class SourceStats:
             detail: Why, in a sentence; must hold no secret.
         """
         # In this order: others look for the reason as soon as they see the state.
-        self.events.append(Event(time.time(), state, cause, detail))
+        self.events = (*self.events, Event(time.time(), state, cause, detail))[-EVENTS_KEPT:]
         self.state = state
 
     def came_after(self, transit: float) -> None:
@@ -272,7 +274,12 @@ class SourceStats:
     @property
     def in_flight(self) -> int:
         """Decoded, but neither inferred nor dropped yet."""
-        return self.frames_decoded - self.frames_inferred - sum(self.frames_dropped.values())
+        return self.frames_decoded - self.frames_inferred - self.dropped
+
+    @property
+    def dropped(self) -> int:
+        """Dropped for whatever cause; of a copy, because another thread may add a cause."""
+        return self.frames_dropped.copy().total()
 
     @property
     def fps(self) -> float | None:

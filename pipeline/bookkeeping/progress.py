@@ -122,7 +122,7 @@ def _state(stats: SourceStats) -> str:
     """Of a live source: what it is doing, how old its results are, and what was dropped."""
     if not stats.live:
         return ""
-    latency, dropped = stats.latency.percentile_ms(50), sum(stats.frames_dropped.values())
+    latency, dropped = stats.latency.percentile_ms(50), stats.dropped
     age = f" {latency:.0f} ms" if latency is not None and stats.state == "RUNNING" else ""
     return f"{stats.state.lower()}{age}, {dropped} dropped"
 

@@ -11,7 +11,6 @@ import itertools
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,7 +80,7 @@ class Feed:
         self.class_names = tuple(class_names)
         self.shot: Shot | None = None
         self.sightings: dict[str, Sighting] = {}
-        self._latencies: deque[tuple[float, float]] = deque(maxlen=_LATENCIES_KEPT)
+        self._latencies: tuple[tuple[float, float], ...] = ()
 
     def note(self, shot: Shot) -> None:
         """Put up a new shot and remember what is on it."""
@@ -93,13 +92,13 @@ class Feed:
             sighting.count += 1
             sighting.score = max(sighting.score, score)
         self.sightings = self.sightings | seen
-        self._latencies.append((shot.pinned, shot.age))
+        self._latencies = (*self._latencies[1 - _LATENCIES_KEPT :], (shot.pinned, shot.age))
         self.shot = shot
 
     def latency_ms(self) -> dict[str, float] | None:
         """p50, p95 and p99 from decoder to board over the last seconds; None without any."""
         begin = time.monotonic() - RECENT_SECONDS
-        recent = sorted(age for pinned, age in self._latencies.copy() if pinned >= begin)
+        recent = sorted(age for pinned, age in self._latencies if pinned >= begin)
         if not recent:
             return None
         ranks = {p: math.ceil(len(recent) * p / 100) - 1 for p in (50, 95, 99)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -123,8 +123,8 @@ def _see_source(
     threshold: float | None,
     class_thresholds: Mapping[str, float] | None,
 ) -> SourceView:
-    events = stats.events.copy()
-    since, cause, detail = _explained(list(events), stats.state)
+    events = stats.events
+    since, cause, detail = _explained(events, stats.state)
     shot = feed.shot if feed else None
     return SourceView(
         name=stats.name,
@@ -150,11 +150,11 @@ def _see_source(
         size_hw=shot.result.frame.size_hw if shot else None,
         zones=_zones(shot.result) if shot else None,
         sightings=_sightings(feed) if feed else [],
-        events=[EventView(**vars(event)) for event in list(events)[-EVENTS_SHOWN:]],
+        events=[EventView(**vars(event)) for event in events[-EVENTS_SHOWN:]],
     )
 
 
-def _explained(events: list[Event], state: State) -> tuple[float | None, str | None, str]:
+def _explained(events: Sequence[Event], state: State) -> tuple[float | None, str | None, str]:
     """Since when a source is as it is, and why: its cause and the sentence for that.
 
     Attempts to connect and the pauses between them are one outage, which begins with the first.

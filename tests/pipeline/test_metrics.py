@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.bookkeeping.metrics import Event, LatencyHistogram, SourceStats
+from pipeline.bookkeeping.metrics import EVENTS_KEPT, LatencyHistogram, SourceStats
 from pipeline.graph import Graph
 
 durations = st.lists(st.floats(1e-4, 900), min_size=1, max_size=300)
@@ -110,14 +109,32 @@ def test_frames_that_no_output_took_make_no_source_faster():
 
 
 def test_who_sees_a_state_finds_its_event():
-    stats, states_before = SourceStats("a"), []
+    states_before = []
 
-    class Log(deque[Event]):
-        def append(self, event: Event) -> None:
-            states_before.append(stats.state)
-            super().append(event)
+    class Watched(SourceStats):
+        def __setattr__(self, name: str, value: object) -> None:
+            if name == "events":
+                states_before.append(self.state)
+            super().__setattr__(name, value)
 
-    stats.events = Log()
+    stats = Watched("a")
+    states_before.clear()
     stats.changed("FAILED", "refused")
     assert states_before == ["READY"]
     assert stats.state == stats.events[-1].state == "FAILED"
+
+
+def test_what_one_thread_writes_another_reads_as_it_was():
+    """Held by nobody's lock: a Python without its own runs both at once."""
+    stats = SourceStats("a")
+    stats.changed("CONNECTING")
+    seen, rate = stats.events, stats.inferred_rate
+    rate.add(1.0)
+    stats.changed("RUNNING")
+    assert [event.state for event in seen] == ["CONNECTING"]
+    assert isinstance(stats.events, tuple)
+    stats.frames_dropped.update(queue_full=2, stale=3)
+    assert stats.dropped == 5
+    for _ in range(EVENTS_KEPT):
+        stats.changed("BACKOFF")
+    assert len(stats.events) == EVENTS_KEPT
