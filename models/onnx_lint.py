@@ -24,6 +24,7 @@ from onnx import NodeProto, TensorProto, TypeProto, numpy_helper
 from models.bad_input import told
 from models.model_file.input_sizes import at_size, sizes_of
 from models.model_file.reading import entry_in, model_path, read_onnx
+from models.quantization.eight_bits import FLOAT8, INT8, suits_float8
 
 OPSETS = range(9, 25)
 LARGEST_TOP_K = 3839
@@ -49,6 +50,7 @@ DATA_DEPENDENT = frozenset({"NonMaxSuppression", "NonZero", "Loop", "If", "Scan"
 """Imported too, but their outputs' shapes or their running time depend on what is in the frames."""
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
+_QDQ = ("QuantizeLinear", "DequantizeLinear")
 
 
 @dataclass(frozen=True)
@@ -172,12 +174,44 @@ def no_doubles(graph: _Graph) -> Iterator[str]:
         yield f"{name}: float64 is not supported"
 
 
-def zero_points_are_zero(graph: _Graph) -> Iterator[str]:
-    """Quantisation is to int8 and symmetric; the zero points of both operators are 0."""
-    for node in _of_type(graph, "QuantizeLinear", "DequantizeLinear"):
+def rounding_is_symmetric(graph: _Graph) -> Iterator[str]:
+    """Of both operators the zero point is int8 or float8 and 0, and the scale a number above 0."""
+    for node in _of_type(graph, *_QDQ):
         zero = graph.constants.get(node.input[2]) if len(node.input) > 2 else None
-        if zero is None or zero.dtype != np.int8 or zero.any():
-            yield f"{_place(node)}: its zero point must be int8 and 0"
+        if zero is None or zero.dtype not in (INT8.dtype, FLOAT8.dtype) or zero.any():
+            yield f"{_place(node)}: its zero point must be int8 or float8, and 0"
+        scale = graph.constants.get(node.input[1])
+        if scale is None or not (np.isfinite(scale) & (scale > 0)).all():
+            yield f"{_place(node)}: its scale must be constant and above 0"
+
+
+def float8_stays_between_the_two(graph: _Graph) -> Iterator[str]:
+    """Float8 is constant or from QuantizeLinear, for DequantizeLinear only, and of one type."""
+    names = TensorProto.DataType
+    kinds = {name: tensor.elem_type for name, tensor in graph.types.items()}
+    kinds |= {tensor.name: tensor.data_type for tensor in graph.model.graph.initializer}
+    eighths = {name: kind for name, kind in kinds.items() if "FLOAT8" in names.Name(kind)}
+    for name, kind in sorted(eighths.items()):
+        if kind != FLOAT8.onnx_type:
+            yield f"{name}: {names.Name(kind).lower()}; of the types of float8 only E4M3FN is known"
+    for node in graph.nodes:
+        if node.op_type not in _QDQ and eighths.keys() & {*node.input, *node.output}:
+            yield f"{_place(node)}: works on float8; only QuantizeLinear and its inverse may"
+
+
+def float8_layers_have_kernels(graph: _Graph) -> Iterator[str]:
+    """A layer in float8 has its weights so, constant, and a shape that there are kernels for."""
+    makers = {node.output[0]: node for node in graph.nodes}
+    for node in _of_type(graph, "Conv", "ConvTranspose", "Gemm", "MatMul"):
+        data, weight = (_dequantised(graph, makers.get(name)) for name in node.input[:2])
+        if FLOAT8.onnx_type not in (data, weight):
+            continue
+        if data != weight:
+            yield f"{_place(node)}: only one of what goes in and its weights is in float8"
+        elif (values := graph.constants.get(makers[node.input[1]].input[0])) is None:
+            yield f"{_place(node)}: its weights are in float8 and not constant"
+        elif not suits_float8(node, values.shape):
+            yield f"{_place(node)}: TensorRT has no fast float8 kernel for it; leave it in float16"
 
 
 RULES: tuple[Rule, ...] = (
@@ -190,7 +224,9 @@ RULES: tuple[Rule, ...] = (
     only_the_batch_is_free,
     bytes_stay_at_the_border,
     no_doubles,
-    zero_points_are_zero,
+    rounding_is_symmetric,
+    float8_stays_between_the_two,
+    float8_layers_have_kernels,
 )
 
 
@@ -213,6 +249,14 @@ def _read(loaded: onnx.ModelProto) -> _Graph:
 def _suppression(model: onnx.ModelProto) -> str:
     """Which body the model file says it has; without a word the strict rules apply."""
     return str(entry_in(model).get("nms_body", "fixpoint"))
+
+
+def _dequantised(graph: _Graph, maker: NodeProto | None) -> int | None:
+    """The type of 8 bits that a tensor was before; None if it was none."""
+    if maker is None or maker.op_type != "DequantizeLinear":
+        return None
+    zero = graph.constants.get(maker.input[2]) if len(maker.input) > 2 else None
+    return None if zero is None else onnx.helper.np_dtype_to_tensor_dtype(zero.dtype)
 
 
 def _of_type(graph: _Graph, *kinds: str) -> Iterator[NodeProto]:

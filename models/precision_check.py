@@ -6,8 +6,8 @@
 
 The line's ``auto`` precision reads the entry ``precision_check`` of the metadata: average
 precision, or mIoU of classes of pixels, by precision, the mean over the given data sets. Engine:
-OpenVINO on this machine's CPU. Of bf16 nothing is written where that CPU has none, and the line
-then does not take it by itself.
+OpenVINO on this machine's CPU, for float8 ONNX Runtime. Of bf16 nothing is written where that CPU
+has none, and the line then does not take it by itself.
 
 ``--original`` is for files of `models.quantize` that do not say which file they were made from,
 without which the line does not run them by itself: it holds graph and weights against that file,

@@ -1,11 +1,12 @@
-"""Precision written into the graph of a model file: int8 by Q/DQ nodes, or float16 by casts.
+"""Precision written into a model file's graph: int8 or float8 by Q/DQ nodes, float16 by casts.
 
 | file | holds |
 |---|---|
 | `layers` | which layers may lose precision |
 | `frames` | what to calibrate on |
 | `noise` | what a layer's rounding does to its outputs |
-| `qdq` | the int8 graph |
+| `eight_bits` | int8 and float8, and what suits float8 |
+| `qdq` | the graph in int8 or float8 |
 | `half` | the float16 graph |
 | `agreement` | whether two files find the same |
 | `origin` | which file a rounded one was made from |

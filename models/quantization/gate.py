@@ -20,6 +20,7 @@ from models.judging.segmenters import load_segmenter
 from models.model_file.reading import description
 from models.precision_check import measure, precisions_here
 from models.quantization.agreement import Agreement, objects_agree, pixels_agree
+from models.quantization.eight_bits import FLOAT8
 from models.quantization.noise import Noise
 from models.quantization.origin import origin
 
@@ -93,7 +94,9 @@ class Gate:
 
     def judge(self, file: Path) -> Verdict:
         """Run both over the frames and the file over the labelled sets."""
-        scores = {p: round(measure(file, self.data, p), 4) for p in precisions_here() if self.data}
+        is_float8 = description(file).get("arithmetic") == FLOAT8.name
+        precisions = ("f32",) if is_float8 else precisions_here()
+        scores = {p: round(measure(file, self.data, p), 4) for p in precisions if self.data}
         return Verdict(
             self._agreement(file),
             LEAST_SHARE[self.about["task"]],

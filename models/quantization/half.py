@@ -4,6 +4,10 @@ TensorRT computes each tensor in the type that the graph gives it, so where floa
 has to stand there. Casts stand at the borders; weights and biases inside are stored as float16.
 Regions are cut out in float32: ONNX wants features and coordinates of RoiAlign to be of one type,
 and float16 knows only every half pixel of a large frame.
+
+A graph may have layers in float8 already. What they are given and give is float16, too, as NVIDIA's
+own tool has it by default; around float32 a user found float8 slower than float16 alone
+(NVIDIA/Model-Optimizer, issue 559).
 """
 
 from __future__ import annotations
@@ -22,12 +26,21 @@ BETWEEN = frozenset(
         *("MaxPool", "Mul", "Pad", "Relu", "Resize", "Sigmoid", "Slice"),
     }
 )
-_OTHER_TYPES = {"Pad": {1, 3}, "Resize": {1, 2, 3}, "Slice": {1, 2, 3, 4}}
-"""Inputs that are sizes and places and have types of their own."""
+_QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
+_OTHER_TYPES = {
+    "Pad": {1, 3},
+    "Resize": {1, 2, 3},
+    "Slice": {1, 2, 3, 4},
+    "QuantizeLinear": {2},
+    "DequantizeLinear": {0, 2},
+}
+"""Inputs that are sizes, places and numbers of 8 bits, and have types of their own."""
 
 
 def halved(model: ModelProto, layers: Sequence[Layer]) -> ModelProto:
     """A copy of a float32 model in which these of its layers compute in float16.
+
+    Of layers that are in float8 only what goes in and comes out is changed.
 
     Raises:
         ValueError: a constant inside is beyond float16.
@@ -60,9 +73,10 @@ class _Writer:
         chosen = {layer.output for layer in layers}
         self.converted = set[str]()
         for node in model.graph.node:
-            if node.output[0] in chosen or self._lies_between(node):
+            if node.output[0] in chosen or node.op_type in _QDQ or self._lies_between(node):
                 self.converted.add(node.output[0])
-                self.inside.update(node.output)
+                if node.op_type != "QuantizeLinear":
+                    self.inside.update(node.output)
 
     def nodes(self) -> Iterator[NodeProto]:
         outputs = {value.name for value in self.model.graph.output}
@@ -74,7 +88,8 @@ class _Writer:
                     if name and index not in _OTHER_TYPES.get(node.op_type, ()):
                         yield from self._casts(name, half=True)
                         copy.input[index] += "_half"
-                copy.output[:] = [name + "_half" for name in node.output]
+                inside = self.inside
+                copy.output[:] = [n + "_half" if n in inside else n for n in node.output]
                 yield copy
                 for name in outputs & set(node.output):
                     yield from self._casts(name, half=False)

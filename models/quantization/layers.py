@@ -18,6 +18,7 @@ from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from models.model_file.channels_last import MARK
+from models.quantization.eight_bits import EightBits, suits_float8
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm"})
 _FOLDED = frozenset({"Cast", "Reshape", "Transpose"})
@@ -122,6 +123,15 @@ def feature_layers(model: ModelProto) -> list[Layer]:
     """The layers whose outputs are features of other layers; see the module."""
     readers = readers_of(model)
     return [layer for layer in all_layers(model) if _feeds_a_layer(layer, readers)]
+
+
+def layers_for(kind: EightBits, model: ModelProto) -> list[Layer]:
+    """Those of them that are worth rounding to that type."""
+    layers = feature_layers(model)
+    if kind.is_integer:
+        return layers
+    sides = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    return [layer for layer in layers if suits_float8(layer.node, sides[layer.weight])]
 
 
 def readers_of(model: ModelProto) -> Mapping[str, list[tuple[NodeProto, int]]]:

@@ -17,6 +17,7 @@ import numpy as np
 import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from models.quantization.eight_bits import INT8, EightBits
 from models.quantization.layers import Layer
 from models.quantization.qdq import Rounding, quantised
 
@@ -74,10 +75,11 @@ def noise_of_layers(
     layers: Sequence[Layer],
     largest: dict[str, float],
     frames: Iterable[np.ndarray],
+    kind: EightBits = INT8,
     threads: int = 2,
 ) -> dict[str, Noise]:
     """By name of layer, the mean over all places where its weights are used."""
-    twin = quantised(model, layers, Rounding(largest, {}))
+    twin = quantised(model, layers, Rounding(largest, {}, kind))
     ready = {name for node in model.graph.node for name in node.output}
     nodes = [node for node in twin.graph.node if not ready.intersection(node.output)]
     outputs = list[str]()

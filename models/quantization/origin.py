@@ -14,9 +14,10 @@ from onnx import ModelProto
 
 from models.model_file.input_sizes import at_size, sizes_of
 from models.model_file.onnx_file import content_sha256
-from models.model_file.reading import read_onnx
+from models.model_file.reading import description, read_onnx
+from models.quantization.eight_bits import FLOAT8, INT8
 from models.quantization.layers import constants, feature_layers, widened
-from models.quantization.qdq import LARGEST, Rounding, quantised, ways_back
+from models.quantization.qdq import Rounding, quantised, ways_back
 
 _A_HAIR_LESS = 1 - 1e-6  # a largest value of 6 must not come back from its scale as more than 6
 
@@ -31,7 +32,11 @@ def is_made_from(original: Path, rounded: Path) -> bool:
 
     The original is rounded again, the scales of activations taken from the file. The graph must be
     the same, and weights to the last digit; biases hold what calibration has found, and may differ.
+    A file in float8 has always said it.
     """
+    about = description(rounded)
+    if about.get("arithmetic") == FLOAT8.name:
+        return bool(about.get("made_from", {}).get("sha256") == content_sha256(original))
     before, after = (read_onnx(file) for file in (original, rounded))
     if sizes_of(before) != sizes_of(after):
         return False
@@ -45,7 +50,7 @@ def _is_rounded(plain: ModelProto, found: ModelProto) -> bool:
     scales = {data: way[-1] + "_scale" for data, way in ways_back(plain, layers).items()}
     if not layers or not stored.keys() >= set(scales.values()):
         return False
-    largest = {data: float(stored[s]) * LARGEST * _A_HAIR_LESS for data, s in scales.items()}
+    largest = {data: float(stored[s]) * INT8.largest * _A_HAIR_LESS for data, s in scales.items()}
     again = quantised(plain, layers, Rounding(largest, {}))
     free = {layer.bias for layer in layers} | set(scales.values())
     wanted = {name: value for name, value in constants(again).items() if name not in free}

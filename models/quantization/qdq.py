@@ -1,10 +1,10 @@
-"""The int8 graph: what goes into a layer, and its weights, rounded to 8 bits.
+"""The int8 or float8 graph: what goes into a layer, and its weights, rounded to 8 bits.
 
 ONNX's QuantizeLinear and DequantizeLinear say where; an engine joins them with the layers between
-them and multiplies integers. Weights are stored as int8, symmetric, with a scale for each output
-channel; activations are symmetric with one scale for a tensor. Their zero point is 0 and not an
-end of the range, because TensorRT takes no other. Biases stay float: engines round them, if they
-must, when they load the file.
+them and multiplies numbers of 8 bits. Weights are stored so, symmetric, with a scale for each
+output channel; activations are symmetric with one scale for a tensor. Their zero point is 0 and
+not an end of the range, because TensorRT takes no other. Biases stay float: engines round them, if
+they must, when they load the file.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from models.quantization.eight_bits import INT8, LEAST_SCALE, EightBits
 from models.quantization.layers import Layer, constants, readers_of
 
-LARGEST = 127
-LEAST_OPSET = 18  # that of our exports
-LEAST_SCALE = 1e-4  # of activations, for the sake of biases: see rounded_weight
 _ALONG = frozenset({"Add", "MaxPool", "Resize"})
 """Operators that read a tensor in int8 where a layer beside them does: shortcuts of residual
 blocks and of pyramids, which engines then add without going back to float."""
@@ -33,25 +31,26 @@ class Rounding:
     """How layers are rounded.
 
     Attributes:
-        largest: Magnitude, by tensor that goes into a layer, that becomes 127; more is cut off.
+        largest: Magnitude, by tensor that goes into a layer, that becomes the type's greatest
+            number; more is cut off.
         offsets: (C,) float by layer's name, to be added to its bias.
+        kind: Type that they are rounded to.
     """
 
     largest: Mapping[str, float]
     offsets: Mapping[str, np.ndarray]
+    kind: EightBits = INT8
 
 
 def quantised(model: ModelProto, layers: Sequence[Layer], rounding: Rounding) -> ModelProto:
-    """A copy of a float32 model in which these of its layers compute in int8.
+    """A copy of a float32 model in which these of its layers compute in 8 bits.
 
     Raises:
         ValueError: the model is of an older opset.
     """
-    opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-    if opset < LEAST_OPSET:
-        raise ValueError(
-            f"the model has opset {opset}, at least {LEAST_OPSET} is needed; export again"
-        )
+    opset, least = opset_of(model), rounding.kind.opset
+    if opset < least:
+        raise ValueError(f"the model has opset {opset}, at least {least} is needed; export again")
     graph = _Writer(model, layers, rounding)
     copy = ModelProto()
     copy.CopyFrom(model)
@@ -63,6 +62,11 @@ def quantised(model: ModelProto, layers: Sequence[Layer], rounding: Rounding) ->
     del copy.graph.value_info[:]
     copy.graph.value_info.extend(shapes)
     return copy
+
+
+def opset_of(model: ModelProto) -> int:
+    """That of ONNX's own operators."""
+    return max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
 
 
 def ways_back(model: ModelProto, layers: Sequence[Layer]) -> dict[str, list[str]]:
@@ -86,7 +90,7 @@ class _Writer:
     """Writes the nodes and constants of one graph."""
 
     def __init__(self, model: ModelProto, layers: Sequence[Layer], rounding: Rounding) -> None:
-        self.model, self.rounding = model, rounding
+        self.model, self.rounding, self.kind = model, rounding, rounding.kind
         self.stored = constants(model)
         self.layers = {layer.output: layer for layer in layers}
         self.inputs = {layer.data for layer in layers}
@@ -95,18 +99,20 @@ class _Writer:
         self.largest = dict(rounding.largest)
         self.moved = set[str]()
         """Tensors that are rounded before they come to their places."""
-        for data, way in ways_back(model, layers).items():
+        ways = ways_back(model, layers) if self.kind.is_integer else {}
+        for data, way in ways.items():
             self.moved |= set(way[:-1])
             self.inputs = self.inputs - {data} | {way[-1]}
             self.largest.setdefault(way[-1], self.largest[data])
 
     def nodes(self) -> Iterator[NodeProto]:
         for layer in self.weights.values():
-            yield _dequantize(layer.weight, axis=layer.channel_axis)
+            yield self._dequantize(layer.weight, axis=layer.channel_axis)
         for value in self.model.graph.input:
             yield from self._rounded(value.name)
         for node in self.model.graph.node:
-            if node.op_type == "Concat" and node.output[0] in self.inputs:
+            joins = node.op_type == "Concat" and self.kind.is_integer
+            if joins and node.output[0] in self.inputs:
                 yield from self._concatenated(node)
                 continue
             yield self._with_rounded(node) if node.output[0] in self.moved else self._rewired(node)
@@ -115,10 +121,10 @@ class _Writer:
 
     def initialisers(self) -> Iterator[TensorProto]:
         for layer in self.weights.values():
-            yield from rounded_weight(self.stored, layer)
+            yield from rounded_weight(self.stored, layer, self.kind)
         for name in sorted(self.inputs):
-            yield numpy_helper.from_array(self._scale(name), name + "_scale")
-            yield numpy_helper.from_array(np.array(0, np.int8), name + "_zero")
+            yield numpy_helper.from_array(self.kind.scale(self.largest[name]), name + "_scale")
+            yield numpy_helper.from_array(np.zeros((), self.kind.dtype), name + "_zero")
         moved = {layer.bias: layer for layer in self.layers.values() if layer.bias}
         for tensor in self.model.graph.initializer:
             if tensor.name in moved and moved[tensor.name].name in self.rounding.offsets:
@@ -127,18 +133,25 @@ class _Writer:
             elif tensor.name not in self.weights:
                 yield tensor
 
-    def _scale(self, name: str) -> np.ndarray:
-        return np.array(max(self.largest[name] / LARGEST, LEAST_SCALE), np.float32)
-
     def _rounded(self, name: str) -> Iterator[NodeProto]:
         if name in self.inputs:
             yield helper.make_node(
                 "QuantizeLinear",
                 [name, name + "_scale", name + "_zero"],
-                [name + "_int8"],
+                [f"{name}_{self.kind.name}"],
                 name=name + "/quantize",
             )
-            yield _dequantize(name)
+            yield self._dequantize(name)
+
+    def _dequantize(self, name: str, axis: int | None = None) -> NodeProto:
+        along: dict[str, Any] = {} if axis is None else {"axis": axis}
+        return helper.make_node(
+            "DequantizeLinear",
+            [f"{name}_{self.kind.name}", name + "_scale", name + "_zero"],
+            [name + "_rounded"],
+            name=name + "/dequantize",
+            **along,
+        )
 
     def _rounding_cuts_off(self, node: NodeProto) -> bool:
         """Whether it is a ReLU6 whose 6 is what rounding cuts off at anyway.
@@ -198,6 +211,8 @@ class _Writer:
         if node.output[0] in self.layers:
             copy.input[0] += "_rounded"
             copy.input[1] += "_rounded"
+        elif not self.kind.is_integer:
+            pass  # TensorRT reads shortcuts as they are, in float16, which is more accurate
         elif self._rounding_cuts_off(node):
             copy.op_type = "Relu"
             del copy.input[1:], copy.attribute[:]
@@ -206,29 +221,19 @@ class _Writer:
         return copy
 
 
-def rounded_weight(stored: Mapping[str, np.ndarray], layer: Layer) -> Iterator[TensorProto]:
-    """Weights of a layer as int8, with the scales of its channels."""
+def rounded_weight(
+    stored: Mapping[str, np.ndarray], layer: Layer, kind: EightBits = INT8
+) -> Iterator[TensorProto]:
+    """Weights of a layer in 8 bits, with the scales of its channels."""
     values, axis = stored[layer.weight], layer.channel_axis
     others = tuple(a for a in range(values.ndim) if a != axis)
-    scale = np.abs(values).max(others) / LARGEST
-    if layer.bias:
+    scale = np.abs(values).max(others) / kind.largest
+    if layer.bias and kind.is_integer:
         # An engine may turn biases into int32, in units of the scales of weights and inputs; those
         # of dead channels, whose weights are nearly zero, would not fit.
         scale = np.maximum(scale, np.abs(stored[layer.bias]) / (2**30 * LEAST_SCALE))
-    scale = np.maximum(scale, 1e-9).astype(np.float32)
-    steps = np.rint(values / np.expand_dims(scale, others))
-    steps = np.clip(steps, -LARGEST, LARGEST).astype(np.int8)
-    yield numpy_helper.from_array(steps, layer.weight + "_int8")
+    scale = kind.rounded_scale(np.maximum(scale, 1e-9).astype(np.float32))
+    steps = kind.rounded(values / np.expand_dims(scale, others))
+    yield numpy_helper.from_array(steps, f"{layer.weight}_{kind.name}")
     yield numpy_helper.from_array(scale, layer.weight + "_scale")
-    yield numpy_helper.from_array(np.zeros(len(scale), np.int8), layer.weight + "_zero")
-
-
-def _dequantize(name: str, axis: int | None = None) -> NodeProto:
-    along: dict[str, Any] = {} if axis is None else {"axis": axis}
-    return helper.make_node(
-        "DequantizeLinear",
-        [name + "_int8", name + "_scale", name + "_zero"],
-        [name + "_rounded"],
-        name=name + "/dequantize",
-        **along,
-    )
+    yield numpy_helper.from_array(np.zeros(len(scale), kind.dtype), layer.weight + "_zero")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pipeline.engines.contract import Engine, Outputs, Pending, Submits
 from pipeline.engines.nvidia import driver
+from pipeline.engines.precision import refuse_float8
 from pipeline.engines.tuning import Purpose
 from pipeline.engines.watch import EngineWatch
 from pipeline.errors import ConfigError, EngineError, EngineUnavailable
@@ -69,7 +70,7 @@ def load_engine(
             is made ready now: under the load for which one changes it there is no time for that.
 
     Raises:
-        EngineUnavailable: The engine is not installed, or the CPU lacks the precision.
+        EngineUnavailable: The engine is not installed, or the CPU or GPU lacks the precision.
         ModelMismatch: The engine cannot read the file, or its graph is not what it says.
         ConfigError: The engine does not have the precision asked for, or does not run that kind
             of file.
@@ -88,7 +89,10 @@ def load_engine(
         try:
             return _tensorrt(model, settings, purpose, all_sizes, f"TensorRT on the {gpu}")
         except EngineError as refused:
+            if model.arithmetic == "f8":  # never on a CPU unless that is asked for
+                raise
             because += f", because TensorRT cannot be used: {refused}"
+    refuse_float8(model, "which is for TensorRT on a GPU")
     try:
         return _openvino(model, settings, purpose, all_sizes, because)
     except EngineError as refused:
@@ -139,6 +143,7 @@ def _openvino(
         from pipeline.engines.ov import OpenVinoEngine
     except (ImportError, OSError) as error:  # OSError: a library that it needs is not there
         raise _missing("OpenVINO", "openvino", error) from error
+    refuse_float8(model, "to which OpenVINO rounds otherwise than GPUs do")
     return OpenVinoEngine(model, settings, purpose=purpose, all_sizes=all_sizes, because=because)
 
 

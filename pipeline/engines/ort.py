@@ -95,6 +95,8 @@ class OnnxRuntimeEngine:
             why = in_the_graph(model) + "f32, its only precision on a CPU"
         if model.arithmetic == "int8":
             why += "; its 8-bit integers are multiplied in f32, where sums cannot overflow"
+        elif model.arithmetic == "f8":
+            why += "; its float8 numbers are multiplied in f32, exactly and slowly"
         self.reason = f"{because}; {why}{chosen.remark(self.batch, self.in_flight)}"
         for size in self.sizes_hw:
             first = self.infer(*no_images(model, size, self.batch))

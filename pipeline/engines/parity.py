@@ -157,7 +157,7 @@ class Parity:
 
 def bounds_by_cpu(model: ModelFile) -> Bounds:
     """How far a plan's answer may be from that of a CPU engine."""
-    return BY_CPU_INT8 if model.arithmetic == "int8" else BY_CPU
+    return BY_CPU_INT8 if model.arithmetic in ("int8", "f8") else BY_CPU
 
 
 def compare(model: ModelFile, wanted: Outputs, found: Outputs, bounds: Bounds) -> Parity:

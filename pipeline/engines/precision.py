@@ -10,6 +10,7 @@ from pipeline.settings import AskedPrecision
 
 Precision = Literal["f32", "bf16", "f16"]
 MOST_LOSS = 0.005  # average precision that may be given up for speed: half a point
+OLDEST_WITH_FLOAT8 = (8, 9)  # compute capability
 
 
 def choose_precision(
@@ -50,7 +51,31 @@ def in_the_graph(model: ModelFile) -> str:
     if {"f32", "original"} <= check.keys():
         compared = f"{measure_of(model)} {check['f32']:.3f} against {check['original']:.3f}"
         cost = f" ({compared} of its original)"
-    return f"{model.arithmetic} layers as the model file has them{cost}, all else "
+    kinds = "f8 and f16" if model.arithmetic == "f8" else model.arithmetic
+    return f"{kinds} layers as the model file has them{cost}, all else "
+
+
+def refuse_float8(model: ModelFile, why: str) -> None:
+    """`EngineUnavailable` for a file with layers in float8, and `why`; nothing for any other."""
+    if model.arithmetic == "f8":
+        raise EngineUnavailable(
+            f"{model.path.name} has layers in float8, {why}; use its original, or --engine "
+            "onnxruntime, which computes them exactly and slowly"
+        )
+
+
+def check_float8(model: ModelFile, gpu: str, compute_capability: tuple[int, int]) -> None:
+    """`EngineUnavailable` for such a file on a GPU whose kernels do not know float8.
+
+    TensorRT would say no more than that there is no implementation of the first such layer.
+    """
+    if compute_capability < OLDEST_WITH_FLOAT8:
+        has, needs = (".".join(map(str, n)) for n in (compute_capability, OLDEST_WITH_FLOAT8))
+        refuse_float8(
+            model,
+            f"which the {gpu} does not have (compute capability {has}; {needs} or higher is "
+            "needed, that is Ada, Hopper, Blackwell or later)",
+        )
 
 
 def named(model: ModelFile, rest: str) -> str:

@@ -29,7 +29,7 @@ from typing import Self
 
 from pipeline.engines.contract import Awaited, Images, Outputs, Regions, Size, check_images
 from pipeline.engines.parity import LabelledAp
-from pipeline.engines.precision import in_the_graph
+from pipeline.engines.precision import check_float8, in_the_graph
 from pipeline.engines.trt_cache import PlanCache, plan_folder
 from pipeline.engines.trt_machine import Machine
 from pipeline.engines.trt_plans import Opened, Plans, Wanted
@@ -57,7 +57,8 @@ class TensorRtEngine:
 
     Raises:
         ConfigError: bf16 is asked for.
-        EngineUnavailable: The driver, TensorRT or a plan that may not be built here is missing.
+        EngineUnavailable: The driver, TensorRT or a plan that may not be built here is missing,
+            or the GPU has no float8, which the model has.
         ModelMismatch: TensorRT cannot take the model.
         EngineError: The GPU fails, or no plan passes its check.
     """
@@ -86,6 +87,7 @@ class TensorRtEngine:
         self.sizes_hw = model.input_sizes_hw if all_sizes else (model.input_size_hw,)
         with ExitStack() as end:
             machine = Machine.here(end)
+            check_float8(model, machine.gpu.name, machine.gpu.compute_capability)
             wanted = Wanted(
                 model,
                 batch_sizes(self.batch),

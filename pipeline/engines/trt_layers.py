@@ -84,7 +84,7 @@ def moved_layers(machine: Machine, suspect: Suspect) -> str:
         parity = _compared(machine, suspect, session, layers)
     except (EngineError, ValueError, *FAILURES) as error:  # ValueError: shapes differ
         return f"{unknown} {' '.join(str(error).split())}"
-    least = LEAST_DB_INT8 if suspect.model.arithmetic == "int8" else LEAST_DB
+    least = LEAST_DB_INT8 if suspect.model.arithmetic in ("int8", "f8") else LEAST_DB
     moved = [layer for layer in layers if layer.decibels < least]
     worst = sorted(moved or layers, key=lambda layer: layer.decibels)[:MOST_NAMED]
     second = (

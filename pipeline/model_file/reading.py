@@ -15,7 +15,7 @@ import json
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from pipeline.errors import ModelMismatch
 from pipeline.frame import RGB
@@ -24,7 +24,7 @@ from pipeline.model_file.program_archive import NoArchive, entry_of_program, is_
 
 Fit = Literal["letterbox", "stretch"]
 OutputForm = Literal["candidates", "detections", "classes"]
-Arithmetic = Literal["f32", "int8", "f16"]
+Arithmetic = Literal["f32", "int8", "f8", "f16"]
 Task = Literal["detection", "instance", "semantic"]
 
 METADATA_KEY = "boxstream"
@@ -67,8 +67,8 @@ class ModelFile:
         palette: RGB in which each class is drawn; None leaves that to the line.
         proposer: Who tells the model where to look, by name; None when it looks for itself.
         regions: Most regions of a frame that a proposer may give it; 0 without one.
-        arithmetic: In which the graph has its layers compute; ``"int8"`` and ``"f16"`` are what
-            `models.quantize` writes, and leave scores and boxes in f32.
+        arithmetic: In which the graph has its layers compute; ``"int8"``, ``"f8"`` (with f16 beside
+            it) and ``"f16"`` are what `models.quantize` writes, and leave scores and boxes in f32.
         is_program: A program of torch, which one engine runs, and no ONNX file.
         made_from: `content_sha256` of the file that `models.quantize` made it from; None where it
             does not say.
@@ -249,7 +249,7 @@ def _made_from(entry: dict[str, Any]) -> str | None:
 
 
 def _arithmetic(entry: dict[str, Any]) -> str:
-    return _one_of({"arithmetic": "f32"} | entry, "arithmetic", ("f32", "int8", "f16"))
+    return _one_of({"arithmetic": "f32"} | entry, "arithmetic", get_args(Arithmetic))
 
 
 def _one_of(entry: dict[str, Any], key: str, known: tuple[str, ...]) -> str:

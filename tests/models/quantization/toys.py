@@ -69,6 +69,41 @@ def toy(size_hw: tuple[int, int] = SIZE_HW, seed: int = 0, half: bool = False) -
     return model
 
 
+def with_concat() -> ModelProto:
+    """The toy, whose last inner layer sees the maps before and behind the depthwise one."""
+    model = toy()
+    project = next(node for node in model.graph.node if node.output[0] == "projected")
+    place = list(model.graph.node).index(project)
+    project.input[0] = "both"
+    both = helper.make_node("Concat", ["deep6", "stem6"], ["both"], axis=1)
+    model.graph.node.insert(place, both)
+    weight = next(t for t in model.graph.initializer if t.name == "project.weight")
+    wide = np.random.default_rng(4).normal(0, 0.2, (64, 128, 1, 1)).astype(np.float32)
+    weight.CopyFrom(numpy_helper.from_array(wide, "project.weight"))
+    return model
+
+
+def with_rows() -> ModelProto:
+    """The toy with fully connected layers on top: maps, turned and flattened, in rows."""
+    model, rng = toy(), np.random.default_rng(6)
+    rows = SIZE_HW[0] * SIZE_HW[1] * 64
+    weights = {"fc.weight": (32, rows), "last.weight": (3, 32)}
+    for name, shape in weights.items():
+        value = rng.normal(0, 0.01, shape).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+    row = numpy_helper.from_array(np.array([-1, rows]), "row")
+    model.graph.initializer.append(row)
+    model.graph.node.extend(
+        [
+            helper.make_node("Transpose", ["sum"], ["turned"], perm=[0, 2, 3, 1]),
+            helper.make_node("Reshape", ["turned", "row"], ["rows"]),
+            helper.make_node("Gemm", ["rows", "fc.weight"], ["fc"], transB=1),
+            helper.make_node("Gemm", ["fc", "last.weight"], ["last"], transB=1),
+        ]
+    )
+    return model
+
+
 def write_toy(path: Path, model: ModelProto | None = None, **about: object) -> Path:
     """The toy as a model file."""
     model = model or toy()
