@@ -136,7 +136,7 @@ def lowered(
     judged = any(source.url.startswith("synthetic:") for source in sources)
     detection = settings.detection
     if judged or can_change:
-        detection = low_threshold(detection)
+        detection = low_threshold(detection, model.score_threshold)
     return detect_also_blurred(detection, settings.render, model)
 
 

@@ -263,6 +263,9 @@ def judge_boxes(arguments: argparse.Namespace) -> dict[str, Any]:
         regions = read_proposals(arguments.regions) if arguments.regions else None
         merge = parse_merge(arguments.merge)
         detector = detector_of(arguments)
+        looks_itself = not (isinstance(detector, ModelFile) and detector.about.get("proposer"))
+        if regions is not None and looks_itself:
+            raise DataError("--regions: this detector finds its regions itself; leave it out")
         truth, detections = detect_all(detector, truth, arguments.images, merge, True, regions)
     figures = score_both(truth, detections)
     show_detection(figures)

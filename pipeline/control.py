@@ -89,7 +89,7 @@ class LineControl:
         address: neither the environment nor the credentials of the settings are used.
 
         Raises:
-            NameTaken: A source of that name is or was there; its outputs would be written over.
+            NameTaken: A source of that name is there, or its outputs are being finished.
             ConfigError: The URL cannot mean anything, there are too many sources, or the line is
                 one of recordings, which ends with them and makes frames wait.
         """
@@ -99,12 +99,17 @@ class LineControl:
         with self._adding:
             if len(line.roster.sources) >= MOST_SOURCES:
                 raise ConfigError(f"there are {MOST_SOURCES} sources already; remove one first")
-            if name in line.roster.names_used:
-                raise NameTaken(f"a source was called {name!r} before; choose another name")
+            there = {source.name for source in line.roster.sources}
+            if name in there:
+                raise NameTaken(f"there is a source {name!r} already; choose another name")
+            if name in line.roster.names_in_use:
+                raise NameTaken(
+                    f"the source {name!r} is still being removed; try again in a moment"
+                )
             (source,) = open_sources(
                 [url],
                 name=name,
-                taken=line.roster.names_used,
+                taken=() if name else line.roster.names_used,  # who comes back says so
                 max_frames=self._settings.max_frames,
                 duration=self._settings.duration,
                 live=replace(self._settings.live, credentials=None),
@@ -113,6 +118,8 @@ class LineControl:
                 decoder_threads=self._settings.decoder_threads,
                 recorded=self._settings.recorded,
             )
+            if source.name in line.roster.names_used:
+                line.shown.change_of(source.name, OwnThresholds(), there)  # they were another's
             line.roster.join(source)
         return source.name
 

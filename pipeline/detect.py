@@ -69,15 +69,18 @@ def detect(
     return _detect(answers, model, settings, thresholds, on_inexact, maps)
 
 
-def low_threshold(settings: DetectionSettings) -> DetectionSettings:
+def low_threshold(settings: DetectionSettings, recommended: float = LOW) -> DetectionSettings:
     """The same settings with a score threshold so low that an average precision can be taken.
 
     `Shown` then gives what `detect` would have given with the settings themselves, but for three
     cases: a class-agnostic suppression by a box that its own class's threshold hides; merging, in
     which boxes below the threshold then have a say; and a frame in which more boxes reach the low
     threshold than suppression looks at (`MOST_BOXES`).
+
+    Args:
+        recommended: The model's own threshold, where the settings name none.
     """
-    common = LOW if settings.threshold is None else settings.threshold
+    common = recommended if settings.threshold is None else settings.threshold
     return replace(
         settings,
         threshold=min(*settings.class_thresholds.values(), common, LOW),

@@ -22,7 +22,9 @@ FEWEST_FRAMES = 8  # that a judgement is based on
 ROOM = 0.6  # of the budget; below it there may be room for what was given up
 CALM_SECONDS = (6.0, 96.0)  # before something is taken back: at first, and at most
 
-Counts = dict[str, tuple[LatencyHistogram, int]]  # latency and frames of each source so far
+# Books of each source, with its latency and frames so far.
+Counts = dict[str, tuple[SourceStats | None, LatencyHistogram, int]]
+NOTHING = (None, LatencyHistogram(), 0)
 
 
 @dataclass(frozen=True)
@@ -167,10 +169,12 @@ class Governor:
         measured: Counts = {}
         for stats in self._sources():
             if stats.live:
-                now = stats.latency.copy(), stats.frames_inferred
-                before, inferred = self._earlier.get(stats.name, (LatencyHistogram(), 0))
-                total.absorb(now[0].since(before))
-                fastest = max(fastest, (now[1] - inferred) / seconds)
+                books, latency, inferred = self._earlier.get(stats.name, NOTHING)
+                if books is not stats:  # it is new, or has come back under its name
+                    _, latency, inferred = NOTHING
+                now = stats, stats.latency.copy(), stats.frames_inferred
+                total.absorb(now[1].since(latency))
+                fastest = max(fastest, (now[2] - inferred) / seconds)
                 measured[stats.name] = now
         return total, fastest, measured
 

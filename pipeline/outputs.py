@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from pipeline.bookkeeping.report import Reporting, told_by
-from pipeline.bookkeeping.tally import DEPARTED_KEPT
+from pipeline.bookkeeping.report import Finished, Reporting
+from pipeline.bookkeeping.tally import DEPARTED_KEPT, Tally
 from pipeline.errors import ConfigError
 from pipeline.frame import PixelClasses
 from pipeline.model_file.reading import ModelFile
@@ -46,26 +46,9 @@ class SinksOfSources(Protocol):
         """Whether all that want pictures of a source take those that lie on a GPU."""
         ...
 
-    def forget(self, name: str) -> None:
-        """The source has left for good, and its sinks are closed."""
+    def forget(self, name: str, tally: Tally) -> None:
+        """The source has left, and its sinks are closed; the books know what they lost."""
         ...
-
-
-@dataclass
-class Finished:
-    """What remains of a closed sink, for the report."""
-
-    name: str
-    entry: dict[str, Any]
-
-    @classmethod
-    def of(cls, sink: Reporting) -> Finished:
-        """Ask it for the last time."""
-        return cls(sink.name, told_by(sink))
-
-    def report(self) -> dict[str, Any]:
-        """What it said."""
-        return self.entry
 
 
 @dataclass(frozen=True)
@@ -134,9 +117,9 @@ class Outputs:
 
     @property
     def opened(self) -> list[Reporting]:
-        """All sinks; of sources that have left, what the last ones reported."""
+        """All sinks; first, of the last sources that have left, what they reported."""
         there = (sink for group in self.sinks.values() for sink in group)
-        return [*there, *(sink for group in self._of_departed for sink in group)]
+        return [*(sink for group in self._of_departed for sink in group), *there]
 
     @property
     def want_pictures(self) -> bool:
@@ -146,8 +129,12 @@ class Outputs:
     def of(self, source: Source) -> list[Sink]:
         """The sinks of one source, opened at the first call; none writes over an input.
 
+        A camera may come back: its sinks themselves keep what it left, but for folders of
+        pictures, whose numbers begin anew.
+
         Raises:
-            ConfigError: They cannot be, or another source has or had one of their files.
+            ConfigError: They cannot be, or would write over what another source, or an earlier
+                one of that name, has in their files.
         """
         if source.name not in self.sinks:
             sinks = open_sinks(
@@ -159,7 +146,7 @@ class Outputs:
                 self._settings.recording,
                 self._pixels,
             )
-            self._claim(sinks, source.name)
+            self._claim(sinks, source)
             if self._page:
                 sinks.append(self._page.sink(target_of(source, self._model.object_names)))
             self.sinks[source.name] = sinks
@@ -170,23 +157,29 @@ class Outputs:
         wanting = [sink for sink in self.sinks.get(source, ()) if sink.wants_picture]
         return all(isinstance(s, TakesGpuPictures) and s.takes_gpu_pictures for s in wanting)
 
-    def forget(self, name: str) -> None:
-        """The source has left for good, and its sinks are closed."""
-        self._of_departed.append([Finished.of(sink) for sink in self.sinks.pop(name)])
+    def forget(self, name: str, tally: Tally) -> None:
+        """The source has left, and its sinks are closed; the books know what they lost."""
+        self._of_departed.append([Finished.of(sink, tally) for sink in self.sinks.pop(name)])
 
-    def _claim(self, sinks: Sequence[Sink], source: str) -> None:
+    def _claim(self, sinks: Sequence[Sink], source: Source) -> None:
         """Have files belong to a source for good: what it wrote stays when it has left."""
-        wanted = [
-            _Claim(source, sink.name, place) for sink in sinks for place in territory_of(sink)
-        ]
+        name = source.name
+        others = [claim for claim in self._taken if claim.source != name]
+        for left in self._taken:
+            if left.source == name and (left.out.endswith("/") or not source.live):
+                raise ConfigError(
+                    f"out: {left.out!r} is of the {name!r} that was removed, and would be written "
+                    "over; choose another name"
+                )
+        wanted = [_Claim(name, sink.name, place) for sink in sinks for place in territory_of(sink)]
         for claim in wanted:
-            for other in self._taken:
-                if other.source != source and claim.place.meets(other.place):
+            for other in others:
+                if claim.place.meets(other.place):
                     raise ConfigError(claim.against(other))
         for claim, other in combinations(wanted, 2):
             if claim.out != other.out and claim.place.meets(other.place):
                 raise ConfigError(claim.against(other))
-        self._taken += wanted
+        self._taken = others + wanted
 
     def _outs(self, source: Source) -> list[str]:
         wanted = [out for out in self._settings.out if not is_page(out)]

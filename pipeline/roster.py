@@ -81,7 +81,7 @@ class Roster:
         share_among: Called with the number of sources that are there whenever it changes.
 
     Attributes:
-        names_used: Of all sources that are or were there.
+        names_used: Of all sources that are or were there; see `names_in_use`.
         stays: Whether others may join while it runs.
     """
 
@@ -107,6 +107,12 @@ class Roster:
     def sources(self) -> list[Source]:
         """Those that are there, in the order of their coming, ended ones included."""
         return [member.source for member in list(self._members.values())]
+
+    @property
+    def names_in_use(self) -> set[str]:
+        """Of sources that are there, or whose sinks are being finished; others may come back."""
+        with self._lock:
+            return {*self._members, *self._leaving}
 
     @property
     def sinks(self) -> list[tuple[str, Sink]]:
@@ -172,16 +178,16 @@ class Roster:
         with self._lock:
             members = [*self._members.values(), *self._leaving.values()]
             gone = {name: member for name, member in self._leaving.items() if member.is_gone}
-            for name in gone:
-                del self._leaving[name]
         for member in members:
             if member.is_done:
                 for branch in member.branches:
                     self._outlet.end(branch.channel)
         for name, member in gone.items():
             member.source.close()
-            self._outputs.forget(name)
-            self._tally.forget(name)
+            self._outputs.forget(name, self._tally)
+            self._tally.forget(name, [sink.name for sink in member.sinks])
+            with self._lock:
+                del self._leaving[name]
 
     def _close(self) -> None:
         self._inlet.close()

@@ -39,9 +39,8 @@ class _Log(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print the record; who logs has redacted it, this is for what other packages log."""
         try:
-            clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
             text = "\n".join(map(without_secrets, self.format(record).splitlines()))
-            line = f"{clock} {text}"
+            line = f"{clock(record.created)} {text}"
             self._console.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)
         except (OSError, TypeError, ValueError):  # a full disk, or a record that does not fit
             self.handleError(record)
@@ -66,6 +65,11 @@ def logged_to(console: Console) -> Iterator[None]:
     finally:
         root.removeHandler(log)
         own.setLevel(before)
+
+
+def clock(wall_time: float) -> str:
+    """Local time as lines begin with it; `wall_time` is in seconds since the epoch."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall_time))
 
 
 def is_watched() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ class MaskFolder:
     """A folder as :func:`models.data.masks.read_folder` reads it, which several commands may fill.
 
     Beside the pictures lie ``sources.json`` (what was used, under which licence) and
-    ``origins.csv`` (name of each picture, and the file that it was made of). Both are written with
-    every picture, so that none lies there without its licence, whatever ends the program.
+    ``origins.csv`` (name of each picture, and the file that it was made of, seen from the folder).
+    Both are written with every picture, so that none lies there without its licence, whatever ends
+    the program.
     """
 
     def __init__(self, folder: Path, teacher: str) -> None:
@@ -39,7 +41,8 @@ class MaskFolder:
         self.origins: dict[str, str] = {}
         if origins.is_file():
             with origins.open(newline="") as lines:  # the last may be half a one
-                self.origins = {row[0]: row[1] for row in csv.reader(lines) if len(row) == 2}
+                rows = [row for row in csv.reader(lines) if len(row) == 2]
+            self.origins = {name: self._seen(folder / made_of) for name, made_of in rows}
 
     def begin(self, title: str, licence: str) -> None:
         """What is added from now on is of this source."""
@@ -57,7 +60,7 @@ class MaskFolder:
         Raises:
             DataError: a picture of another file has the name.
         """
-        made_of = str(origin.resolve())
+        made_of = self._seen(origin)
         if (other := self.origins.get(name, made_of)) != made_of:
             raise DataError(
                 f"{self.folder} has a picture {name} already, made of {other} and not of "
@@ -71,6 +74,10 @@ class MaskFolder:
         cv2.imwrite(str(self.folder / "labels" / f"{name}.png"), labels)
         self.sources[-1]["pictures"] += 1
         self._describe()
+
+    def _seen(self, file: Path) -> str:
+        """The way to a file from this folder: the same wherever the command is given."""
+        return os.path.relpath(file.resolve(), self.folder.resolve())
 
     def _describe(self) -> None:
         described = {"labelled_by": self.teacher, "sources": self.sources}

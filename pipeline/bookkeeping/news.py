@@ -6,10 +6,10 @@ that it is back, is all that is worth a line.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pipeline.bookkeeping.metrics import Event, SourceStats
+from pipeline.terminal import clock
 
 _GOOD, _BAD = ("RUNNING", "ENDED", "PAUSED"), ("STALLED", "BACKOFF", "FAILED")
 
@@ -45,16 +45,15 @@ class News:
         self._heard.pop(name, None)
         self._told.pop(name, None)
 
-    def _unheard(self, stats: SourceStats) -> list[Event]:
-        events, last = list(stats.events), self._heard.get(stats.name)
+    def _unheard(self, stats: SourceStats) -> Sequence[Event]:
+        events, last = stats.events, self._heard.get(stats.name)
         if not events:
-            return []
+            return ()
         self._heard[stats.name] = events[-1]
         places = [place for place, event in enumerate(events) if event is last]
         return events[places[0] + 1 :] if places else events
 
 
 def _sentence(name: str, event: Event) -> str:
-    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.wall_time))
     why = ": ".join(part for part in (event.cause, event.detail) if part)
-    return f"{clock} {name}: {event.state.lower()}{f' ({why})' if why else ''}"
+    return f"{clock(event.wall_time)} {name}: {event.state.lower()}{f' ({why})' if why else ''}"

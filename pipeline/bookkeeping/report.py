@@ -8,8 +8,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +34,37 @@ class Reporting(Protocol):
     def report(self) -> dict[str, Any]:
         """Path, frames, bytes and whatever else is worth knowing."""
         ...
+
+
+@dataclass
+class Finished:
+    """What remains of a closed sink, for the report."""
+
+    name: str
+    entry: dict[str, Any]
+
+    @classmethod
+    def of(cls, sink: Reporting, tally: Tally) -> Finished:
+        """Ask it for the last time."""
+        return cls(sink.name, sink_report(sink, tally))
+
+    def report(self) -> dict[str, Any]:
+        """What it said, and the books."""
+        return self.entry
+
+
+def told_apart(entries: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Entries by name, oldest first; those before the last of a name are ``NAME~1``, ``NAME~2``...
+
+    A camera that came back under its name is there twice, and so are its outputs.
+    """
+    entries, seen = list(entries), Counter[str]()
+    times = Counter(name for name, _ in entries)
+    told = {}
+    for name, entry in entries:
+        seen[name] += 1
+        told[name if seen[name] == times[name] else f"{name}~{seen[name]}"] = entry
+    return told
 
 
 def source_report(stats: SourceStats) -> dict[str, Any]:
@@ -146,16 +179,21 @@ def told_by(sink: Reporting) -> dict[str, Any]:
         return {"path": sink.name, "error": f"cannot look at what is there: {reason(error)}"}
 
 
+def sink_report(sink: Reporting, tally: Tally) -> dict[str, Any]:
+    """What a sink reports, and what the books know of it."""
+    entry = told_by(sink)
+    entry["error"] = tally.sink_error(sink.name) or entry.get("error")
+    if lost := sum(n for (_, name), n in tally.sink_drops.items() if name == sink.name):
+        entry["frames_dropped"] = lost
+    return entry
+
+
 def sink_reports(sinks: Iterable[Reporting], tally: Tally) -> dict[str, Any]:
-    """The report's entries on the sinks, by name."""
-    entries: dict[str, Any] = {}
-    for sink in sinks:
-        entry = told_by(sink)
-        entry["error"] = tally.sink_error(sink.name) or entry.get("error")
-        if lost := sum(n for (_, name), n in tally.sink_drops.items() if name == sink.name):
-            entry["frames_dropped"] = lost
-        entries[sink.name] = entry
-    return entries
+    """The report's entries on the sinks, by name; see `told_apart`."""
+    return told_apart(
+        (sink.name, sink.entry if isinstance(sink, Finished) else sink_report(sink, tally))
+        for sink in sinks
+    )
 
 
 def paced_by(stages: Mapping[str, Any]) -> str | None:
@@ -186,7 +224,7 @@ def build_report(
         "interrupted": interrupted,
         "error": error,
         "engine": dict(engine),
-        "sources": {stats.name: source_report(stats) for stats in sources},
+        "sources": told_apart((stats.name, source_report(stats)) for stats in sources),
         "sinks": dict(sinks),
         "stages": dict(stages),
         "totals": {

@@ -17,6 +17,7 @@ from pipeline.bookkeeping.score import TruthScore
 from pipeline.errors import PipelineError, SinkError, reason, without_frames
 from pipeline.frame import Frame, Result
 from pipeline.graph import Graph
+from pipeline.terminal import clock
 
 DEPARTED_KEPT = 50  # sources in the report that were removed while the line ran
 
@@ -73,7 +74,7 @@ class Tally:
     Args:
         sources: Counters of every source, by name.
         class_names: The model's, for the comparison with a known truth.
-        complain: Called with one sentence when a source or a sink fails.
+        complain: Called with the time and one sentence when a source or a sink fails.
 
     Attributes:
         stages: What the stages of all graphs that have ended did.
@@ -90,6 +91,7 @@ class Tally:
         self.failed_sources: dict[str, BaseException] = {}
         self.failed_sinks: dict[str, BaseException] = {}
         self.sink_drops: Counter[tuple[str, str]] = Counter()  # by source and sink
+        self._sink_errors: dict[str, str] = {}  # of those that are there
         self.score: TruthScore | None = None
         self.stages: list[StageStats] = []
         self._class_names = tuple(class_names)
@@ -97,17 +99,22 @@ class Tally:
 
     @property
     def all_sources(self) -> list[SourceStats]:
-        """The books of all sources; of those that have left, the last ones."""
-        return [*self.sources.values(), *self._departed]
+        """The books of all sources, first those of the last that have left, in that order."""
+        return [*self._departed, *self.sources.values()]
 
     def joined(self, stats: SourceStats) -> None:
         """Keep the books of one more source."""
         self.sources[stats.name] = stats
 
-    def forget(self, name: str) -> None:
-        """Close the books of a source that has left; the last ones stay in the report."""
-        stats = self.sources.pop(name)
-        self._departed.append(stats)
+    def forget(self, name: str, sinks: Iterable[str]) -> None:
+        """Close the books of a source that has left, and of its sinks, so that others may follow.
+
+        The last ones stay in the report, and every failure in the exit code.
+        """
+        self._departed.append(self.sources.pop(name))
+        for sink in sinks:
+            self._sink_errors.pop(sink, None)
+            self.sink_drops.pop((name, sink), None)
 
     @contextmanager
     def running(self, graph: Graph) -> Iterator[Graph]:
@@ -128,8 +135,7 @@ class Tally:
 
     def sink_error(self, sink: str) -> str | None:
         """Why a sink has failed, if it has."""
-        error = self.failed_sinks.get(sink)
-        return describe(error) if error else None
+        return self._sink_errors.get(sink)
 
     def sink_stats(self, source: str, sink: WritableSink) -> SinkStats:
         """What has become of the results of one source in one of its sinks so far."""
@@ -168,13 +174,14 @@ class Tally:
             if stats.state != "FAILED":
                 stats.changed("FAILED", None, words)
         self.failed_sources[name] = without_frames(error)
-        self._complain(f"source {name}: {words}")
+        self._complain(f"{clock(time.time())} source {name}: {words}")
 
     def sink_failed(self, stage: str, error: BaseException) -> None:
         """Remember that a sink ended early, and say so; its stage is called ``write NAME``."""
         name = stage.removeprefix("write ")
         self.failed_sinks[name] = without_frames(error)
-        self._complain(f"output {name}: {describe(error)}")
+        self._sink_errors[name] = describe(error)
+        self._complain(f"{clock(time.time())} output {name}: {describe(error)}")
 
     @contextmanager
     def writing(self, name: str) -> Iterator[None]:
@@ -194,7 +201,7 @@ class Tally:
         """Lines of live figures for a corner of the picture."""
         stats = self.sources[result.frame.source]
         fps = stats.recent_fps if stats.live else stats.fps
-        latency, dropped = stats.latency.percentile_ms(50), sum(stats.frames_dropped.values())
+        latency, dropped = stats.latency.percentile_ms(50), stats.dropped
         return [
             "- fps" if fps is None else f"{fps:.1f} fps",
             f"{latency:.0f} ms" if latency is not None else "- ms",

@@ -154,8 +154,16 @@ def flags(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
     }
     for (flag, key), wish in times.items():
         if wish is not None:
-            yield f"{flag} {wish}", f"{key}={parse_duration(wish)}"
+            yield f"{flag} {wish}", f"{key}={_seconds(flag, wish)}"
     if arguments.no_build:
         yield "--no-build", "engine.build=false"
     if arguments.no_draw:
         yield "--no-draw", "render.enabled=false"
+
+
+def _seconds(flag: str, wish: str) -> float:
+    """A length of time; `ConfigError` with the name of the flag where it is none."""
+    try:
+        return parse_duration(wish)
+    except ConfigError as error:
+        raise ConfigError(f"{flag}: {error}") from None

@@ -189,14 +189,22 @@ class PlanCache:
         """Keep that a plan may not work, and why."""
         self._add(key, None, {}, {"refused": why} | about)
 
-    def keep_ap(self, key: PlanKey, ap: LabelledAp) -> None:
-        """Write into a plan's manifest what was measured on labelled pictures."""
+    def keep_ap(self, key: PlanKey, ap: LabelledAp, refused: str | None) -> None:
+        """Write into a plan's manifest what was measured on labelled pictures.
+
+        Args:
+            refused: Why it may not work any more; None: it may.
+        """
         path = self.folder / key.name / _MANIFEST
+        measured = {"ap": str(ap), "labelled": ap._asdict(), "refused": refused}
         try:
-            manifest = json.loads(path.read_text(encoding="utf-8")) | told_ap(ap)
+            manifest = json.loads(path.read_text(encoding="utf-8")) | measured
             part = path.with_suffix(".part")
             _write(part, json.dumps(manifest, indent=1).encode())
             os.replace(part, path)
+            if refused:
+                path.with_name(_PLAN).unlink(missing_ok=True)
+                path.with_name(_GOLDEN).unlink(missing_ok=True)
         except OSError as error:
             raise _cannot_write(self.folder, error) from error
 
@@ -240,11 +248,6 @@ class PlanCache:
             os.rename(part, self.folder / key.name)
         except OSError as error:
             raise _cannot_write(self.folder, error) from error
-
-
-def told_ap(ap: LabelledAp) -> dict[str, Any]:
-    """What a manifest says of it: in words, and in numbers."""
-    return {"ap": str(ap), "labelled": ap._asdict()}
 
 
 def _write(path: Path, content: bytes) -> None:

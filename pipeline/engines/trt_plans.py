@@ -30,7 +30,7 @@ from pipeline.engines.parity import (
     golden_input,
 )
 from pipeline.engines.trt_build import Built, Order, build, full_tensorrt
-from pipeline.engines.trt_cache import PlanCache, PlanKey, Stored, Unusable, told_ap
+from pipeline.engines.trt_cache import PlanCache, PlanKey, Stored, Unusable
 from pipeline.engines.trt_calls import version_of
 from pipeline.engines.trt_graph import static_graph
 from pipeline.engines.trt_layers import Suspect, moved_layers
@@ -115,15 +115,12 @@ class Plans:
     def judge(self, opened: Opened, ap: LabelledAp) -> bool:
         """Keep what a plan's average precision is; refuse it for good where too much is lost."""
         with self._cache.locked(opened.key):
-            if ap.is_near:
-                self._cache.keep_ap(opened.key, ap)
-                return True
             why = (
                 f"its plan was refused, because it loses on labelled pictures: {ap}, which "
                 f"{ap.judge} reaches in f32 (at most {MOST_AP_LOST} may be lost)"
             )
-            self._cache.refuse(opened.key, why, told_ap(ap))
-        return False
+            self._cache.keep_ap(opened.key, ap, None if ap.is_near else why)
+        return ap.is_near
 
     def _keys(self, onnx: bytes, precision: str, size_hw: Size) -> Iterator[PlanKey]:
         """Under which a plan may lie, the one that would be built last."""
@@ -228,11 +225,13 @@ class Plans:
                 return Opened(runner, key, f"{origin}: {parity}")
         wrong = min(n for n, found in parities.items() if not found.within(bounds))
         new = Suspect(model, order, key.size_hw, golden, expected, wrong, built.timings)
-        log.warning("TensorRT's plan answers wrongly; a second one is to show which layers moved")
         why = (
             f"its plan was refused, because it answers otherwise than {judge} in f32: {parity} "
-            f"(expected {bounds}); {moved_layers(self._machine, new)}"
+            f"(expected {bounds})"
         )
+        self._cache.refuse(key, why, about)  # whoever interrupts what follows has waited for it
+        log.warning("TensorRT's plan answers wrongly; a second one is to show which layers moved")
+        why = f"{why}; {moved_layers(self._machine, new)}"
         self._cache.refuse(key, why, about)
         return Refused(why)
 

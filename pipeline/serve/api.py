@@ -17,6 +17,12 @@ from pipeline.serve.streams import BOUNDARY, multipart, no_signal_part, packed, 
 from pipeline.serve.views import SourceView, StateView, see_everything, see_sources
 
 _LIVE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # no proxy shall collect it
+_COMING_BACK = (
+    "A camera that was removed may come back under its name, once its outputs are finished (409 "
+    "until then). Its counters and thresholds begin anew, which Prometheus takes for a reset of "
+    "its counters; in the report the earlier ones are `NAME~1`, `NAME~2`... Its outputs go on as "
+    "in another run; where they are a folder of pictures, it needs another name (422)."
+)
 
 
 def api_routes(board: Board, control: Control) -> APIRouter:
@@ -27,7 +33,7 @@ def api_routes(board: Board, control: Control) -> APIRouter:
     def list_sources() -> list[SourceView]:
         return see_sources(board, control)
 
-    @router.post("/sources", status_code=201, summary="Add a camera")
+    @router.post("/sources", status_code=201, summary="Add a camera", description=_COMING_BACK)
     def add_source(wish: AddSource, response: Response) -> SourceView:
         name = control.add(wish.url, wish.name)
         response.headers["Location"] = f"/api/sources/{quote(name)}"

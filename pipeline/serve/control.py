@@ -18,7 +18,7 @@ class UnknownSource(ConfigError, LookupError):
 
 
 class NameTaken(ConfigError):
-    """Another source has that name already; the API answers 409."""
+    """Another source has that name, or had it just now; the API answers 409."""
 
 
 class LineNotRunning(ConfigError):
@@ -47,8 +47,9 @@ class Control(Protocol):
             name: What it shall be called; None: named after the URL, without its secrets.
 
         Raises:
-            NameTaken: `name` is another source's.
-            ConfigError: The URL cannot mean anything, or there are too many sources.
+            NameTaken: `name` is another source's, or of one that is still being removed.
+            ConfigError: The URL cannot mean anything, there are too many sources, or it would
+                write over the pictures of an earlier source of that name.
         """
         ...
 

@@ -34,7 +34,7 @@ class ContainerFile:
     """
 
     def __init__(self, path: Path, form: str, options: Mapping[str, str]) -> None:
-        self._file = _WholeFile(path, "wb")
+        self._file = WholeFile(path, "wb")
         try:
             self.container = av.open(
                 self._file, "w", format=form, container_options=dict(options), buffer_size=_BUFFER
@@ -96,7 +96,7 @@ def open_container(
     return ContainerFile(path, form, options)
 
 
-class _WholeFile(FileIO):
+class WholeFile(FileIO):
     """A file that takes all it is given or fails; others take a part when the disk gets full."""
 
     def write(self, data: bytes) -> int:  # type: ignore[override]  # nothing else comes from PyAV

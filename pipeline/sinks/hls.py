@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 
 from pipeline.frame import Result
 from pipeline.settings import RecordingSettings, VideoSettings
+from pipeline.sinks.container import WholeFile
 from pipeline.sinks.encoder import Encoder
 from pipeline.sinks.footage import Footage, FootageEncoder, mux
 from pipeline.sinks.protocol import SinkTarget, finishing, writing
@@ -54,6 +55,7 @@ class HlsSink:
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
         self._of: Encoder | None = None
+        self._opening = _Opening()
         self._longest_step = 2 * recording.hls_seconds if target.live else inf
         self._last = self._step = 0.0  # seconds: the last picture, and from the one before to it
         self._failed = False
@@ -127,7 +129,7 @@ class HlsSink:
             "hls_segment_filename": f"{folder}/{stem}-%d.ts",
         }
         self._container = av.open(
-            str(self.path), "w", format="hls", container_options=options, io_open=_open_file
+            str(self.path), "w", format="hls", container_options=options, io_open=self._opening
         )
         self._stream = self._container.add_stream_from_template(encoder.template)
         self._of = encoder
@@ -177,26 +179,21 @@ class HlsSink:
                 piece.unlink()
 
 
-class _WholeFile:
-    """A file that takes all it is given or fails; others take a part when the disk gets full."""
+class _Opening:
+    """Opens what FFmpeg asks for: it would not tell us when the disk is full, but Python does.
 
-    def __init__(self, path: str) -> None:
-        self._file = FileIO(path, "wb")
+    It fails once, which fails the sink. FFmpeg asks for other files then, still within that call
+    and when it closes, and PyAV prints whatever fails besides; so these lead nowhere.
+    """
 
-    def write(self, data: bytes) -> int:
-        """Write everything."""
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self._file.write(rest) or 0 :]
-        return len(data)
+    def __init__(self) -> None:
+        self._failed = False
 
-    def close(self) -> None:
-        """Close it; harmless when done twice."""
-        self._file.close()
-
-
-def _open_file(path: str, flags: int, options: dict[str, str]) -> _WholeFile | RawIOBase | BytesIO:
-    """Open what FFmpeg asks for: it would not tell us when the disk is full, but Python does."""
-    if flags & _WRITE:
-        return _WholeFile(path)
-    return FileIO(path, "rb") if os.path.exists(path) else BytesIO()  # the list before the first
+    def __call__(self, path: str, flags: int, options: dict[str, str]) -> RawIOBase | BytesIO:
+        if self._failed or not (flags & _WRITE or os.path.exists(path)):
+            return BytesIO()  # the list before the first, too
+        try:
+            return WholeFile(path, "wb") if flags & _WRITE else FileIO(path, "rb")
+        except OSError:
+            self._failed = True
+            raise

@@ -93,12 +93,16 @@ class Program:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
-    """``start(SOURCE, ..., "--out", ...)``: the program, ended with the test."""
+def start(tmp_path: Path, small_model: Path) -> Iterator[Callable[..., Program]]:
+    """``start(SOURCE, ..., "--out", ...)``: the program, ended with the test.
+
+    With a model that takes no time, unless the arguments name another.
+    """
     programs: list[Program] = []
 
     def run(*arguments: str) -> Program:
-        programs.append(Program(tmp_path, *arguments))
+        model = [] if "--model" in arguments else ["--model", str(small_model)]
+        programs.append(Program(tmp_path, *model, *arguments))
         return programs[-1]
 
     yield run
@@ -131,7 +135,7 @@ def test_a_source_joins_and_leaves_and_its_files_are_finished(
         assert source["frames_decoded"] == source["frames_inferred"] + dropped
 
 
-def test_a_name_that_was_used_is_not_used_again(
+def test_a_name_that_was_used_is_not_given_again_unasked(
     start: Callable[..., Program], tmp_path: Path
 ) -> None:
     program = start(STREET.format(1), "--out", str(tmp_path / "{source}.jsonl"))
@@ -140,11 +144,30 @@ def test_a_name_that_was_used_is_not_used_again(
     assert program.ask("DELETE", "/api/sources/street")[0] == 204
     assert program.ask("DELETE", "/api/sources/street")[0] == 404
     lines = (tmp_path / "street.jsonl").read_text()
-    assert program.ask("POST", "/api/sources", {"url": NOBODY, "name": "street"})[0] == 409
     status, answer = program.ask("POST", "/api/sources", {"url": STREET.format(2)})
     assert (status, answer["name"]) == (201, "street-2")
     program.wait_frames("street-2", 1)
     assert (tmp_path / "street.jsonl").read_text().startswith(lines)
+
+
+def test_a_removed_camera_comes_back_under_its_name_with_books_and_outputs_of_its_own(
+    start: Callable[..., Program], tmp_path: Path
+) -> None:
+    program = start(STREET.format(1), "--out", str(tmp_path / "{source}.jsonl"))
+    program.wait_frames("street", 2)
+    program.ask("PATCH", "/api/sources/street", {"threshold": 0.99})
+    assert program.ask("DELETE", "/api/sources/street")[0] == 204
+    wish = {"url": STREET.format(2), "name": "street"}
+    answers = iter(lambda: program.ask("POST", "/api/sources", wish), None)
+    until(lambda: next(answers)[0] == 201, 20, "the outputs finished")
+    assert program.sources()["street"]["threshold"] is None
+    program.wait_frames("street", 1)
+    report = program.stop()
+    counts = [report["sources"][name]["frames_inferred"] for name in ("street~1", "street")]
+    written = [report["sinks"][str(tmp_path / f"street.jsonl{end}")] for end in ("~1", "")]
+    assert [sink["frames"] for sink in written] == counts and counts[0] >= 2 and counts[1] >= 1
+    assert len((tmp_path / "street.jsonl").read_text().splitlines()) == sum(counts)
+    assert report["totals"]["frames"] == sum(counts)
 
 
 def test_a_camera_whose_files_could_be_anothers_is_refused_and_another_name_helps(
@@ -165,7 +188,8 @@ def test_one_source_is_shown_by_thresholds_of_its_own(
     start: Callable[..., Program], tmp_path: Path
 ) -> None:
     urls = [f"{STREET.format(seed)}#name={name}" for seed, name in ((1, "door"), (2, "yard"))]
-    program = start(*urls, "--threshold", "1.0", "--out", str(tmp_path / "{source}.jsonl"))
+    words = ["--model", "street", "--threshold", "1.0"]
+    program = start(*urls, *words, "--out", str(tmp_path / "{source}.jsonl"))
 
     def found(name: str) -> int:
         lines = (tmp_path / f"{name}.jsonl").read_text().splitlines(keepends=True)
@@ -229,7 +253,9 @@ def test_an_added_camera_is_sent_no_secret_of_ours(
 @pytest.mark.parametrize("limit", [{"max_frames": 3}, {"duration": 0.5}])
 def test_an_added_source_is_read_and_ends_as_the_settings_say(limit: dict[str, Any]) -> None:
     joined = list[Source]()
-    roster = SimpleNamespace(stays=True, sources=[], names_used=set(), join=joined.append)
+    roster = SimpleNamespace(
+        stays=True, sources=[], names_used=set(), names_in_use=set(), join=joined.append
+    )
     control = LineControl(Settings(recorded=RecordedSettings(stride=2), **limit), (), ())
     control.attach(cast(RunningLine, SimpleNamespace(roster=roster)))
     control.add("synthetic://street?size=160x96&fps=10&seconds=2", None)
@@ -254,11 +280,10 @@ def test_a_thousand_sources_that_came_and_went_leave_the_program_as_it_was(
     start: Callable[..., Program],
     cameras: CameraServer,
     mjpeg: Callable[..., MjpegServer],
-    small_model: Path,
 ) -> None:
     """Sources of all kinds, one after the other, while another goes on at its rate."""
     stays = cameras.add("stays", size=(160, 120), fps=FPS).url + "#name=stays"
-    program = start(stays, "--model", str(small_model), "--out", "null:")
+    program = start(stays, "--out", "null:")
     program.wait_frames("stays", 3)
     halves, frames = list[Sample](), list[tuple[float, int]]()
     alone = at_rest(program, below=1000)
@@ -367,7 +392,8 @@ def test_a_run_of_recordings_takes_no_cameras_but_other_thresholds(
     """A recording makes the line wait, which a camera must not; and it ends the line."""
     lines = tmp_path / "street.jsonl"
     recording = "synthetic://street?seed=3&size=320x180&fps=25&seconds=600"
-    program = start(recording, "--threshold", "0.99", "--out", str(lines))
+    words = ["--model", "street", "--threshold", "0.99"]
+    program = start(recording, *words, "--out", str(lines))
     program.wait_frames("street", 3)
     status, answer = program.ask("POST", "/api/sources", {"url": NOBODY})
     assert status == 422 and "recordings only" in json.dumps(answer)

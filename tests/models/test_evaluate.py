@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch.hub import tqdm
 
 from models import evaluate, precision_check
+from models.bad_input import told
 from models.data.class_names import COCO_NAMES, STREET_NAMES
 from models.data.masks import read_masks
 from models.data.pictures import DataError
@@ -25,6 +26,7 @@ from models.ladder.scenes import write_scenes
 from models.model_file.reading import description
 from models.model_file.writing import export_network
 from models.papers import PAPERS
+from models.proposals import Cache, Settings
 from models.segmentation.deeplab import deeplab_v3_plus
 
 KNOWN_COCO_100 = [
@@ -205,6 +207,22 @@ def test_an_overlap_of_zero_is_an_overlap(tmp_path, monkeypatch, shared_data):
     words += ["--annotations", "truth.json", "--images", "images", "--nms-iou", "0"]
     monkeypatch.setattr(sys, "argv", ["evaluate", *words])
     assert evaluate.detector_of(evaluate.parse_arguments()).iou_threshold == 0.0
+
+
+def test_regions_for_a_detector_that_finds_its_own_are_refused(tmp_path, monkeypatch, capsys):
+    truth = write_set(tmp_path, ["car"])
+    write_model(tmp_path / "m.onnx", ABOUT)
+    torch.save(PAPERS["localization"](1).state_dict(), tmp_path / "w.pt")
+    Cache(Settings("selective_search_fast", 10, None)).save(tmp_path / "r.npz")
+    about = ["--annotations", str(truth), "--images", str(tmp_path)]
+    about += ["--regions", str(tmp_path / "r.npz")]
+    network = ["--network", "localization", "--weights", str(tmp_path / "w.pt"), "--classes", "car"]
+    for source in (["--model", str(tmp_path / "m.onnx")], network):
+        monkeypatch.setattr(sys, "argv", ["evaluate", *source, *about])
+        with pytest.raises(SystemExit) as end, told():
+            evaluate.main()
+        assert end.value.code == 2
+        assert "--regions: this detector finds its regions itself" in capsys.readouterr().err
 
 
 def test_a_missing_or_foreign_model_is_an_error_that_says_what_there_is(tmp_path):

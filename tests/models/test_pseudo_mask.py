@@ -317,13 +317,19 @@ def test_a_picture_of_an_earlier_command_is_not_replaced_by_another(tmp_path, mo
     second = write_set(tmp_path / "two", a=image, x=image[:, ::-1])
     out, licence = tmp_path / "out", ["--licence", "CC0"]
     run_main(monkeypatch, ["--pictures", first, *licence, "--out", str(out)])
+    assert (out / "origins.csv").read_text().split() == ["x,../one/x.png"]
+    # As it was written once.
+    (out / "origins.csv").write_text(f"x,{tmp_path / 'one' / 'x.png'}\n")
+    monkeypatch.chdir(tmp_path)
+    run_main(monkeypatch, ["--pictures", "one/set.json:one", *licence, "--out", "out"])
     before = (out / "images" / "x.jpg").read_bytes()
     with pytest.raises(DataError, match=r"has a picture x already, made of .*one/x\.png"):
         run_main(monkeypatch, ["--pictures", second, *licence, "--out", str(out)])
     assert (out / "images" / "x.jpg").read_bytes() == before
     about = json.loads((out / "sources.json").read_text())
     # What was written before the refusal stays, and so does its licence.
-    assert [(s["source"], s["pictures"]) for s in about["sources"]] == [("one", 1), ("two", 1)]
+    counts = [("one", 1), ("one", 1), ("two", 1)]
+    assert [(s["source"], s["pictures"]) for s in about["sources"]] == counts
 
 
 def test_a_picture_of_which_little_is_known_is_left_out(tmp_path, monkeypatch):

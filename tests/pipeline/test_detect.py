@@ -243,6 +243,8 @@ def test_a_low_threshold_is_never_above_the_wanted_one() -> None:
     assert low_threshold(DetectionSettings(threshold=0.0)).threshold == 0
     assert low_threshold(DetectionSettings(threshold=0.001)).threshold == 0.001
     assert low_threshold(DetectionSettings(class_thresholds={"car": 0.002})).threshold == 0.002
+    assert low_threshold(DetectionSettings(), recommended=0.002).threshold == 0.002
+    assert low_threshold(DetectionSettings(threshold=0.3), recommended=0.002).threshold == 0.01
     lowered = low_threshold(DetectionSettings(threshold=0.9, class_thresholds={"car": 0.8}))
     assert lowered.threshold == 0.01
     assert lowered.class_thresholds == {}

@@ -61,6 +61,14 @@ def test_a_budget_that_is_kept_costs_nothing():
     }
 
 
+def test_a_camera_that_came_back_under_its_name_is_measured_from_nothing():
+    line = Line(budget_ms=200)
+    line.run(60, {0: 50})
+    line.stats = SourceStats("camera", live=True)
+    line.run(10, {0: 400})
+    assert line.governor.report()["kept"] < 1 and line.fps < 25
+
+
 def test_frame_rate_is_given_up_first_and_only_as_much_as_is_needed():
     line = Line(budget_ms=200)
     line.run(30, {0: 150, 13: 400})

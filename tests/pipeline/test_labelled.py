@@ -277,6 +277,11 @@ def test_a_plan_that_loses_too_much_is_refused_and_the_next_precision_tried(
     with load_engine(model, EngineSettings(name="tensorrt", batch=4)) as engine:
         assert engine.precision == "f32"
     assert len(straw.trt.built) == 2
+    every = [json.loads(path.read_text()) for path in straw.folder.rglob("manifest.json")]
+    (refused,) = (kept for kept in every if kept["refused"])
+    assert refused["labelled"]["found"] == 0.0
+    assert refused["parity"].startswith("10 boxes") and refused["judge"] == "onnxruntime"
+    assert len(list(straw.folder.rglob("plan"))) == 1, "what may not work takes no room"
 
 
 def test_where_every_plan_loses_too_much_the_command_ends_with_4_and_both_figures(

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.bookkeeping.report import sink_reports
+from pipeline.bookkeeping.metrics import SourceStats
+from pipeline.bookkeeping.report import Finished, sink_reports
 from pipeline.bookkeeping.tally import DEPARTED_KEPT, Tally
 from pipeline.errors import ConfigError, SinkError
-from pipeline.outputs import Finished, Outputs
+from pipeline.outputs import Outputs
 from pipeline.settings import Settings, VideoSettings
 from pipeline.sinks import open_sink
 from pipeline.sinks.encoder import Encoder
@@ -77,12 +78,13 @@ def test_of_a_removed_source_nothing_remains_but_what_its_outputs_reported(tmp_p
     with sink:
         sink.write(shot(0))
     reported, remains = sink.report(), weakref.ref(sink)
-    outputs.forget("door")
+    outputs.forget("door", Tally([], NAMES, print))
     del sink
     gc.collect()
     assert remains() is None
     assert reported["frames"] == 1 and reported["bytes"]
-    assert [each.report() for each in outputs.opened if "door" in each.name] == [reported]
+    told = reported | {"error": None}
+    assert [each.report() for each in outputs.opened if "door" in each.name] == [told]
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".jsonl", "/", ".m3u8", "-%H%M.mp4", "-{event}.mkv"])
@@ -100,19 +102,62 @@ def test_what_is_kept_of_sources_that_have_left_is_counted_by_source(tmp_path: P
     out = ("null:{source}", f"{tmp_path}/{{source}}.jsonl")
     outputs = Outputs(Settings(out=out, video=VideoSettings()), MODEL, cameras, None)
     for camera in cameras:
-        outputs.forget(camera.name)
+        outputs.forget(camera.name, Tally([], NAMES, print))
     kept = [sink.name for sink in outputs.opened]
     assert kept[:2] == ["null:1", f"{tmp_path}/1.jsonl"] and len(kept) == 2 * DEPARTED_KEPT
 
 
 def test_the_files_of_a_source_that_has_left_are_not_written_over(tmp_path: Path) -> None:
     outputs = outputs_of("front:door", "yard", out=f"{tmp_path}/{{source}}.jsonl")
-    outputs.forget("front:door")
+    outputs.forget("front:door", Tally([], NAMES, print))
     joining: Any = Camera("front_door")
     for _ in range(2):
         with pytest.raises(ConfigError, match="give one of them another name"):
             outputs.of(joining)
     assert list(outputs.sinks) == ["yard"]
+
+
+@pytest.mark.parametrize(
+    ("out", "live", "may"),
+    [
+        ("{source}.jsonl", True, True),
+        ("{source}.jsonl", False, False),
+        ("{source}-%H%M.mp4", True, True),
+        ("{source}/", True, False),
+    ],
+)
+def test_a_source_comes_back_where_nothing_that_it_left_is_written_over(
+    tmp_path: Path, out: str, live: bool, may: bool
+) -> None:
+    outputs = outputs_of("door", "yard", out=f"{tmp_path}/{out}")
+    back: Any = Camera("door", live=live)
+    for _ in range(2):
+        outputs.forget("door", Tally([], NAMES, print))
+        if may:
+            assert outputs.of(back)
+        else:
+            with pytest.raises(ConfigError, match="written over; choose another name"):
+                outputs.of(back)
+            break
+
+
+def test_of_a_source_that_came_back_each_time_has_its_own_entries() -> None:
+    outputs = outputs_of("door", "yard", out="null:")
+    tally = Tally([SourceStats("door"), SourceStats("yard")], NAMES, print)
+    tally.sink_failed("write null:door", SinkError("the disk is full"))
+    tally.sink_drops["door", "null:door"] += 1
+    back: Any = Camera("door")
+    for _ in range(2):
+        outputs.forget("door", tally)
+        tally.forget("door", ["null:door"])
+        tally.joined(SourceStats("door"))
+        outputs.of(back)
+    entries = sink_reports(outputs.opened, tally)
+    assert list(entries) == ["null:door~1", "null:door~2", "null:yard", "null:door"]
+    assert [entry["error"] for entry in entries.values()] == ["the disk is full", None, None, None]
+    assert [entry.get("frames_dropped") for entry in entries.values()] == [1, None, None, None]
+    assert tally.sink_stats("door", outputs.of(back)[0]).error is None
+    assert list(tally.failed_sinks) == ["null:door"]  # for the exit code
 
 
 def test_no_source_writes_over_what_another_one_reads(tmp_path: Path) -> None:
@@ -151,9 +196,9 @@ def test_an_output_that_can_no_longer_be_looked_at_costs_no_others_figures() -> 
     assert entries["null:"] == {"frames": 0, "error": None}
     told = {"path": "vault/door.mp4", "error": "cannot look at what is there: Permission denied"}
     assert entries["vault/door.mp4"] == told
-    assert Finished.of(OutOfReach()).report() == told
+    assert Finished.of(OutOfReach(), tally).report() == told
 
-    tally.failed_sinks["vault/door.mp4"] = SinkError("cannot write it")
+    tally.sink_failed("write vault/door.mp4", SinkError("cannot write it"))
     assert sink_reports([OutOfReach()], tally)["vault/door.mp4"]["error"] == "cannot write it"
 
 

@@ -98,7 +98,7 @@ class Line:
     def may_stay_on_gpu(self, source: str) -> bool:
         return False
 
-    def forget(self, name: str) -> None:
+    def forget(self, name: str, tally: Tally) -> None:
         self.forgotten.append(name)
 
     @contextmanager
@@ -151,6 +151,21 @@ def test_what_a_removed_camera_has_delivered_is_written_before_it_is_forgotten()
     assert line.forgotten == ["door"] and door.closed == 1
 
 
+def test_a_name_is_free_again_when_the_sinks_are_finished():
+    line, door = Line(door=[Sink("slow", seconds=0.02)]), Source("door", gap=0.01)
+    with line.running(door, stays=True) as (roster, _):
+        sweep_until(roster, lambda: door.stats.frames_inferred >= 3)
+        roster.leave("door")
+        assert not roster.sources and roster.names_in_use == {"door"}
+        sweep_until(roster, lambda: line.forgotten)
+        assert not roster.names_in_use
+        line.sinks["door"] = [Sink("again")]
+        again = Source("door", gap=0.01)
+        roster.join(again)
+        sweep_until(roster, lambda: again.stats.frames_inferred >= 3)
+    assert [stats.frames_inferred > 0 for stats in line.tally.all_sources] == [True, True]
+
+
 def test_a_camera_with_a_failed_sink_can_be_removed_and_its_other_sink_is_finished():
     bad, good = Sink("bad", fails_at=3), Sink("good")
     line = Line(door=[bad, good], yard=[Sink("other")])
@@ -160,7 +175,8 @@ def test_a_camera_with_a_failed_sink_can_be_removed_and_its_other_sink_is_finish
         roster.leave("door")
         sweep_until(roster, lambda: line.forgotten)
         assert good.is_closed
-    assert line.complaints == ["output bad: OSError: the disk is full"]
+    (complaint,) = line.complaints
+    assert complaint.endswith(" output bad: OSError: the disk is full")
 
 
 def test_how_many_share_the_engine_is_told_whenever_a_camera_joins_or_leaves():

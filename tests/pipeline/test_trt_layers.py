@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.commands import MODELS
-from pipeline.engines import trt_layers
+from pipeline.engines import trt_layers, trt_plans
 from pipeline.engines.layers import Layer
 from pipeline.engines.parity import by_cpu, golden_input
 from pipeline.engines.trt_build import Order
@@ -59,6 +59,20 @@ def test_the_first_layer_that_moved_is_named_and_no_earlier_one(
     assert straw.trt.given_timings == [b"", b"timings f32"]  # the second takes less long
     (manifest,) = straw.folder.glob("*/manifest.json")
     assert "first 'c2' (Conv" in json.loads(manifest.read_text())["refused"]
+
+
+def test_a_refusal_is_kept_before_the_search_for_the_layers_which_may_be_interrupted(
+    straw: StrawGpu, model: ModelFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    straw.trt.faults.layers["f32"] = "c2"
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(trt_plans, "moved_layers", interrupted)
+        straw.engine(model, precision="f32")
+    assert "answers otherwise than onnxruntime" in refusal(straw, model)
+    assert straw.trt.built == [("f32", (1, 2, 3))]
 
 
 @pytest.mark.parametrize("portable", [False, True])

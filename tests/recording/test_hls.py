@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -221,6 +223,20 @@ def test_a_disk_that_fills_up_is_a_sink_error(tmp_path: Path) -> None:
     code = LIMITED.format(path=sys.path, out=str(tmp_path / "index.m3u8"))
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.stderr.startswith("5 ") and "largest size allowed" in ended.stderr
+
+
+def test_a_folder_that_vanishes_is_one_sink_error_and_nothing_else_on_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "live"
+    with pytest.raises(SinkError, match="No such file"), sink_for(folder / "a.m3u8") as sink:
+        for number in range(100):
+            if number == 30:
+                shutil.rmtree(folder)
+            sink.write(shot(number))
+    del sink
+    gc.collect()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_times_that_begin_late_are_kept_in_step(tmp_path: Path) -> None:

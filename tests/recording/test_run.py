@@ -36,6 +36,7 @@ def test_one_run_writes_segments_events_and_a_playlist(
     assert len(lines) == events["events"] and json.loads(lines[0])["event"] == "car"
 
 
-def test_a_length_that_is_none_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([STREET, "--out", "%H.mp4", "--segment", "soon"]) == 2
-    assert "'soon' is no length of time" in capsys.readouterr().err
+@pytest.mark.parametrize("flag", ["--segment", "--keep"])
+def test_a_length_that_is_none_is_an_error(capsys: pytest.CaptureFixture[str], flag: str) -> None:
+    assert main([STREET, "--out", "%H.mp4", flag, "soon"]) == 2
+    assert f"{flag}: 'soon' is no length of time; write" in capsys.readouterr().err
