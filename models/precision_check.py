@@ -30,7 +30,7 @@ from models.data.masks import read_masks
 from models.evaluate import evaluate
 from models.judging.detectors import load_detector
 from models.judging.runners import has_bf16
-from models.judging.segmentation_scores import evaluate_segmentation
+from models.judging.segmentation_scores import evaluate_segmentation, miou_of_labelled
 from models.judging.segmenters import load_segmenter
 from models.model_file.reading import METADATA_KEY, description, model_path, read_onnx
 from models.quantization.origin import is_made_from, origin
@@ -44,11 +44,14 @@ def precisions_here() -> tuple[str, ...]:
 
 
 def measure(file: Path, data: Sequence[str], precision: str) -> float:
-    """Mean AP over data sets given as ``ANNOTATIONS.json:IMAGES``, or mIoU over sets of masks."""
+    """Mean AP over data sets given as ``ANNOTATIONS.json:IMAGES``, or mIoU over sets of masks.
+
+    The latter is of the classes that a set labels: see ``miou_of_labelled``.
+    """
     if description(file).get("task") == "semantic":
         segmenter = load_segmenter(str(file), "openvino", precision)
         sets = [read_masks(words, segmenter.class_names) for words in data]
-        found = [evaluate_segmentation(segmenter, one.entries)["mIoU"] for one in sets]
+        found = [miou_of_labelled(evaluate_segmentation(segmenter, one.entries)) for one in sets]
         return sum(found) / len(found)
     detector = load_detector(str(file), "openvino", precision)
     pairs = [words.partition(":") for words in data]

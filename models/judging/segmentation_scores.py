@@ -6,7 +6,7 @@ all pictures together at their full size (Long et al., arXiv:1411.4038, sec. 5).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -64,6 +64,16 @@ def figures_of(table: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
         },
         "confusion": table.tolist(),
     }
+
+
+def miou_of_labelled(figures: Mapping[str, Any]) -> float:
+    """The mean over the classes that occur in the truth alone, from :func:`figures_of`.
+
+    For comparing two models: where one of them puts a single pixel into a class that a set does
+    not label, that class counts as 0 in its mIoU, and not at all in the other's.
+    """
+    labelled = [one["IoU"] for one in figures["classes"].values() if one["pixels"]]
+    return sum(labelled) / len(labelled) if labelled else 0.0
 
 
 def mean_of_known(values: np.ndarray) -> float:

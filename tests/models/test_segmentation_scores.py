@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from models.judging.segmentation_scores import confusion, evaluate_segmentation, figures_of
+from models.judging.segmentation_scores import (
+    confusion,
+    evaluate_segmentation,
+    figures_of,
+    miou_of_labelled,
+)
 from models.network import IGNORED
 from tests.models.test_mask_batches import Drawn, landscape
 
@@ -83,3 +88,16 @@ def test_all_pictures_count_together_and_not_one_by_one():
     miou, accuracy = by_loops([(e.labels, judge.segment(e.image)) for e in entries], 3)
     assert scores["mIoU"] == pytest.approx(miou)
     assert scores["pixel_accuracy"] == pytest.approx(accuracy) and 0.4 < accuracy < 1
+
+
+def test_a_stray_pixel_in_a_class_that_no_set_labels_does_not_decide_between_two_models():
+    truth = np.zeros((10, 10), np.uint8)
+    truth[:, 5:] = 1
+    right, stray = truth.copy(), truth.copy()
+    stray[0, 0] = 2
+    plain, other = (figures_of(confusion(truth, found, 3), NAMES[:3]) for found in (right, stray))
+    assert plain["mIoU"] == 1 and other["mIoU"] < 0.67
+    assert miou_of_labelled(plain) == 1
+    assert miou_of_labelled(other) == pytest.approx((0.98 + 1) / 2)
+    nothing = figures_of(np.zeros((3, 4), np.int64), NAMES[:3])
+    assert miou_of_labelled(nothing) == 0
