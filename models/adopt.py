@@ -236,7 +236,9 @@ def _nodes(text: str) -> list[onnx.NodeProto]:
 def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m models.adopt",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", type=Path, metavar="FOREIGN.onnx")
     parser.add_argument("--kind", choices=sorted(KINDS), required=True)

@@ -197,7 +197,9 @@ def recall(
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m models.proposals",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--annotations", type=Path, required=True, help="COCO instances json")
     parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")

@@ -232,7 +232,9 @@ def jpeg(image: np.ndarray) -> bytes:
 
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m models.pseudo_label", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("clips", type=Path, nargs="*", help="videos to label")
     parser.add_argument(
         "--teacher",

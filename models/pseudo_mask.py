@@ -228,7 +228,9 @@ def label_all(teacher: RoadTeacher, witness: Detector | None, options: argparse.
 
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m models.pseudo_mask", description=(__doc__ or "").split("\n")[0]
+    )
     add = parser.add_argument
     add("--teacher", type=Path, required=True, help="ONNX file of Cityscapes' 19 classes")
     add("--teacher-size", type=parse_size, default=(361, 481), help="HxW of its input")

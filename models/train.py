@@ -57,7 +57,9 @@ WEIGHT_DECAYS = {"adamw": 0.02, "sgd": 5e-4}
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m models.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("network", choices=sorted(PAPERS), metavar="NAME", help=", ".join(sorted(PAPERS)))
