@@ -35,7 +35,7 @@ from models.detection.mask_rcnn import MaskRCNN
 from models.judging.runners import onnxruntime_runner
 from models.model_file.inference_form import for_inference
 from models.model_file.input_sizes import at_size, sizes_of
-from models.model_file.onnx_file import LARGEST_BATCH, free_batch
+from models.model_file.onnx_file import LARGEST_BATCH, example_inputs, free_batch
 from models.model_file.program_operators import roi_align_by_rows
 from models.model_file.reading import METADATA_KEY, description, model_path, read_onnx
 from models.model_file.weights_back import least_score_in, load_from_model_file
@@ -65,9 +65,7 @@ def to_program(network: Any, frame_hw: SizeHW, regions: int = 0) -> ExportedProg
     Raises ValueError when something in it depends on what is in the pictures.
     """
     lean = for_inference(network)
-    device = lean.normalise.mean.device
-    given = [torch.zeros(2, *frame_hw, 3, dtype=torch.uint8, device=device)]
-    given += [torch.zeros(2, regions, 4, device=device)] if regions else []
+    given = example_inputs(lean, frame_hw, regions)
     batch = torch.export.Dim("N", min=1, max=LARGEST_BATCH)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, about its own insides

@@ -40,9 +40,7 @@ def to_onnx(
     half_weights: see :func:`halve_weights`.
     """
     lean = for_inference(network)
-    device = lean.normalise.mean.device
-    given = [torch.zeros(2, *frame_hw, 3, dtype=torch.uint8, device=device)]
-    given += [torch.zeros(2, regions, 4, device=device)] if regions else []
+    given = example_inputs(lean, frame_hw, regions)
     batch = torch.export.Dim("N", min=1, max=LARGEST_BATCH)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, about its own insides
@@ -136,6 +134,17 @@ def halve_weights(proto: onnx.ModelProto) -> None:
     nodes = [*casts, *proto.graph.node]
     proto.graph.ClearField("node")
     proto.graph.node.extend(nodes)
+
+
+def example_inputs(network: Any, frame_hw: SizeHW, regions: int = 0) -> list[torch.Tensor]:
+    """What a graph is traced with, on the network's device.
+
+    Two frames (2, H, W, 3) uint8, of two so that the batch stays free, and, if there are any,
+    (2, regions, 4) float32.
+    """
+    device = network.normalise.mean.device
+    given = [torch.zeros(2, *frame_hw, 3, dtype=torch.uint8, device=device)]
+    return given + ([torch.zeros(2, regions, 4, device=device)] if regions else [])
 
 
 def free_batch(network: Any, inputs: int, batch: Any) -> Any:
